@@ -1,0 +1,24 @@
+//! The gRPC API `ackwell.v1`: generated types, and what every speaker of it must agree on.
+//!
+//! - [`v1`]: the generated messages, clients and servers.
+//! - [`Reason`]: the stable reasons of errors, with their gRPC codes.
+//! - [`QueueName`]: `namespace/name`, parsed once.
+//!
+//! It does not decide anything about messages; that is `ackwell-engine`.
+
+mod name;
+mod reason;
+mod time;
+
+/// Generated from `proto/ackwell/v1/*.proto` by `cargo xtask gen`.
+#[expect(missing_docs, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated")]
+pub mod v1 {
+    include!("gen/ackwell.v1.rs");
+
+    /// For gRPC reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");
+}
+
+pub use name::{InvalidQueueName, QueueName};
+pub use reason::{Failure, Reason};
+pub use time::{duration, duration_millis, timestamp, timestamp_millis};
