@@ -1,1 +1,35 @@
-//! api
+//! The `Queue` resource: what users write, what the operator answers, and what its children are called.
+//!
+//! - [`Queue`], [`QueueSpec`], [`QueueStatus`]: the custom resource. The CRD in `crds/` is generated from them.
+//! - [`ValidatedQueue`]: a Queue whose every rule holds, parsed once. Outside of a cluster it is read with
+//!   [`ValidatedQueue::from_manifest`], which refuses what the API server would refuse.
+//! - [`names`], [`conditions`]: names, labels, condition types and reasons.
+//!
+//! It has no Kubernetes client and reads no files.
+
+pub mod conditions;
+pub mod names;
+
+mod bytes;
+mod rules;
+mod schema;
+mod spec;
+mod status;
+mod validated;
+
+pub use bytes::{InvalidBytes, parse_bytes};
+pub use schema::Violation;
+pub use spec::{
+    AccessMode, Backoff, BackoffPolicy, DeletionPolicy, Delivery, ExpiredPolicy, Limits, Queue, QueueSpec,
+    Retention, Scheduling, Storage,
+};
+pub use status::{MessageCounts, QueueStatus};
+pub use validated::{InvalidQueue, ValidatedQueue};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The definitions that a cluster needs.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![Queue::crd()]
+}

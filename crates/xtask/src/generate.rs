@@ -2,6 +2,7 @@
 //!
 //! Each generator returns what should be on disk; one function writes it or, with `--check`, reports the drift.
 
+mod crds;
 mod proto;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ pub(crate) struct Generated {
 /// Writes every generated file, or fails when `check` finds one that differs.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let top = top();
-    let stale: Vec<Generated> = proto::generate(&top)?.into_iter().filter(|file| differs(&top, file)).collect();
+    let files = proto::generate(&top)?.into_iter().chain(crds::generate()?);
+    let stale: Vec<Generated> = files.filter(|file| differs(&top, file)).collect();
     if check && !stale.is_empty() {
         let names: Vec<_> = stale.iter().map(|file| file.path.display().to_string()).collect();
         bail!("generated files are out of date: {}; run `cargo xtask gen` and commit", names.join(", "));
@@ -41,4 +43,13 @@ fn write(top: &Path, file: &Generated) -> anyhow::Result<()> {
     let folder = path.parent().context("a generated file lies in a folder")?;
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     std::fs::write(&path, &file.content).with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    /// What is committed is what the sources say.
+    #[test]
+    fn committed_files_are_up_to_date() {
+        super::run(true).unwrap();
+    }
 }

@@ -1,0 +1,112 @@
+//! Names, labels and addresses of what a Queue is made of.
+
+use std::collections::BTreeMap;
+
+/// Port of the gRPC API of a broker.
+pub const GRPC_PORT: u16 = 7400;
+/// Port of health and metrics of every process.
+pub const HTTP_PORT: u16 = 7410;
+/// `app.kubernetes.io/managed-by` of everything the operator makes.
+pub const MANAGER: &str = "ackwell-operator";
+/// Label that names the Queue an object belongs to.
+pub const QUEUE_LABEL: &str = "ackwell.dev/queue";
+/// Label by which pods ask for a sidecar.
+pub const INJECT_LABEL: &str = "ackwell.dev/inject";
+/// Annotation that names the queues a pod uses.
+pub const QUEUES_ANNOTATION: &str = "ackwell.dev/queues";
+/// Name of the volume claim template.
+pub const DATA_VOLUME: &str = "data";
+/// Key of the cold-start configuration in the ConfigMap.
+pub const CONFIG_KEY: &str = "queue.json";
+
+const NAME_LABEL: (&str, &str) = ("app.kubernetes.io/name", "ackwell");
+const COMPONENT_LABEL: (&str, &str) = ("app.kubernetes.io/component", "broker");
+
+/// `ackwell-orders`: ServiceAccount, ConfigMap, Service of the ready shards, StatefulSet.
+pub fn child(queue: &str) -> String {
+    format!("ackwell-{queue}")
+}
+
+/// `ackwell-orders-shards`: the headless Service.
+pub fn shards_service(queue: &str) -> String {
+    format!("ackwell-{queue}-shards")
+}
+
+/// `ackwell-orders-0`: a broker pod.
+pub fn pod(queue: &str, ordinal: u32) -> String {
+    format!("ackwell-{queue}-{ordinal}")
+}
+
+/// `data-ackwell-orders-0`: the volume claim of a broker pod.
+pub fn volume_claim(queue: &str, ordinal: u32) -> String {
+    format!("{DATA_VOLUME}-{}", pod(queue, ordinal))
+}
+
+/// `ackwell-orders.shop.svc:7400`: any ready shard.
+pub fn endpoint(namespace: &str, queue: &str) -> String {
+    format!("{}.{namespace}.svc:{GRPC_PORT}", child(queue))
+}
+
+/// `ackwell-orders-0.ackwell-orders-shards.shop.svc:7400`: one shard, ready or not.
+pub fn shard_address(namespace: &str, queue: &str, ordinal: u32) -> String {
+    format!("{}.{}.{namespace}.svc:{GRPC_PORT}", pod(queue, ordinal), shards_service(queue))
+}
+
+/// The shard a pod of this name is, if it is one of `queue`.
+pub fn ordinal(queue: &str, pod_name: &str) -> Option<u32> {
+    let text = pod_name.strip_prefix(&child(queue))?.strip_prefix('-')?;
+    text.parse().ok().filter(|ordinal: &u32| ordinal.to_string() == text)
+}
+
+/// Labels that select the broker pods of a Queue. They can never change.
+pub fn selector_labels(queue: &str) -> BTreeMap<String, String> {
+    owned([NAME_LABEL, COMPONENT_LABEL, ("app.kubernetes.io/instance", queue), (QUEUE_LABEL, queue)])
+}
+
+/// Labels of every object of a Queue.
+pub fn labels(queue: &str) -> BTreeMap<String, String> {
+    let mut labels = selector_labels(queue);
+    labels.extend(owned([("app.kubernetes.io/managed-by", MANAGER)]));
+    labels
+}
+
+/// The selector as text, as `kubectl get pods -l` takes it.
+pub fn selector(queue: &str) -> String {
+    let pairs: Vec<_> = selector_labels(queue).iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(",")
+}
+
+fn owned<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ARCHITECTURE.md promises these names; sidecars and people dial them.
+    #[test]
+    fn names_are_those_of_the_architecture() {
+        assert_eq!(child("orders"), "ackwell-orders");
+        assert_eq!(volume_claim("orders", 0), "data-ackwell-orders-0");
+        assert_eq!(endpoint("shop", "orders"), "ackwell-orders.shop.svc:7400");
+        assert_eq!(
+            shard_address("shop", "orders", 0),
+            "ackwell-orders-0.ackwell-orders-shards.shop.svc:7400"
+        );
+    }
+
+    #[test]
+    fn ordinal_of_a_foreign_pod_is_none() {
+        assert_eq!(ordinal("orders", "ackwell-orders-12"), Some(12));
+        for name in [
+            "ackwell-orders",
+            "ackwell-orders-",
+            "ackwell-orders-x",
+            "ackwell-orders-01",
+            "ackwell-orders-eu-0",
+        ] {
+            assert_eq!(ordinal("orders", name), None, "{name}");
+        }
+    }
+}

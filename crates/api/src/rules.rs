@@ -1,0 +1,103 @@
+//! Rules between fields: each a CEL expression for the API server and a check for manifests read elsewhere, with one
+//! message. `tests` asserts that both agree.
+
+use crate::parse_bytes;
+use crate::schema::Violation;
+use crate::spec::{Queue, QueueSpec};
+
+/// CEL expression and message.
+type Rule = (&'static str, &'static str);
+
+pub(crate) const NAME: Rule = (
+    "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+    "metadata.name must have at most 40 characters of a-z, 0-9 and -, start with a letter and not end with -",
+);
+pub(crate) const BYTES_FIT_VOLUME: Rule = (
+    "quantity(string(self.limits.maxBytes)).compareTo(quantity(string(self.storage.size))) <= 0",
+    "limits.maxBytes must not be larger than storage.size",
+);
+pub(crate) const SIZE_MINIMUM: Rule =
+    ("quantity(string(self.size)).compareTo(quantity('256Mi')) >= 0", "storage.size must be at least 256Mi");
+pub(crate) const SIZE_SHRINKS: Rule = (
+    "quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
+    "storage.size cannot shrink: make a new Queue with a smaller size and move to it",
+);
+pub(crate) const CLASS_CHANGES: Rule = (
+    "has(self.className) == has(oldSelf.className) && (!has(self.className) || self.className == oldSelf.className)",
+    "storage.className cannot be changed: the volumes exist; make a new Queue instead",
+);
+pub(crate) const ACCESS_MODE_CHANGES: Rule = (
+    "self.accessMode == oldSelf.accessMode",
+    "storage.accessMode cannot be changed: the volumes exist; make a new Queue instead",
+);
+pub(crate) const PROCESSING_COVERS_ACK: Rule = (
+    "self.maxProcessingSeconds >= self.ackTimeoutSeconds",
+    "delivery.maxProcessingSeconds must not be smaller than delivery.ackTimeoutSeconds",
+);
+pub(crate) const BACKOFF_ORDER: Rule = (
+    "self.backoff.maxSeconds >= self.backoff.minSeconds",
+    "delivery.backoff.maxSeconds must not be smaller than delivery.backoff.minSeconds",
+);
+pub(crate) const MESSAGE_BYTES: Rule = (
+    "quantity(string(self.maxMessageBytes)).compareTo(quantity('1')) >= 0 && \
+     quantity(string(self.maxMessageBytes)).compareTo(quantity('16Mi')) <= 0",
+    "limits.maxMessageBytes must be 1 to 16Mi",
+);
+
+const MIN_STORAGE_BYTES: u64 = 256 << 20;
+const MAX_MESSAGE_BYTES: u64 = 16 << 20;
+const MAX_NAME_CHARS: usize = 40;
+
+/// Every rule that `queue` breaks; rules about changes have nothing to compare with here.
+pub(crate) fn broken(queue: &Queue) -> Vec<Violation> {
+    let name = queue.metadata.name.as_deref().unwrap_or_default();
+    let mut broken = Vec::new();
+    if !is_name(name) {
+        broken.push(Violation::new("metadata.name", NAME.1));
+    }
+    broken.extend(not_bytes(&queue.spec));
+    broken.extend(broken_in_spec(&queue.spec));
+    broken
+}
+
+/// The patterns of the schema, which `schema` does not know.
+fn not_bytes(spec: &QueueSpec) -> impl Iterator<Item = Violation> + use<> {
+    [
+        ("spec.storage.size", &spec.storage.size),
+        ("spec.limits.maxBytes", &spec.limits.max_bytes),
+        ("spec.limits.maxMessageBytes", &spec.limits.max_message_bytes),
+    ]
+    .map(|(path, quantity)| parse_bytes(quantity).err().map(|error| Violation::new(path, error.to_string())))
+    .into_iter()
+    .flatten()
+}
+
+fn broken_in_spec(spec: &QueueSpec) -> impl Iterator<Item = Violation> + use<> {
+    let (delivery, backoff) = (&spec.delivery, &spec.delivery.backoff);
+    // What is no number is reported by `not_bytes`; the comparisons below must not report it again.
+    let size = parse_bytes(&spec.storage.size).unwrap_or(u64::MAX);
+    let max_bytes = parse_bytes(&spec.limits.max_bytes).unwrap_or(0);
+    let message = parse_bytes(&spec.limits.max_message_bytes).unwrap_or(1);
+    [
+        ("spec", BYTES_FIT_VOLUME, max_bytes <= size),
+        ("spec.storage", SIZE_MINIMUM, size >= MIN_STORAGE_BYTES),
+        (
+            "spec.delivery",
+            PROCESSING_COVERS_ACK,
+            delivery.max_processing_seconds >= delivery.ack_timeout_seconds,
+        ),
+        ("spec.delivery", BACKOFF_ORDER, backoff.max_seconds >= backoff.min_seconds),
+        ("spec.limits", MESSAGE_BYTES, (1..=MAX_MESSAGE_BYTES).contains(&message)),
+    ]
+    .into_iter()
+    .filter(|(_, _, holds)| !holds)
+    .map(|(path, rule, _)| Violation::new(path, rule.1))
+}
+
+fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    name.len() <= MAX_NAME_CHARS
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.chars().all(allowed)
+}

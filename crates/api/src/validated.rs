@@ -1,0 +1,164 @@
+//! A Queue whose every rule holds.
+
+use ackwell_proto::QueueName;
+use ackwell_proto::v1::{self, QueueConfig, QueueSettings};
+use kube::Resource;
+use serde_json::Value;
+
+use crate::schema::{self, Violation};
+use crate::spec::{Backoff, BackoffPolicy, ExpiredPolicy, Queue, QueueSpec};
+use crate::{names, parse_bytes, rules};
+
+/// Namespace of a manifest that names none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// A Queue whose every rule holds: of the schema, and between fields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedQueue {
+    name: QueueName,
+    settings: QueueSettings,
+    queue: Queue,
+}
+
+/// Why a manifest is not a valid Queue.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidQueue {
+    /// Something else.
+    #[error("this is {0}, not a Queue of ackwell.dev/v1alpha1")]
+    OtherKind(String),
+    /// A Queue that breaks rules: all of them are listed.
+    #[error("queue {name:?} is not valid: {}", list(violations))]
+    Violations {
+        /// `metadata.name`.
+        name: String,
+        /// What is wrong, field by field.
+        violations: Vec<Violation>,
+    },
+    /// The schema accepts it and the types do not.
+    #[error("queue {name:?} cannot be read: {message}")]
+    Unreadable {
+        /// `metadata.name`.
+        name: String,
+        /// Where and why.
+        message: String,
+    },
+}
+
+impl ValidatedQueue {
+    /// Reads a manifest as the API server would: defaults filled in, everything it would refuse refused, unknown fields
+    /// too. A manifest without a namespace is in `default`.
+    pub fn from_manifest(manifest: &Value) -> Result<Self, InvalidQueue> {
+        if manifest["kind"] != *Queue::kind(&()) || manifest["apiVersion"] != *Queue::api_version(&()) {
+            let word = |field: &str| manifest[field].as_str().unwrap_or("?").to_owned();
+            return Err(InvalidQueue::OtherKind(format!("{} of {}", word("kind"), word("apiVersion"))));
+        }
+        let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+        refuse(name, schema::violations(manifest))?;
+        let unreadable = |error: serde_json::Error| InvalidQueue::Unreadable {
+            name: name.to_owned(),
+            message: error.to_string(),
+        };
+        let queue: Queue = serde_json::from_value(manifest.clone()).map_err(unreadable)?;
+        refuse(name, rules::broken(&queue))?;
+        Self::assume_valid(queue)
+    }
+
+    /// Namespace and name.
+    pub fn name(&self) -> &QueueName {
+        &self.name
+    }
+
+    /// As it was written, defaults filled in.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// What the user asks for.
+    pub fn spec(&self) -> &QueueSpec {
+        &self.queue.spec
+    }
+
+    /// What a broker is told. `shard_addresses` is empty where one process serves the whole queue.
+    pub fn config(&self, shard_addresses: Vec<String>) -> QueueConfig {
+        QueueConfig {
+            namespace: self.name.namespace().to_owned(),
+            name: self.name.name().to_owned(),
+            generation: self
+                .queue
+                .metadata
+                .generation
+                .and_then(|number| u64::try_from(number).ok())
+                .unwrap_or(0),
+            shard_addresses,
+            settings: Some(self.settings),
+        }
+    }
+
+    /// The addresses of the first `shards` shards in a cluster, by ordinal.
+    pub fn shard_addresses(&self, shards: u32) -> Vec<String> {
+        let address = |ordinal| names::shard_address(self.name.namespace(), self.name.name(), ordinal);
+        (0..shards).map(address).collect()
+    }
+
+    /// The caller has asserted the rules.
+    fn assume_valid(queue: Queue) -> Result<Self, InvalidQueue> {
+        let text = queue.metadata.name.as_deref().unwrap_or_default();
+        let namespace = queue.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        let invalid = |message: String| InvalidQueue::Unreadable { name: text.to_owned(), message };
+        let name = QueueName::parse(text, namespace).map_err(|error| invalid(error.to_string()))?;
+        let settings = settings(&queue.spec).map_err(|error| invalid(error.to_string()))?;
+        Ok(Self { name, settings, queue })
+    }
+}
+
+impl TryFrom<Queue> for ValidatedQueue {
+    type Error = InvalidQueue;
+
+    fn try_from(queue: Queue) -> Result<Self, Self::Error> {
+        let name = queue.metadata.name.clone().unwrap_or_default();
+        let value = serde_json::to_value(&queue)
+            .map_err(|error| InvalidQueue::Unreadable { name: name.clone(), message: error.to_string() })?;
+        refuse(&name, schema::violations(&value).into_iter().chain(rules::broken(&queue)).collect())?;
+        Self::assume_valid(queue)
+    }
+}
+
+fn refuse(name: &str, violations: Vec<Violation>) -> Result<(), InvalidQueue> {
+    if violations.is_empty() {
+        return Ok(());
+    }
+    Err(InvalidQueue::Violations { name: name.to_owned(), violations })
+}
+
+fn list(violations: &[Violation]) -> String {
+    violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn settings(spec: &QueueSpec) -> Result<QueueSettings, crate::InvalidBytes> {
+    let QueueSpec { delivery, limits, retention, .. } = spec;
+    Ok(QueueSettings {
+        ack_timeout_seconds: delivery.ack_timeout_seconds,
+        max_processing_seconds: delivery.max_processing_seconds,
+        max_attempts: delivery.max_attempts,
+        backoff: Some(backoff(&delivery.backoff)),
+        max_messages: limits.max_messages,
+        max_bytes: parse_bytes(&limits.max_bytes)?,
+        max_message_bytes: parse_bytes(&limits.max_message_bytes)?,
+        max_in_flight: limits.max_in_flight,
+        dead_seconds: retention.dead_seconds,
+        dedup_window_seconds: retention.dedup_window_seconds,
+        dead_letter_expired: match retention.expired {
+            ExpiredPolicy::DeadLetter => true,
+            ExpiredPolicy::Drop => false,
+        },
+    })
+}
+
+fn backoff(backoff: &Backoff) -> v1::Backoff {
+    let policy = match backoff.policy {
+        BackoffPolicy::Constant => v1::BackoffPolicy::Constant,
+        BackoffPolicy::Linear => v1::BackoffPolicy::Linear,
+        BackoffPolicy::Exponential => v1::BackoffPolicy::Exponential,
+    };
+    v1::Backoff { policy: policy.into(), min_seconds: backoff.min_seconds, max_seconds: backoff.max_seconds }
+}
