@@ -1,8 +1,19 @@
 //! Chores of this repository. `cargo xtask --help` lists them.
 
+mod child;
+mod cluster;
+mod console;
 mod generate;
+mod image;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use console::say;
+use workspace::Workspace;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Chores of this repository")]
@@ -13,16 +24,35 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write all generated files that are committed: proto bindings.
+    /// Write all generated files that are committed.
     Gen {
         /// Change nothing; fail when a file would change.
         #[arg(long)]
         check: bool,
     },
+    /// Run all tests: prepares what they need, says what it is doing, ends with the runners' summaries.
+    Test(test::Options),
+    /// Build the container images and write them as OCI archives to target/images.
+    Image(image::Options),
+    /// Run the one-node Kubernetes of the tests.
+    Cluster(cluster::Options),
+    /// Provide helm and kubectl in target/tools, and print where they are.
+    Tools,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Args::parse().command {
-        Command::Gen { check } => generate::run(check),
+fn main() -> anyhow::Result<ExitCode> {
+    let command = Args::parse().command;
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Gen { check } => generate::run(check)?,
+        Command::Test(options) => return test::run(&workspace, &options),
+        Command::Image(options) => image::run(&workspace, &options)?,
+        Command::Cluster(options) => cluster::run(&workspace, &options)?,
+        Command::Tools => {
+            let tools = tools::provide(&workspace)?;
+            say(tools.helm.display());
+            say(tools.kubectl.display());
+        }
     }
+    Ok(ExitCode::SUCCESS)
 }

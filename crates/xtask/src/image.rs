@@ -1,0 +1,99 @@
+//! Container images: one static binary each, on nothing.
+
+mod builder;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::child;
+use crate::console::say;
+use crate::workspace::{VERSION, Workspace};
+use builder::Builder;
+
+/// What becomes an image; packages, binaries, stages of the Containerfile and images have the same names.
+const BINARIES: [&str; 3] = ["ackwelld", "ackwell-operator", "ackwell"];
+
+/// What a node pulls before the first message flows: a promise of the README.
+const MAX_IMAGE_BYTES: u64 = 25_000_000;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Tag of the images.
+    #[arg(long, default_value = VERSION)]
+    tag: String,
+}
+
+/// Builds the binaries and writes one OCI archive per image to `target/images`.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
+    child::run(&mut static_binaries(workspace))?;
+    let builder = Builder::find()?;
+    BINARIES.iter().try_for_each(|name| image(workspace, &builder, name, &options.tag))
+}
+
+/// The cargo command that builds what the images hold.
+pub(crate) fn static_binaries(workspace: &Workspace) -> Command {
+    let target = target();
+    let mut cargo = workspace.cargo(["build", "--release", "--target", &target]);
+    cargo.args(BINARIES.iter().flat_map(|name| ["--package", name]));
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo
+}
+
+/// Where [`static_binaries`] puts them.
+pub(crate) fn static_folder(workspace: &Workspace) -> PathBuf {
+    workspace.target.join(target()).join("release")
+}
+
+/// Where the OCI archives are.
+pub(crate) fn archives(workspace: &Workspace) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = workspace.folder("images")?;
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
+    let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths = paths.with_context(|| format!("read {}", folder.display()))?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "tar"));
+    paths.sort();
+    Ok(paths)
+}
+
+/// Named even though it is the machine's own: flags for a named target do not reach build scripts and macros, which
+/// cannot be static.
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+fn image(workspace: &Workspace, builder: &Builder, name: &str, tag: &str) -> anyhow::Result<()> {
+    let context = workspace.folder("images/files")?;
+    let binary = static_folder(workspace).join(name);
+    let bytes =
+        std::fs::copy(&binary, context.join(name)).with_context(|| format!("copy {}", binary.display()))?;
+    let archive = workspace.target.join("images").join(format!("{name}.tar"));
+    let image = builder::Image {
+        file: &workspace.top.join("Containerfile"),
+        context: &context,
+        stage: Some(name),
+        name: format!("localhost/ackwell/{name}:{tag}"),
+        archive: &archive,
+    };
+    builder.build(&image)?;
+    report(&image.name, bytes, &archive)
+}
+
+fn report(image: &str, bytes: u64, archive: &Path) -> anyhow::Result<()> {
+    let packed = std::fs::metadata(archive).with_context(|| format!("read {}", archive.display()))?.len();
+    say(format_args!(
+        "{image}  {} MB, {} MB packed  {}",
+        megabytes(bytes),
+        megabytes(packed),
+        archive.display()
+    ));
+    if bytes > MAX_IMAGE_BYTES {
+        bail!("{image} has {bytes} bytes, more than the {MAX_IMAGE_BYTES} that an image may have");
+    }
+    Ok(())
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{}", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
+}

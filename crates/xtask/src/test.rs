@@ -1,0 +1,158 @@
+//! `cargo xtask test`: from a checkout and its toolchains to tested, in one command.
+//!
+//! It prepares what the tests need, runs them layer by layer, and ends with the summaries of the runners. A format or
+//! lint error ends it at once; after any other failure the steps that do not depend on it still run.
+
+mod kubernetes;
+mod leftovers;
+mod packages;
+mod report;
+mod session;
+mod steps;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use crate::child;
+use crate::cluster::Folders;
+use crate::image;
+use crate::tools::{self, Tools};
+use crate::workspace::{VERSION, Workspace};
+use kubernetes::Kubernetes;
+use session::Session;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Run only these; may be given more than once.
+    #[arg(long, value_enum)]
+    only: Vec<Layer>,
+    /// An existing cluster for e2e, with the images already where it finds them. Absent: one is made here.
+    #[arg(long, env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// Leave the cluster running that was made for e2e.
+    #[arg(long)]
+    keep_cluster: bool,
+    #[command(flatten)]
+    folders: Folders,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Layer {
+    /// Format, lints, generated files, the chart, licences.
+    Lint,
+    /// Tests inside the crates.
+    Unit,
+    /// Real processes over real sockets.
+    It,
+    /// A real cluster.
+    E2e,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
+    let mut session = Session::begin(workspace)?;
+    let outcome = layers(&mut session, options);
+    session.end(outcome)
+}
+
+impl Options {
+    fn wants(&self, layer: Layer) -> bool {
+        self.only.is_empty() || self.only.contains(&layer)
+    }
+}
+
+fn layers(session: &mut Session<'_>, options: &Options) -> anyhow::Result<()> {
+    let needs_binaries = options.wants(Layer::It) || options.wants(Layer::E2e);
+    if needs_binaries {
+        packages::install(session)?;
+    }
+    // First of all and in the background: it takes longest, and nothing waits for it until e2e.
+    let kubernetes = options.wants(Layer::E2e).then(|| Kubernetes::prepare(session, options));
+    if options.wants(Layer::Lint) {
+        lint(session)?;
+    }
+    if options.wants(Layer::Unit) {
+        session.step("unit", session.workspace.cargo(["test", "--workspace", "--no-fail-fast"]))?;
+    }
+    let built = needs_binaries && session.step("binaries", image::static_binaries(session.workspace))?;
+    if options.wants(Layer::It) {
+        it(session, built)?;
+    }
+    match kubernetes {
+        Some(kubernetes) => e2e(session, options, kubernetes, built),
+        None => Ok(()),
+    }
+}
+
+fn lint(session: &mut Session<'_>) -> anyhow::Result<()> {
+    let workspace = session.workspace;
+    session.required("format", workspace.cargo(["fmt", "--all", "--check"]))?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    session.required("clippy", workspace.cargo(clippy))?;
+    session.step("generated", workspace.cargo(["xtask", "gen", "--check"]))?;
+    match tools::provide(workspace) {
+        Ok(tools) => session.step("chart", chart(session, &tools))?,
+        Err(error) => session.fail("chart", &error),
+    };
+    if child::succeeds(&mut workspace.cargo(["deny", "--version"])) {
+        session.step("licences", workspace.cargo(["deny", "check"]))?;
+    } else {
+        session.skip("licences", 0, "cargo-deny is not installed");
+    }
+    Ok(())
+}
+
+fn chart(session: &Session<'_>, tools: &Tools) -> Command {
+    let mut helm = child::command(&tools.helm, ["lint", "--strict", "charts/ackwell"]);
+    helm.current_dir(&session.workspace.top);
+    helm
+}
+
+fn it(session: &mut Session<'_>, built: bool) -> anyhow::Result<()> {
+    if !built {
+        session.fail("it", &anyhow::anyhow!("there are no binaries to test"));
+        return Ok(());
+    }
+    let mut cargo = session.workspace.cargo(["test", "--package", "ackwell-tests", "--test", "it"]);
+    cargo.env("ACKWELL_BINARIES", image::static_folder(session.workspace));
+    session.step("it", cargo)?;
+    Ok(())
+}
+
+fn e2e(
+    session: &mut Session<'_>,
+    options: &Options,
+    kubernetes: Kubernetes,
+    built: bool,
+) -> anyhow::Result<()> {
+    if let Some(reason) = kubernetes.impossible() {
+        session.skip("e2e", kubernetes::count_tests(session)?, reason);
+        return Ok(());
+    }
+    let images = session.workspace.cargo(["xtask", "image"]);
+    if !built || !session.step("images", images)? {
+        session.fail("e2e", &anyhow::anyhow!("there are no images to install"));
+        return Ok(());
+    }
+    let Some(cluster) = kubernetes.up(session)? else { return Ok(()) };
+    let ran = e2e_in(session, &cluster);
+    cluster.end(session, options.keep_cluster)?;
+    ran
+}
+
+fn e2e_in(session: &mut Session<'_>, cluster: &kubernetes::Running) -> anyhow::Result<()> {
+    let tools = tools::provide(session.workspace)?;
+    let mut cargo = e2e_tests(session.workspace);
+    cargo
+        .env("KUBECONFIG", &cluster.kubeconfig)
+        .env("ACKWELL_BINARIES", image::static_folder(session.workspace))
+        .env("ACKWELL_HELM", &tools.helm)
+        .env("ACKWELL_KUBECTL", cluster.kubectl.as_ref().unwrap_or(&tools.kubectl))
+        .env("ACKWELL_IMAGE_TAG", VERSION)
+        .env("ACKWELL_DIAGNOSTICS", session.workspace.folder("e2e")?);
+    session.step("e2e", cargo)?;
+    Ok(())
+}
+
+fn e2e_tests(workspace: &Workspace) -> Command {
+    workspace.cargo(["test", "--package", "ackwell-tests", "--test", "e2e"])
+}

@@ -1,0 +1,126 @@
+//! One run of the tests: its lock, its children, its report.
+
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+
+use super::leftovers;
+use super::report::{Report, Verdict};
+use super::steps::{self, Children, Outcome};
+use crate::console::say;
+use crate::workspace::Workspace;
+
+/// One run.
+pub(super) struct Session<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) children: Children,
+    logs: PathBuf,
+    report: Report,
+    _lock: File,
+}
+
+/// The run was told to stop, or a step failed that everything depends on.
+#[derive(Debug)]
+struct Stopped(&'static str);
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+impl<'a> Session<'a> {
+    /// Takes the checkout for itself and ends what a run that was killed has left.
+    pub(super) fn begin(workspace: &'a Workspace) -> anyhow::Result<Self> {
+        let folder = workspace.folder("xtask")?;
+        let lock = lock(&folder.join("test.lock"))?;
+        leftovers::end(workspace)?;
+        let children = Children::watched(workspace)?;
+        Ok(Self {
+            workspace,
+            children,
+            logs: workspace.folder("xtask/logs")?,
+            report: Report::default(),
+            _lock: lock,
+        })
+    }
+
+    /// Runs a step and says whether it succeeded; only an interrupt is an error.
+    pub(super) fn step(&mut self, name: &'static str, command: Command) -> anyhow::Result<bool> {
+        let outcome = steps::run(&self.children, name, command, &self.log(name));
+        self.note(name, outcome)
+    }
+
+    /// Runs a step without which the others tell nothing.
+    pub(super) fn required(&mut self, name: &'static str, command: Command) -> anyhow::Result<()> {
+        if self.step(name, command)? {
+            Ok(())
+        } else {
+            bail!(Stopped("a step failed that the others depend on"))
+        }
+    }
+
+    /// Notes a step that ran in the background; the same answers as [`Self::step`].
+    pub(super) fn note(
+        &mut self,
+        name: &'static str,
+        outcome: anyhow::Result<Outcome>,
+    ) -> anyhow::Result<bool> {
+        if self.children.interrupted() {
+            self.report.add(name, Verdict::Failed("interrupted".to_owned()));
+            bail!(Stopped("interrupted"));
+        }
+        let succeeded = outcome.as_ref().is_ok_and(|outcome| outcome.succeeded);
+        let log = self.log(name);
+        self.report.add_outcome(name, outcome, &log);
+        Ok(succeeded)
+    }
+
+    /// Notes a step that could not start.
+    pub(super) fn fail(&mut self, name: &'static str, error: &anyhow::Error) -> bool {
+        say(format_args!("== {name}: FAILED, {error:#}"));
+        self.report.add(name, Verdict::Failed(format!("{error:#}")));
+        false
+    }
+
+    /// Notes a step that does not run here, with the number of its tests.
+    pub(super) fn skip(&mut self, name: &'static str, tests: usize, reason: &str) {
+        say(format_args!("== {name}: SKIPPED, {reason}"));
+        self.report.add(name, Verdict::Skipped { tests, reason: reason.to_owned() });
+    }
+
+    /// Where a step's output goes, too.
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
+    }
+
+    /// Prints the report; `outcome` is an error when the run did not come to its end.
+    pub(super) fn end(self, outcome: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+        self.children.end();
+        self.report.print();
+        let stopped = match outcome {
+            Ok(()) => false,
+            Err(error) if error.is::<Stopped>() => {
+                say(format_args!("stopped: {error}"));
+                true
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(if stopped || self.report.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+fn lock(path: &std::path::Path) -> anyhow::Result<File> {
+    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another test run is active in this checkout; wait for it, or end it")
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
