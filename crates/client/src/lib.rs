@@ -1,1 +1,35 @@
-//! client
+//! Rust client for Ackwell queues: thin over the gRPC API `ackwell.v1`.
+//!
+//! ```no_run
+//! use ackwell_client::{Client, DEFAULT_ADDRESS, Message, Receive, ack};
+//!
+//! # async fn example() -> Result<(), ackwell_client::Error> {
+//! let client = Client::connect(DEFAULT_ADDRESS).await?;
+//! client.send("orders", Message { body: "hello".into(), ..Message::default() }).await?;
+//! for delivery in client.receive("orders", Receive::default()).await? {
+//!     client.settle("orders", vec![ack(&delivery)]).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Calls that can be repeated without a second effect are repeated while the broker is unavailable, within a limit. It
+//! does not extend deliveries on its own: settle or [`Client::extend`] before `ack_deadline`.
+
+mod batch;
+mod client;
+mod connect;
+mod error;
+mod retry;
+mod settlement;
+
+pub use ackwell_proto::v1::{
+    Attempt, Delivery, Filter, ItemError, Message, PeekRequest, PeekResponse, RedriveRequest,
+    RedriveResponse, SettleResult, Settlement, State, StatsResponse, message::Available,
+};
+pub use ackwell_proto::{Failure, Reason};
+pub use batch::{Batch, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
+pub use client::{Client, Receive, Sent};
+pub use connect::DEFAULT_ADDRESS;
+pub use error::Error;
+pub use settlement::{ack, nack, reject, release};
