@@ -1,1 +1,27 @@
-//! engine
+//! The queue: which message goes to whom, when, how often, and what is on disk.
+//!
+//! [`Engine`] is a state machine with one entrance, [`Engine::apply`]: a batch of [`Command`]s at a time `now` becomes
+//! one durable commit and one [`Reply`] each. The same commands on the same state give the same replies.
+//!
+//! Reading order: [`message`] (what is stored, and the states), [`settings`] (the rules of a queue), [`command`] (what can
+//! be asked), `engine` and its operations, [`store`] (how it lies on disk).
+//!
+//! It reads no clock, no environment and no randomness, and knows nothing of gRPC, threads or Kubernetes.
+
+pub mod command;
+mod engine;
+mod memory;
+pub mod message;
+mod messages;
+pub mod receipt;
+pub mod settings;
+pub mod store;
+pub mod time;
+
+pub use command::{Applied, Command, Refusal, Reply};
+pub use engine::{Engine, Stats, Totals};
+pub use message::{Message, MessageId, State};
+pub use messages::Counts;
+pub use settings::Settings;
+pub use store::{Store, StoreError};
+pub use time::Timestamp;

@@ -1,0 +1,282 @@
+//! The state machine: a batch of commands in, one durable commit and a reply each out.
+
+mod fail;
+mod peek;
+mod receive;
+mod redrive;
+mod send;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::command::{Applied, Command, Configure, Delivery, Refusal, Reply};
+use crate::memory::Memory;
+use crate::message::{DeadReason, Epoch, Message, MessageId, Payload, QueueId, Row, Seq, Stage};
+use crate::messages::{Counts, Messages};
+use crate::receipt::{Receipt, Sealer};
+use crate::settings::Settings;
+use crate::store::{Changes, Loaded, Meta, QueueRecord, Store, StoreError};
+use crate::time::Timestamp;
+
+/// All queues of one store. Holds the rows in memory; bodies stay on disk.
+pub struct Engine {
+    store: Store,
+    sealer: Sealer,
+    meta: Meta,
+    queues: BTreeMap<QueueId, Queue>,
+    messages: Messages,
+    memory: Memory,
+    payloads: Vec<(Seq, Payload)>,
+    expired: Vec<Bytes>,
+}
+
+struct Queue {
+    record: QueueRecord,
+    totals: Totals,
+    is_changed: bool,
+}
+
+/// What happened in a queue since the engine was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Stored.
+    pub sent: u64,
+    /// Done.
+    pub acked: u64,
+    /// Attempts that failed, in any way.
+    pub failed: u64,
+}
+
+/// A queue, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages by state.
+    pub counts: Counts,
+    /// Since the engine was opened.
+    pub totals: Totals,
+    /// When the first of the Ready messages was stored.
+    pub oldest_ready: Option<Timestamp>,
+}
+
+/// A reply whose bodies are read once the batch is on disk.
+enum Pending {
+    Done(Reply),
+    Handed(Vec<Seq>),
+}
+
+impl Engine {
+    /// Reads the store. Deliveries of before are held on for one ack timeout at least, since while the process was away
+    /// their holders had no way to extend them.
+    pub fn open(store: Store, now: Timestamp) -> Result<Self, StoreError> {
+        let Loaded { meta, queues, rows, memory } = store.load()?;
+        let queues = queues.into_iter().map(|(id, record)| (id, Queue::new(record, false))).collect();
+        let mut engine = Self {
+            store,
+            sealer: Sealer::new(meta.receipt_key),
+            meta,
+            queues,
+            messages: Messages::load(rows),
+            memory: Memory::load(memory),
+            payloads: Vec::new(),
+            expired: Vec::new(),
+        };
+        engine.renew_holds(now.max(meta.clock));
+        Ok(engine)
+    }
+
+    /// Applies the commands in order and returns when all their effects are on disk.
+    ///
+    /// After an error nothing of the batch may be confirmed, and the engine must be opened anew.
+    pub fn apply(&mut self, now: Timestamp, commands: Vec<Command>) -> Result<Applied, StoreError> {
+        let now = now.max(self.meta.clock);
+        self.meta.clock = now;
+        self.sweep(now);
+        let pending: Vec<Pending> = commands.into_iter().map(|command| self.execute(now, command)).collect();
+        self.commit()?;
+        let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
+        Ok(Applied { replies, expired: std::mem::take(&mut self.expired) })
+    }
+
+    /// When the engine has something to do by itself; `apply` with no commands does it.
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.messages.next_timer()
+    }
+
+    /// The queue of this name (`namespace/name`).
+    pub fn queue(&self, name: &str) -> Option<QueueId> {
+        self.queues.iter().find(|(_, queue)| queue.record.name == name).map(|(id, _)| *id)
+    }
+
+    /// Counts of a queue; zeros for one that does not exist.
+    pub fn stats(&self, queue: QueueId) -> Stats {
+        let oldest = self.messages.index(queue).and_then(|index| index.ready.first());
+        Stats {
+            counts: self.messages.counts(queue),
+            totals: self.queues.get(&queue).map(|queue| queue.totals).unwrap_or_default(),
+            oldest_ready: oldest.and_then(|seq| self.messages.get(*seq)).map(|row| row.stored_at),
+        }
+    }
+
+    /// Size of the store's files.
+    pub fn disk_used(&self) -> u64 {
+        self.store.disk_used()
+    }
+
+    fn execute(&mut self, now: Timestamp, command: Command) -> Pending {
+        let reply = match command {
+            Command::Configure(configure) => Ok(self.configure(configure)),
+            Command::Send(send) => self.send(now, send),
+            Command::Receive(receive) => match self.receive(now, receive) {
+                Ok(handed) => return Pending::Handed(handed),
+                Err(refusal) => Err(refusal),
+            },
+            Command::Settle(settle) => self.settle(now, settle),
+            Command::Extend(extend) => self.extend(now, extend),
+            Command::Redrive(redrive) => self.redrive(redrive),
+        };
+        Pending::Done(reply.unwrap_or_else(Reply::Refused))
+    }
+
+    fn configure(&mut self, configure: Configure) -> Reply {
+        let Configure { name, generation, settings } = configure;
+        let record = QueueRecord { name, generation, settings };
+        let Some(id) = self.queue(&record.name) else {
+            let id = QueueId(self.queues.keys().next_back().map_or(1, |last| last.0 + 1));
+            self.queues.insert(id, Queue::new(record, true));
+            return Reply::Configured(id, generation);
+        };
+        let queue = self.queues.get_mut(&id).expect("the id was just found");
+        if generation < queue.record.generation {
+            return Reply::Configured(id, queue.record.generation);
+        }
+        queue.is_changed |= queue.record != record;
+        let dead_ms = record.settings.dead_ms;
+        let retention_changed = queue.record.settings.dead_ms != dead_ms;
+        queue.record = record;
+        if retention_changed {
+            self.retain_dead(id, dead_ms);
+        }
+        Reply::Configured(id, generation)
+    }
+
+    /// A changed retention holds for those that are dead already.
+    fn retain_dead(&mut self, queue: QueueId, dead_ms: u64) {
+        let dead: Vec<Seq> =
+            self.messages.index(queue).into_iter().flat_map(|index| index.dead.iter().copied()).collect();
+        for seq in dead {
+            let mut row = self.row(seq).clone();
+            if let Stage::Dead { since, until, .. } = &mut row.stage {
+                *until = since.plus_ms(dead_ms);
+            }
+            self.messages.put(seq, row);
+        }
+    }
+
+    /// What happens by itself: deadlines, delays, ttls, retention; and forgetting.
+    fn sweep(&mut self, now: Timestamp) {
+        self.memory.sweep(now);
+        while let Some(seq) = self.messages.pop_due(now) {
+            let row = self.row(seq);
+            match &row.stage {
+                Stage::Ready => self.expire(now, seq),
+                Stage::Delayed { .. } => self.make_ready(now, seq),
+                Stage::InFlight(_) => self.time_out(now, seq),
+                Stage::Dead { .. } => _ = self.messages.remove(seq),
+            }
+        }
+    }
+
+    fn renew_holds(&mut self, now: Timestamp) {
+        let held: Vec<(Seq, Row)> = self.messages.in_flight().map(|(seq, row)| (seq, row.clone())).collect();
+        for (seq, mut row) in held {
+            if let Stage::InFlight(hold) = &mut row.stage {
+                hold.deadline = hold.deadline.max(now.plus_ms(hold.ack_timeout_ms));
+            }
+            self.messages.put(seq, row);
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        let queues: Vec<_> = self
+            .queues
+            .iter()
+            .filter(|(_, queue)| queue.is_changed)
+            .map(|(id, queue)| (*id, &queue.record))
+            .collect();
+        if queues.is_empty() && !self.messages.is_changed() && !self.memory.is_changed() {
+            return Ok(());
+        }
+        self.store.commit(&Changes {
+            meta: self.meta,
+            queues,
+            rows: self.messages.changes().collect(),
+            payloads: &self.payloads,
+            memory: self.memory.changes().collect(),
+        })?;
+        self.messages.committed();
+        self.memory.committed();
+        self.payloads.clear();
+        self.queues.values_mut().for_each(|queue| queue.is_changed = false);
+        Ok(())
+    }
+
+    fn complete(&mut self, pending: Pending) -> Result<Reply, StoreError> {
+        let handed = match pending {
+            Pending::Done(reply) => return Ok(reply),
+            Pending::Handed(handed) => handed,
+        };
+        let mut deliveries = Vec::with_capacity(handed.len());
+        for seq in handed {
+            match self.store.payload(seq) {
+                Ok(payload) => deliveries.extend(self.delivery(seq, payload)),
+                Err(StoreError::Corrupt { .. }) => self.bury(self.meta.clock, seq, DeadReason::Corrupt),
+                Err(error) => return Err(error),
+            }
+        }
+        self.commit()?;
+        Ok(Reply::Received(deliveries))
+    }
+
+    /// `None` when the same batch settled it again, or took it back.
+    fn delivery(&self, seq: Seq, payload: Option<Payload>) -> Option<Delivery> {
+        let row = self.messages.get(seq)?;
+        let hold = row.hold()?;
+        Some(Delivery {
+            receipt: self.seal(seq, row.queue, hold.epoch),
+            deadline: hold.deadline,
+            epoch: hold.epoch,
+            message: Message::new(self.id(seq, row), row, payload?),
+        })
+    }
+
+    fn seal(&self, seq: Seq, queue: QueueId, epoch: Epoch) -> Bytes {
+        self.sealer.seal(Receipt { queue, seq, epoch })
+    }
+
+    fn id(&self, seq: Seq, row: &Row) -> MessageId {
+        MessageId::new(row.stored_at, self.meta.salt, seq)
+    }
+
+    /// The row of a message that an index named.
+    fn row(&self, seq: Seq) -> &Row {
+        self.messages.get(seq).expect("indexes name only stored messages")
+    }
+
+    fn settings(&self, queue: QueueId) -> Result<&Settings, Refusal> {
+        self.queues.get(&queue).map(|queue| &queue.record.settings).ok_or(Refusal::UnknownQueue)
+    }
+
+    fn totals(&mut self, queue: QueueId) -> Option<&mut Totals> {
+        self.queues.get_mut(&queue).map(|queue| &mut queue.totals)
+    }
+}
+
+impl Queue {
+    fn new(record: QueueRecord, is_changed: bool) -> Self {
+        Self { record, totals: Totals::default(), is_changed }
+    }
+}

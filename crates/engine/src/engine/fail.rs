@@ -1,0 +1,144 @@
+//! How messages come back: released, failed, timed out, expired, dead.
+
+use super::Engine;
+use crate::command::Settled;
+use crate::message::{Attempt, AttemptOutcome, DeadReason, MAX_REASON_BYTES, Row, Seq, Stage, State};
+use crate::settings::{Expired, Settings};
+use crate::time::Timestamp;
+
+/// What follows a failed attempt that was not the last.
+pub(super) enum Then {
+    /// The queue's backoff.
+    Backoff,
+    /// What the consumer asked for.
+    Delay(u64),
+    /// Its place, at once.
+    Return,
+    /// Dead, whatever attempts are left.
+    Bury,
+}
+
+impl Engine {
+    pub(super) fn time_out(&mut self, now: Timestamp, seq: Seq) {
+        let row = self.row(seq);
+        if let Some(hold) = row.hold() {
+            let receipt = self.seal(seq, row.queue, hold.epoch);
+            self.expired.push(receipt);
+        }
+        self.fail(now, seq, AttemptOutcome::AckTimeout, "ack timeout", Then::Backoff);
+    }
+
+    /// Counts a failed attempt; the last one is the message's death.
+    pub(super) fn fail(
+        &mut self,
+        now: Timestamp,
+        seq: Seq,
+        outcome: AttemptOutcome,
+        reason: &str,
+        then: Then,
+    ) -> Settled {
+        let mut row = self.row(seq).clone();
+        row.record(attempt(&row, now, outcome, reason));
+        if let Some(totals) = self.totals(row.queue) {
+            totals.failed += 1;
+        }
+        let settings = self.settings_of(&row);
+        let limit = row.max_attempts.map_or(settings.max_attempts, |own| own.min(settings.max_attempts));
+        let is_last = row.attempts >= limit;
+        let delay_ms = match then {
+            Then::Bury => return self.put_dead(now, seq, row, DeadReason::Rejected),
+            _ if is_last => return self.put_dead(now, seq, row, DeadReason::MaxAttempts),
+            Then::Return => return self.put_ready(now, seq, row),
+            Then::Delay(delay_ms) => delay_ms,
+            Then::Backoff => settings.backoff.delay_ms(row.attempts, jitter(seq, row.attempts)),
+        };
+        row.stage = Stage::Delayed { until: now.plus_ms(delay_ms) };
+        self.put_back(now, seq, row)
+    }
+
+    pub(super) fn release(&mut self, now: Timestamp, seq: Seq) -> Settled {
+        let row = self.row(seq).clone();
+        self.put_ready(now, seq, row)
+    }
+
+    /// A delay is over, or the ttl is: whichever was due.
+    pub(super) fn make_ready(&mut self, now: Timestamp, seq: Seq) {
+        self.release(now, seq);
+    }
+
+    pub(super) fn expire(&mut self, now: Timestamp, seq: Seq) {
+        let row = self.row(seq).clone();
+        self.put_back(now, seq, row);
+    }
+
+    pub(super) fn bury(&mut self, now: Timestamp, seq: Seq, reason: DeadReason) {
+        let row = self.row(seq).clone();
+        self.put_dead(now, seq, row, reason);
+    }
+
+    fn put_ready(&mut self, now: Timestamp, seq: Seq, mut row: Row) -> Settled {
+        row.stage = Stage::Ready;
+        self.put_back(now, seq, row)
+    }
+
+    /// Puts a message that nobody holds where it belongs, unless its ttl has passed.
+    fn put_back(&mut self, now: Timestamp, seq: Seq, row: Row) -> Settled {
+        if row.expires_at.is_none_or(|expires_at| expires_at > now) {
+            let settled = place(&row);
+            self.messages.put(seq, row);
+            return settled;
+        }
+        match self.settings_of(&row).expired {
+            Expired::DeadLetter => self.put_dead(now, seq, row, DeadReason::Expired),
+            Expired::Drop => {
+                self.messages.remove(seq);
+                Settled { state: None, delayed_until: None }
+            }
+        }
+    }
+
+    fn put_dead(&mut self, now: Timestamp, seq: Seq, mut row: Row, reason: DeadReason) -> Settled {
+        let until = now.plus_ms(self.settings_of(&row).dead_ms);
+        row.stage = Stage::Dead { reason, since: now, until };
+        let settled = place(&row);
+        self.messages.put(seq, row);
+        settled
+    }
+
+    fn settings_of(&self, row: &Row) -> &Settings {
+        self.settings(row.queue).expect("queues are never removed while they have messages")
+    }
+}
+
+fn attempt(row: &Row, now: Timestamp, outcome: AttemptOutcome, reason: &str) -> Attempt {
+    let hold = row.hold().expect("only a held message can fail");
+    Attempt {
+        started: hold.started,
+        ended: now,
+        outcome,
+        reason: cut(reason, MAX_REASON_BYTES).to_owned(),
+        consumer: hold.consumer.clone(),
+    }
+}
+
+fn place(row: &Row) -> Settled {
+    let delayed_until = match row.stage {
+        Stage::Delayed { until } => Some(until),
+        _ => None,
+    };
+    debug_assert_ne!(row.state(), State::InFlight);
+    Settled { state: Some(row.state()), delayed_until }
+}
+
+/// The longest beginning of at most `max_bytes` that does not split a character.
+fn cut(text: &str, max_bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(max_bytes)]
+}
+
+/// A number that looks random and is the same on every replay (`SplitMix64`).
+fn jitter(seq: Seq, attempts: u32) -> u64 {
+    let mut z = seq.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(attempts));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,90 @@
+//! Peek: showing messages without touching them.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use super::Engine;
+use crate::command::{Cursor, Filter};
+use crate::message::{DeadReason, Message, Payload, QueueId, Row, Seq};
+use crate::store::StoreError;
+
+/// Rows looked at in one call, so that a filter which matches nothing cannot hold up the queue.
+pub(super) const MAX_SCANNED: usize = 20_000;
+
+impl Engine {
+    /// At most `limit` messages in stored order behind `after`, and where to go on; `None` at the end.
+    pub fn peek(
+        &self,
+        queue: QueueId,
+        filter: &Filter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<Message>, Option<Cursor>), StoreError> {
+        let mut found = Vec::new();
+        let mut last = None;
+        for (scanned, seq) in self.candidates(queue, filter, after).enumerate() {
+            if found.len() == limit || scanned == MAX_SCANNED {
+                return Ok((found, last));
+            }
+            last = Some(seq.0);
+            found.extend(self.matching(seq, filter)?);
+        }
+        Ok((found, None))
+    }
+
+    /// What is worth looking at, in stored order: the named messages, or all.
+    fn candidates(
+        &self,
+        queue: QueueId,
+        filter: &Filter,
+        after: Option<Cursor>,
+    ) -> Box<dyn Iterator<Item = Seq> + '_> {
+        let Some(index) = self.messages.index(queue) else { return Box::new(std::iter::empty()) };
+        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(Seq(after)));
+        if filter.ids.is_empty() {
+            return Box::new(index.all.range((start, Bound::Unbounded)).copied());
+        }
+        let named: BTreeSet<Seq> =
+            filter.ids.iter().map(|id| id.seq()).filter(|seq| index.all.contains(seq)).collect();
+        Box::new(named.into_iter().filter(move |seq| after.is_none_or(|after| seq.0 > after)))
+    }
+
+    /// The message, if the filter wants it. Its payload is read only when the row alone does not decide.
+    pub(super) fn matching(&self, seq: Seq, filter: &Filter) -> Result<Option<Message>, StoreError> {
+        let row = self.row(seq);
+        let id = self.id(seq, row);
+        if !row_matches(row, filter) || !(filter.ids.is_empty() || filter.ids.contains(&id)) {
+            return Ok(None);
+        }
+        let message = match self.store.payload(seq) {
+            Ok(payload) => Message::new(id, row, payload.unwrap_or_default()),
+            Err(StoreError::Corrupt { .. }) => corrupt_message(Message::new(id, row, Payload::default())),
+            Err(error) => return Err(error),
+        };
+        let is_wanted = filter.headers.iter().all(|header| message.payload.headers.contains(header));
+        Ok(is_wanted.then_some(message))
+    }
+}
+
+/// Shown without the body that cannot be trusted.
+fn corrupt_message(message: Message) -> Message {
+    Message { dead_reason: Some(DeadReason::Corrupt), ..message }
+}
+
+fn row_matches(row: &Row, filter: &Filter) -> bool {
+    let Filter { states, headers: _, reason_contains, min_attempts, stored_after, stored_before, ids: _ } =
+        filter;
+    (states.is_empty() || states.contains(&row.state()))
+        && row.attempts >= *min_attempts
+        && stored_after.is_none_or(|after| row.stored_at > after)
+        && stored_before.is_none_or(|before| row.stored_at < before)
+        && (reason_contains.is_empty() || says(row, reason_contains))
+}
+
+fn says(row: &Row, text: &str) -> bool {
+    let dead_reason = match row.stage {
+        crate::message::Stage::Dead { reason, .. } => reason.as_str(),
+        _ => "",
+    };
+    dead_reason.contains(text) || row.history.first().is_some_and(|attempt| attempt.reason.contains(text))
+}

@@ -1,0 +1,115 @@
+//! Settle and Extend: what a holder may do with its receipt.
+
+use bytes::Bytes;
+
+use super::Engine;
+use super::fail::Then;
+use crate::command::{Extend, Outcome, Refusal, Reply, Settle, Settled};
+use crate::memory::{MemoryKey, OutcomeKind, Remembered};
+use crate::message::{AttemptOutcome, Epoch, QueueId, Row, Seq, Stage};
+use crate::receipt::Receipt;
+use crate::settings::IDEMPOTENCY_WINDOW_MS;
+use crate::time::Timestamp;
+
+impl Engine {
+    pub(super) fn settle(&mut self, now: Timestamp, settle: Settle) -> Result<Reply, Refusal> {
+        let Settle { queue, settlements } = settle;
+        self.settings(queue)?;
+        let settled = |(receipt, outcome): (Bytes, Outcome)| self.settle_one(now, queue, &receipt, &outcome);
+        Ok(Reply::Settled(settlements.into_iter().map(settled).collect()))
+    }
+
+    pub(super) fn extend(&mut self, now: Timestamp, extend: Extend) -> Result<Reply, Refusal> {
+        let Extend { queue, receipts, ack_timeout_ms } = extend;
+        self.settings(queue)?;
+        let extended = |receipt: &Bytes| {
+            let receipt = self.open_receipt(queue, receipt)?;
+            self.check_held(receipt)?;
+            Ok(self.prolong(now, receipt.seq, ack_timeout_ms))
+        };
+        Ok(Reply::Extended(receipts.iter().map(extended).collect()))
+    }
+
+    /// Moves the deadline of a held message, never past its queue's `max_processing`.
+    pub(super) fn prolong(&mut self, now: Timestamp, seq: Seq, ack_timeout_ms: Option<u64>) -> Timestamp {
+        let mut row = self.row(seq).clone();
+        let max_processing_ms = self.settings(row.queue).map_or(0, |settings| settings.max_processing_ms);
+        let Stage::InFlight(hold) = &mut row.stage else { unreachable!("only a held message is prolonged") };
+        let wanted = now.plus_ms(ack_timeout_ms.unwrap_or(hold.ack_timeout_ms));
+        let deadline = wanted.min(hold.started.plus_ms(max_processing_ms.max(hold.ack_timeout_ms)));
+        hold.deadline = deadline;
+        self.messages.put(seq, row);
+        deadline
+    }
+
+    fn settle_one(
+        &mut self,
+        now: Timestamp,
+        queue: QueueId,
+        receipt: &[u8],
+        outcome: &Outcome,
+    ) -> Result<Settled, Refusal> {
+        let receipt = self.open_receipt(queue, receipt)?;
+        if let Some(Remembered::Settled(kind, settled)) = self.memory.get(&MemoryKey::Delivery(receipt.epoch))
+        {
+            return if *kind == kind_of(outcome) { Ok(*settled) } else { Err(Refusal::SettledOtherwise) };
+        }
+        self.check_held(receipt)?;
+        let settled = self.end_delivery(now, receipt.seq, outcome);
+        self.remember_settled(now, receipt.epoch, kind_of(outcome), settled);
+        Ok(settled)
+    }
+
+    fn end_delivery(&mut self, now: Timestamp, seq: Seq, outcome: &Outcome) -> Settled {
+        match outcome {
+            Outcome::Ack => self.ack(seq),
+            Outcome::Release => self.release(now, seq),
+            Outcome::Nack { delay_ms: None, reason } => {
+                self.fail(now, seq, AttemptOutcome::Nack, reason, Then::Backoff)
+            }
+            Outcome::Nack { delay_ms: Some(delay_ms), reason } => {
+                self.fail(now, seq, AttemptOutcome::Nack, reason, Then::Delay(*delay_ms))
+            }
+            Outcome::Reject { reason } => self.fail(now, seq, AttemptOutcome::Reject, reason, Then::Bury),
+            Outcome::Lost { reason } => {
+                self.fail(now, seq, AttemptOutcome::ConsumerLost, reason, Then::Return)
+            }
+        }
+    }
+
+    fn ack(&mut self, seq: Seq) -> Settled {
+        let row = self.messages.remove(seq);
+        if let Some(totals) = row.and_then(|row| self.totals(row.queue)) {
+            totals.acked += 1;
+        }
+        Settled { state: None, delayed_until: None }
+    }
+
+    fn remember_settled(&mut self, now: Timestamp, epoch: Epoch, kind: OutcomeKind, settled: Settled) {
+        let until = now.plus_ms(IDEMPOTENCY_WINDOW_MS);
+        self.memory.put(MemoryKey::Delivery(epoch), until, Remembered::Settled(kind, settled));
+    }
+
+    fn open_receipt(&self, queue: QueueId, receipt: &[u8]) -> Result<Receipt, Refusal> {
+        self.sealer.open(receipt).filter(|receipt| receipt.queue == queue).ok_or(Refusal::InvalidReceipt)
+    }
+
+    fn check_held(&self, receipt: Receipt) -> Result<(), Refusal> {
+        let hold = self.messages.get(receipt.seq).and_then(Row::hold);
+        if hold.is_some_and(|hold| hold.epoch == receipt.epoch) {
+            Ok(())
+        } else {
+            Err(Refusal::ReceiptExpired)
+        }
+    }
+}
+
+fn kind_of(outcome: &Outcome) -> OutcomeKind {
+    match outcome {
+        Outcome::Ack => OutcomeKind::Ack,
+        Outcome::Nack { .. } => OutcomeKind::Nack,
+        Outcome::Release => OutcomeKind::Release,
+        Outcome::Reject { .. } => OutcomeKind::Reject,
+        Outcome::Lost { .. } => OutcomeKind::Lost,
+    }
+}

@@ -1,0 +1,307 @@
+//! What is stored of a message, and the states it can be in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::time::Timestamp;
+
+/// Newest attempts kept of each message.
+pub const MAX_HISTORY: usize = 16;
+/// Longest kept text of why an attempt failed.
+pub const MAX_REASON_BYTES: usize = 1024;
+
+/// Place of a message in its shard: the order in which messages were stored. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// Names one delivery. Grows over all deliveries of a shard, across restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// A queue of this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub u32);
+
+/// A `UUIDv7`: the time stored, 24 bits that differ between shards, 50 bits of [`Seq`].
+///
+/// Sorts by time, and leads to the message without an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(u128);
+
+const SEQ_BITS: u32 = 50;
+const SALT_LOW_BITS: u32 = 12;
+
+impl MessageId {
+    pub(crate) fn new(stored_at: Timestamp, salt: u32, seq: Seq) -> Self {
+        let time = u128::from(stored_at.0 & 0xffff_ffff_ffff) << 80;
+        let salt_high = u128::from((salt >> SALT_LOW_BITS) & 0xfff) << 64;
+        let salt_low = u128::from(salt & 0xfff) << SEQ_BITS;
+        let seq = u128::from(seq.0 & ((1 << SEQ_BITS) - 1));
+        Self(time | 0x7 << 76 | salt_high | 0b10 << 62 | salt_low | seq)
+    }
+
+    pub(crate) fn from_u128(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn as_u128(self) -> u128 {
+        self.0
+    }
+
+    pub(crate) fn seq(self) -> Seq {
+        Seq(u64::try_from(self.0 & ((1 << SEQ_BITS) - 1)).expect("50 bits fit"))
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Uuid::from_u128(self.0).hyphenated().fmt(f)
+    }
+}
+
+/// The text is not a message id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("message id {0:?} is not a UUID")]
+pub struct InvalidMessageId(String);
+
+impl FromStr for MessageId {
+    type Err = InvalidMessageId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = Uuid::try_parse(text).map_err(|_| InvalidMessageId(text.chars().take(64).collect()))?;
+        Ok(Self(id.as_u128()))
+    }
+}
+
+/// Where a stored message stands; `docs/delivery.md` has the transitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Waiting for a consumer.
+    Ready,
+    /// Waiting for a time.
+    Delayed,
+    /// Held under one valid receipt.
+    InFlight,
+    /// Given up on, kept whole.
+    Dead,
+}
+
+/// [`State`] with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Ready,
+    Delayed {
+        until: Timestamp,
+    },
+    InFlight(Hold),
+    /// `until`: end of the retention.
+    Dead {
+        reason: DeadReason,
+        since: Timestamp,
+        until: Timestamp,
+    },
+}
+
+/// Who holds a message, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) epoch: Epoch,
+    pub(crate) started: Timestamp,
+    pub(crate) deadline: Timestamp,
+    pub(crate) ack_timeout_ms: u64,
+    pub(crate) consumer: String,
+}
+
+/// Why a message is Dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadReason {
+    /// `attempts` reached the limit.
+    MaxAttempts,
+    /// A consumer rejected it.
+    Rejected,
+    /// Its ttl passed and the queue keeps expired messages.
+    Expired,
+    /// What is stored fails its checksum.
+    Corrupt,
+}
+
+impl DeadReason {
+    /// The word shown to people and programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxAttempts => "MAX_ATTEMPTS",
+            Self::Rejected => "REJECTED",
+            Self::Expired => "EXPIRED",
+            Self::Corrupt => "CORRUPT",
+        }
+    }
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The consumer said so.
+    Nack,
+    /// Neither settled nor extended in time.
+    AckTimeout,
+    /// The consumer that held it is gone.
+    ConsumerLost,
+    /// The consumer gave up on it for good.
+    Reject,
+}
+
+impl AttemptOutcome {
+    /// The word shown to people and programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nack => "nack",
+            Self::AckTimeout => "ack-timeout",
+            Self::ConsumerLost => "consumer-lost",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// One failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it was handed out.
+    pub started: Timestamp,
+    /// When it failed.
+    pub ended: Timestamp,
+    /// How.
+    pub outcome: AttemptOutcome,
+    /// What the application said.
+    pub reason: String,
+    /// The name the consumer gave itself.
+    pub consumer: String,
+}
+
+/// All of a message but its [`Payload`]: what decisions are made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) queue: QueueId,
+    pub(crate) stored_at: Timestamp,
+    pub(crate) stage: Stage,
+    pub(crate) attempts: u32,
+    pub(crate) deliveries: u32,
+    pub(crate) history: Vec<Attempt>,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) body_bytes: u64,
+}
+
+impl Row {
+    pub(crate) fn state(&self) -> State {
+        match self.stage {
+            Stage::Ready => State::Ready,
+            Stage::Delayed { .. } => State::Delayed,
+            Stage::InFlight(_) => State::InFlight,
+            Stage::Dead { .. } => State::Dead,
+        }
+    }
+
+    pub(crate) fn hold(&self) -> Option<&Hold> {
+        match &self.stage {
+            Stage::InFlight(hold) => Some(hold),
+            _ => None,
+        }
+    }
+
+    /// Counts a failed attempt, newest first.
+    pub(crate) fn record(&mut self, attempt: Attempt) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.history.truncate(MAX_HISTORY - 1);
+        self.history.insert(0, attempt);
+    }
+}
+
+/// What the sender gave, kept untouched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// The message itself.
+    pub body: Bytes,
+    /// Sorted by key.
+    pub headers: Vec<(String, String)>,
+    /// As the sender said.
+    pub content_type: String,
+    /// The sender's id against duplicates; empty: none.
+    pub dedup_id: String,
+}
+
+/// A message as it is shown: by a delivery or a peek.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its name.
+    pub id: MessageId,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+    /// Where it stands.
+    pub state: State,
+    /// Failed attempts.
+    pub attempts: u32,
+    /// Times handed out.
+    pub deliveries: u32,
+    /// The newest failed attempts, newest first.
+    pub history: Vec<Attempt>,
+    /// Why it is Dead.
+    pub dead_reason: Option<DeadReason>,
+    /// Until when it is Delayed.
+    pub delayed_until: Option<Timestamp>,
+    /// When it expires.
+    pub expires_at: Option<Timestamp>,
+    /// The sender's own limit of attempts.
+    pub max_attempts: Option<u32>,
+    /// What the sender gave.
+    pub payload: Payload,
+}
+
+impl Message {
+    pub(crate) fn new(id: MessageId, row: &Row, payload: Payload) -> Self {
+        let dead_reason = match row.stage {
+            Stage::Dead { reason, .. } => Some(reason),
+            _ => None,
+        };
+        let delayed_until = match row.stage {
+            Stage::Delayed { until } => Some(until),
+            _ => None,
+        };
+        Self {
+            id,
+            stored_at: row.stored_at,
+            state: row.state(),
+            attempts: row.attempts,
+            deliveries: row.deliveries,
+            history: row.history.clone(),
+            dead_reason,
+            delayed_until,
+            expires_at: row.expires_at,
+            max_attempts: row.max_attempts,
+            payload,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_is_a_uuid_v7_that_leads_back_to_its_place() {
+        let id = MessageId::new(Timestamp(1_764_000_000_123), 0x00ab_cdef, Seq(987_654_321));
+        let uuid = Uuid::parse_str(&id.to_string()).unwrap();
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(id.seq(), Seq(987_654_321));
+        assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
+    }
+
+    #[test]
+    fn ids_sort_as_stored() {
+        let at = |ms, seq| MessageId::new(Timestamp(ms), 0x00ff_ffff, Seq(seq)).to_string();
+        assert!(at(5, 1) < at(5, 2) && at(5, 900) < at(6, 901));
+    }
+}
