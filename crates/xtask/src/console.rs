@@ -9,6 +9,12 @@ pub(crate) fn say(line: impl fmt::Display) {
     println!("{line}");
 }
 
+/// Prints why a chore failed.
+#[expect(clippy::print_stderr, reason = "this is how chores fail")]
+pub(crate) fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
 /// Measures one chore.
 pub(crate) struct Stopwatch(Instant);
 

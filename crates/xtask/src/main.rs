@@ -12,7 +12,7 @@ mod workspace;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use console::say;
+use console::{complain, say};
 use workspace::Workspace;
 
 #[derive(Parser)]
@@ -40,8 +40,14 @@ enum Command {
     Tools,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let command = Args::parse().command;
+fn main() -> ExitCode {
+    run(Args::parse().command).unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::find()?;
     match command {
         Command::Gen { check } => generate::run(check)?,

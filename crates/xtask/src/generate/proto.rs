@@ -21,10 +21,17 @@ pub(super) fn generate(top: &Path) -> anyhow::Result<Vec<Generated>> {
     Ok(vec![generated("ackwell.v1.rs", bindings?), generated("descriptors.bin", encoded)])
 }
 
-fn bindings(descriptors: protox::prost_reflect::prost_types::FileDescriptorSet, out: &Path) -> anyhow::Result<Vec<u8>> {
+fn bindings(
+    descriptors: protox::prost_reflect::prost_types::FileDescriptorSet,
+    out: &Path,
+) -> anyhow::Result<Vec<u8>> {
     let mut config = prost_build::Config::new();
     // Bodies are moved, never copied: the transport's buffer is what the engine stores.
-    config.bytes([".ackwell.v1.Message.body", ".ackwell.v1.Delivery.receipt", ".ackwell.v1.Settlement.receipt"]);
+    config.bytes([
+        ".ackwell.v1.Message.body",
+        ".ackwell.v1.Delivery.receipt",
+        ".ackwell.v1.Settlement.receipt",
+    ]);
     tonic_prost_build::configure()
         .out_dir(out)
         .emit_rerun_if_changed(false)

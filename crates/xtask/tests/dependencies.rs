@@ -1,0 +1,81 @@
+//! The dependency invariants of ARCHITECTURE.md.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// What each crate of ours may use of the others. Tests of a crate may use more.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("ackwell-engine", &[]),
+    ("ackwell-proto", &[]),
+    ("ackwell-api", &["ackwell-proto"]),
+    ("ackwell-client", &["ackwell-proto"]),
+    ("ackwelld", &["ackwell-engine", "ackwell-proto"]),
+    ("ackwell-operator", &["ackwell-api", "ackwell-proto"]),
+    ("ackwell", &["ackwell-api", "ackwell-client", "ackwell-proto", "ackwelld"]),
+    ("xtask", &["ackwell-api", "ackwell-proto"]),
+    ("ackwell-tests", &["ackwell-api", "ackwell-client", "ackwell-proto"]),
+];
+
+/// What must not be reachable from a crate, directly or not.
+const NEVER: &[(&str, &[&str])] = &[
+    ("ackwell-engine", &["tokio", "tonic", "prost", "kube", "rand", "getrandom", "futures"]),
+    ("ackwell-proto", &["kube", "k8s-openapi"]),
+    ("ackwell-client", &["kube", "k8s-openapi", "redb"]),
+    ("ackwelld", &["kube", "k8s-openapi"]),
+    ("ackwell-api", &["kube-client", "redb"]),
+    ("ackwell-operator", &["redb"]),
+    ("ackwell", &["kube-client"]),
+];
+
+/// Promise: crates depend on each other only in the directions that ARCHITECTURE.md names.
+#[test]
+fn crates_use_only_what_the_architecture_allows() {
+    let ours: BTreeSet<String> = MAY_USE.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let members = tree(&["--workspace", "--depth=0"]);
+    assert_eq!(members, ours, "MAY_USE lists every crate of the workspace");
+    for (name, allowed) in MAY_USE {
+        let used = tree(&["--package", name, "--depth=1"]);
+        let wrong: Vec<_> = used
+            .intersection(&ours)
+            .filter(|used| used != name && !allowed.contains(&used.as_str()))
+            .collect();
+        assert!(wrong.is_empty(), "{name} must not use {wrong:?}");
+    }
+}
+
+/// Promise: decisions cannot see clocks, sockets or chance, and only the operator can speak to Kubernetes.
+#[test]
+fn crates_reach_nothing_that_breaks_an_invariant() {
+    for (name, banned) in NEVER {
+        let reached = tree(&["--package", name]);
+        assert!(reached.len() > 1, "{name} reaches something");
+        for ban in *banned {
+            assert!(!reached.contains(*ban), "{name} reaches {ban}; see: cargo tree -p {name} -i {ban}");
+        }
+    }
+}
+
+/// The names that `cargo tree` prints, without what only tests use.
+fn tree(args: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--locked",
+            "--edges=normal,build",
+            "--prefix=none",
+            "--format={p}",
+            "--manifest-path",
+        ])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"))
+        .args(args)
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).expect("cargo prints text");
+    lines
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
