@@ -1,2 +1,83 @@
-//! main
-fn main() {}
+//! `ackwell`: serve Queue manifests on one machine, and send, receive, look at and redrive messages anywhere.
+//!
+//! A command prints its data on stdout and everything else on stderr. It ends with 0 (done), 1 (failed, or only part
+//! of it was done), 2 (the command line is wrong) or 3 (nothing was received).
+
+mod args;
+mod clock;
+mod dev;
+mod duration;
+mod filter;
+mod manifest;
+mod output;
+mod peek;
+mod receive;
+mod redrive;
+mod send;
+mod shown;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+/// How a command ended without an error that is still to be told.
+enum Outcome {
+    Done,
+    /// Some of it was refused; stderr says what.
+    Incomplete,
+    /// No message came in time.
+    Nothing,
+}
+
+fn main() -> ExitCode {
+    exit_code(Cli::try_parse().map_err(anyhow::Error::new).and_then(run))
+}
+
+fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(execute(cli));
+    // A thread may still wait for a line from the terminal; it must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
+    let output = cli.output;
+    match cli.command {
+        Command::Dev(dev) => dev.run(output).await,
+        Command::Send(send) => send.run(output).await,
+        Command::Receive(receive) => receive.run(output).await,
+        Command::Peek(peek) => peek.run(output).await,
+        Command::Stats(stats) => stats.run(output).await,
+        Command::Redrive(redrive) => redrive.run(output).await,
+    }
+}
+
+fn exit_code(result: anyhow::Result<Outcome>) -> ExitCode {
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Incomplete) => ExitCode::FAILURE,
+        Ok(Outcome::Nothing) => ExitCode::from(3),
+        // Whoever reads has seen enough, like `head`.
+        Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    if let Some(usage) = error.downcast_ref::<clap::Error>() {
+        return print_usage(usage);
+    }
+    output::note(format_args!("error: {error:#}"));
+    ExitCode::FAILURE
+}
+
+/// Help and version come here too, with code 0.
+fn print_usage(usage: &clap::Error) -> ExitCode {
+    // When the terminal is gone there is nobody to tell.
+    drop(usage.print());
+    ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2))
+}

@@ -1,0 +1,156 @@
+//! The command line, and what several commands take.
+
+use ackwell_client::{Client, DEFAULT_ADDRESS, Error};
+use ackwell_proto::QueueName;
+use anyhow::anyhow;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{dev, peek, receive, redrive, send, stats};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed, or only a part was done; stderr says why
+  2  the command line is wrong
+  3  receive: no message came in time";
+
+/// Durable message queues: serve them on this machine, send, receive, look, redrive.
+#[derive(Parser)]
+#[command(name = "ackwell", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// How data is printed: for people, or one JSON value a line.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Dev(Box<dev::Dev>),
+    Send(send::Send),
+    Receive(receive::Receive),
+    Peek(peek::Peek),
+    Stats(stats::Stats),
+    Redrive(redrive::Redrive),
+}
+
+/// How data is printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+/// The queue a command works on, and where it is.
+#[derive(Args)]
+pub(crate) struct Target {
+    /// Name of the queue, like orders or shop/orders.
+    #[arg(value_parser = queue_name)]
+    pub(crate) queue: String,
+
+    /// The sidecar or broker to call.
+    #[arg(long, value_name = "HOST:PORT", env = "ACKWELL_ADDRESS", default_value = DEFAULT_ADDRESS)]
+    pub(crate) address: String,
+}
+
+impl Target {
+    /// Fails at once when nobody answers; calls on the connection then outlast a restart of the broker.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
+        Client::connect(&self.address).await.map_err(|error| match error {
+            Error::Unreachable { .. } => {
+                anyhow!("{error}; start one with `ackwell dev FILE`, or name another with --address")
+            }
+            other => other.into(),
+        })
+    }
+}
+
+/// `key=value`.
+pub(crate) fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("use key=value".to_owned()),
+    }
+}
+
+fn queue_name(text: &str) -> Result<String, String> {
+    // The namespace is only a stand-in: the broker knows its own.
+    QueueName::parse(text, "default").map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(line.split(' ')).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// Whoever adds an option writes down what it does.
+    #[test]
+    fn every_command_and_option_is_in_the_documentation() {
+        let text = include_str!("../../../docs/cli.md");
+        for command in Cli::command().get_subcommands() {
+            let (_, section) = text.split_once(&format!("\n## `ackwell {}", command.get_name())).unwrap();
+            let section = section.split("\n## ").next().unwrap();
+            for option in
+                command.get_arguments().filter_map(clap::Arg::get_long).filter(|long| *long != "address")
+            {
+                assert!(section.contains(&format!("`--{option}")), "{} --{option}", command.get_name());
+            }
+        }
+    }
+
+    /// The documentation, examples and other tools use these forms.
+    #[test]
+    fn documented_forms_are_accepted() {
+        for line in [
+            "ackwell dev queue.yaml",
+            "ackwell dev a.yaml b.yaml --data /tmp/x --listen 127.0.0.1:0",
+            "ackwell send orders",
+            "ackwell send shop/orders --file -",
+            "ackwell send orders --file a --file b --whole --header k=v --header a=b=c --delay 10s --ttl 1h",
+            "ackwell send orders --body hello --dedup-id 1 --content-type text/plain",
+            "ackwell receive orders --max 10 --wait 5s --address localhost:1",
+            "ackwell receive orders --settle nack --reason broken --output json",
+            "ackwell --output json peek orders --state dead --state ready --limit 5 --body",
+            "ackwell stats orders --output json",
+            "ackwell redrive orders --dry-run --max 5 --reason-contains timeout",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for (line, expected) in [
+            ("ackwell send Orders", ErrorKind::ValueValidation),
+            ("ackwell send orders --header novalue", ErrorKind::ValueValidation),
+            ("ackwell send orders --delay 10", ErrorKind::ValueValidation),
+            ("ackwell receive orders --wait=-5s", ErrorKind::ValueValidation),
+            ("ackwell peek orders --state gone", ErrorKind::InvalidValue),
+            ("ackwell dev queue.yaml --listen nowhere", ErrorKind::ValueValidation),
+        ] {
+            assert_eq!(parse(line).err(), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn options_that_exclude_each_other_are_refused() {
+        for line in ["ackwell send orders --body a --file b", "ackwell send orders --body a --whole"] {
+            assert_eq!(parse(line).err(), Some(ErrorKind::ArgumentConflict), "{line}");
+        }
+        assert_eq!(parse("ackwell send orders --dedup-id 1").err(), Some(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("ackwell dev").err(), Some(ErrorKind::MissingRequiredArgument));
+    }
+}

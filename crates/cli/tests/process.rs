@@ -1,0 +1,241 @@
+//! The command line as people use it: real processes, a real broker, real exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "process/harness.rs"]
+mod harness;
+
+use std::fs;
+use std::process::Command;
+
+use harness::{Dev, Ended, ackwell, run};
+use serde_json::{Value, json};
+
+/// The main job: what goes in by lines comes out by lines, and nothing is left.
+#[test]
+fn lines_that_are_sent_are_received_and_gone() {
+    let dev = Dev::start();
+    let sent = dev.run(&["send", "orders", "--output", "json"], "one\ntwo\nthree\n");
+    assert_eq!(sent.code, 0, "{sent:?}");
+    assert_eq!(sent.json().len(), 3);
+    assert!(sent.json().iter().all(|line| line["id"].is_string() && line["duplicate"] == false));
+    assert_eq!(dev.counts(), [3, 0, 0, 0]);
+
+    let received = dev.run(&["receive", "orders", "--max", "10", "--wait", "0s"], "");
+    assert_eq!((received.code, received.stdout.as_str()), (0, "one\ntwo\nthree\n"));
+    assert_eq!(dev.counts(), [0, 0, 0, 0]);
+
+    let nothing = dev.run(&["receive", "orders", "--wait", "0s"], "");
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (3, ""));
+    assert!(nothing.stderr.contains("no message came within 0s"), "{nothing:?}");
+}
+
+/// Stored means stored: neither a stop nor a kill of the broker loses a message.
+#[test]
+fn messages_survive_a_restart_of_dev() {
+    let mut dev = Dev::start();
+    assert_eq!(dev.run(&["send", "orders", "--body", "kept"], "").code, 0);
+    assert_eq!(dev.stop(), 0, "SIGTERM is a graceful end");
+    dev.restart();
+    assert_eq!(dev.run(&["send", "orders", "--body", "kept too"], "").code, 0);
+    dev.kill();
+    dev.restart();
+    let received = dev.run(&["receive", "orders", "--max", "2"], "");
+    assert_eq!(received.stdout, "kept\nkept too\n", "{received:?}");
+}
+
+/// The life of a poison message: it fails until it is Dead, is looked at, and comes back with redrive.
+#[test]
+fn message_that_keeps_failing_is_dead_visible_and_redrivable() {
+    let dev = Dev::start();
+    assert_eq!(dev.run(&["send", "orders", "--body", "poison", "--header", "kind=test"], "").code, 0);
+    for _ in 0..2 {
+        let nacked =
+            dev.run(&["receive", "orders", "--settle", "nack", "--reason", "no stock", "--wait", "30s"], "");
+        assert_eq!((nacked.code, nacked.stdout.as_str()), (0, "poison\n"), "{nacked:?}");
+    }
+    assert_eq!(dev.counts(), [0, 0, 0, 1]);
+
+    let dead = dev.run(&["peek", "orders", "--state", "dead", "--body", "--output", "json"], "").json();
+    let [message] = &dead[..] else { panic!("{dead:?}") };
+    let shown = ["state", "deadReason", "attempts", "body"].map(|field| message[field].clone());
+    assert_eq!(shown, [json!("Dead"), json!("MAX_ATTEMPTS"), json!(2), json!("poison")]);
+    assert_eq!(message["history"][0]["reason"], "no stock");
+    assert_eq!(message["history"][0]["consumer"], "ackwell receive");
+    let table = dev.run(&["peek", "orders"], "").stdout;
+    assert!(table.contains("MAX_ATTEMPTS: nack: no stock"), "{table}");
+
+    let redrive =
+        |more: &[&str]| dev.run(&[&["redrive", "orders", "--output", "json"], more].concat(), "").json();
+    assert_eq!(redrive(&["--dry-run"]), [json!({"matched": 1, "redriven": 0, "dryRun": true})]);
+    assert_eq!(
+        redrive(&["--reason-contains", "other"]),
+        [json!({"matched": 0, "redriven": 0, "dryRun": false})]
+    );
+    assert_eq!(redrive(&["--header", "kind=test"]), [json!({"matched": 1, "redriven": 1, "dryRun": false})]);
+    let again = dev.run(&["receive", "orders", "--output", "json"], "").json();
+    assert_eq!((&again[0]["id"], &again[0]["attempts"]), (&message["id"], &json!(0)));
+}
+
+#[test]
+fn released_message_keeps_its_place_and_costs_no_attempt() {
+    let dev = Dev::start();
+    assert_eq!(dev.run(&["send", "orders"], "first\nsecond\n").code, 0);
+    assert_eq!(dev.run(&["receive", "orders", "--settle", "release"], "").stdout, "first\n");
+    let again = dev.run(&["receive", "orders", "--output", "json"], "").json();
+    assert_eq!((&again[0]["body"], &again[0]["attempts"]), (&json!("first"), &json!(0)));
+}
+
+/// An ack means that somebody has the message: not when nobody reads.
+#[test]
+fn message_that_could_not_be_printed_is_not_acked() {
+    let dev = Dev::start();
+    assert_eq!(dev.run(&["send", "orders", "--body", "precious"], "").code, 0);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(ackwell())
+        .args(["receive", "orders", "--address", dev.address()])
+        .stdout(writer)
+        .status();
+    assert_eq!(status.unwrap().code(), Some(0), "a closed pipe ends quietly");
+    let again = dev.run(&["receive", "orders", "--output", "json"], "").json();
+    assert_eq!((&again[0]["body"], &again[0]["attempts"]), (&json!("precious"), &json!(0)));
+}
+
+/// More than a batch by count and by bytes, in order, byte for byte.
+#[test]
+fn large_file_is_sent_and_received_unchanged() {
+    let dev = Dev::start();
+    let line = |number: u32| format!("{number} {}\n", "x".repeat(usize::try_from(number % 4000).unwrap()));
+    let content: String = (0..5000).map(line).collect();
+    let file = dev.folder().join("lines.txt");
+    fs::write(&file, &content).unwrap();
+    let sent = dev.run(&["send", "orders", "--file", file.to_str().unwrap()], "");
+    assert_eq!(sent.code, 0, "{sent:?}");
+    assert!(sent.stderr.contains("sent to orders: 5000 messages"), "{sent:?}");
+    let received = dev.run(&["receive", "orders", "--max", "0", "--wait", "0s"], "");
+    assert_eq!(received.code, 0);
+    assert!(received.stdout == content, "{} bytes of {}", received.stdout.len(), content.len());
+}
+
+#[test]
+fn whole_files_are_messages_and_bytes_survive() {
+    let dev = Dev::start();
+    let file = dev.folder().join("picture");
+    fs::write(&file, b"\x89PNG\n\x00\xff").unwrap();
+    let sent = dev.run(&["send", "orders", "--whole", "--file", file.to_str().unwrap()], "");
+    assert_eq!(sent.code, 0, "{sent:?}");
+    let received = dev.run(&["receive", "orders", "--output", "json"], "").json();
+    assert_eq!(received[0]["bodyBase64"], "iVBORwoA/w==");
+}
+
+/// A file with one line too many bytes: the person learns which, and what is stored.
+#[test]
+fn refused_line_is_named_and_ends_the_send() {
+    let dev = Dev::start();
+    let lines = format!("a\n{}\nb\n", "x".repeat(2000));
+    let sent = dev.run(&["send", "orders"], &lines);
+    assert_eq!(sent.code, 1, "{sent:?}");
+    assert!(sent.stderr.contains("error: stdin:2 was refused: "), "{sent:?}");
+    assert!(sent.stderr.contains("[MESSAGE_TOO_LARGE]"), "{sent:?}");
+}
+
+#[test]
+fn delayed_message_is_not_ready() {
+    let dev = Dev::start();
+    assert_eq!(dev.run(&["send", "orders", "--body", "later", "--delay", "1h"], "").code, 0);
+    assert_eq!(dev.counts(), [0, 1, 0, 0]);
+}
+
+#[test]
+fn dedup_id_sent_twice_stores_once() {
+    let dev = Dev::start();
+    let send =
+        || dev.run(&["send", "orders", "--body", "x", "--dedup-id", "1", "--output", "json"], "").json();
+    let (first, second) = (send(), send());
+    assert_eq!((&first[0]["duplicate"], &second[0]["duplicate"]), (&json!(false), &json!(true)));
+    assert_eq!(first[0]["id"], second[0]["id"]);
+    assert_eq!(dev.counts(), [1, 0, 0, 0]);
+}
+
+/// The next command that `dev` prints works as it is printed.
+#[test]
+fn printed_command_sends_and_receives() {
+    let dev = Dev::start();
+    let tried = Command::new("sh").args(["-c", dev.suggested()]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&tried.stdout), "hello\n", "{tried:?}");
+}
+
+#[test]
+fn unknown_queue_fails_with_its_reason() {
+    let dev = Dev::start();
+    for command in ["send", "receive", "peek", "stats", "redrive"] {
+        let ended = dev.run(&[command, "nowhere"], "x\n");
+        assert_eq!(ended.code, 1, "{command}: {ended:?}");
+        assert!(ended.stderr.contains("[QUEUE_NOT_FOUND]"), "{command}: {ended:?}");
+    }
+}
+
+#[test]
+fn nobody_at_the_address_fails_with_advice() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let ended = run(&["stats", "orders", "--address", &address], "");
+    assert_eq!(ended.code, 1);
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert!(ended.stderr.contains("Connection refused"), "{ended:?}");
+    assert!(ended.stderr.contains("start one with `ackwell dev FILE`"), "{ended:?}");
+}
+
+#[test]
+fn wrong_command_line_is_code_2() {
+    for arguments in
+        [&["send"][..], &["receive", "Orders"], &["receive", "orders", "--settle", "release", "--max", "0"]]
+    {
+        let ended = run(arguments, "");
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(ended.stderr.starts_with("error: "), "{ended:?}");
+    }
+}
+
+#[test]
+fn address_in_use_is_told_with_advice() {
+    let (first, second) = (Dev::start(), Dev::prepare());
+    let ended = second.refused(first.address());
+    assert!(ended.stderr.contains("choose another with --listen"), "{ended:?}");
+}
+
+/// Two brokers on one store would destroy it.
+#[test]
+fn data_folder_in_use_is_refused() {
+    let dev = Dev::start();
+    let ended = dev.refused("127.0.0.1:0");
+    assert!(ended.stderr.contains("--data"), "{ended:?}");
+}
+
+#[test]
+fn wrong_manifest_is_refused_before_anything_is_made() {
+    let dev = Dev::prepare();
+    dev.write_manifest(
+        "apiVersion: ackwell.dev/v1alpha1\nkind: Queue\nmetadata: {name: orders}\nspec: {storage: {}}\n",
+    );
+    let ended = dev.refused("127.0.0.1:0");
+    assert!(ended.stderr.contains("spec.storage.size: is required"), "{ended:?}");
+    assert!(!dev.data().exists());
+}
+
+impl Dev {
+    /// Ready, delayed, in flight, dead.
+    fn counts(&self) -> [u64; 4] {
+        let stats: Vec<Value> = self.run(&["stats", "orders", "--output", "json"], "").json();
+        ["ready", "delayed", "inFlight", "dead"].map(|state| stats[0][state].as_u64().unwrap())
+    }
+
+    /// `dev` that must fail to start.
+    fn refused(&self, listen: &str) -> Ended {
+        let ended = run(&self.arguments(listen), "");
+        assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+        ended
+    }
+}
