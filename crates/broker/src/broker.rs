@@ -1,9 +1,43 @@
 //! The broker: drives the engine and serves it over gRPC.
+//!
+//! [`run`] wires it: [`shard`] owns the engine on a thread of its own, [`service`] translates gRPC, [`served`] knows which
+//! queues there are. The broker knows nothing of Kubernetes, and nothing of other shards but their addresses.
+
+mod convert;
+mod metrics;
+mod refusal;
+mod served;
+mod service;
+mod settings;
+mod shard;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use ackwell_proto::v1::QueueConfig;
+use ackwell_proto::v1::{self, QueueConfig};
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tracing::info;
+
+use crate::http::{self, Probes};
+use served::Queues;
+use service::Service;
+use shard::{Job, Shard};
+
+/// How long open calls may take to end once the process is told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// A peer that does not answer a ping for this long is gone, and so is its hold on messages.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// Calls of one connection at once; a connection is one sidecar with all its application's calls.
+const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
+/// Request headers: the API needs less than 1 KiB, traces and tokens some more.
+const MAX_HEADER_LIST_BYTES: u32 = 64 << 10;
 
 /// How a broker runs.
 #[derive(Clone, Debug)]
@@ -27,6 +61,100 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let _ = (options, ready, shutdown);
-    anyhow::bail!("not built yet")
+    let (shard, thread) = shard::start(options.data)?;
+    let queues = Queues::new(&options.namespace);
+    for config in options.queues {
+        let name = format!("{}/{}", config.namespace, config.name);
+        queues.add(&shard, config).await.with_context(|| format!("configure queue {name}"))?;
+    }
+    let service = Service { shard: shard.clone(), queues };
+    let served = serve(&service, options.listen, options.http, ready, shutdown).await;
+    shard.tell(Job::Stop).await;
+    thread.join().await;
+    info!("the store is closed");
+    served
+}
+
+async fn serve(
+    service: &Service,
+    listen: SocketAddr,
+    http: Option<SocketAddr>,
+    ready: impl FnOnce(SocketAddr),
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen} for gRPC"))?;
+    let address = listener.local_addr().context("read the gRPC address")?;
+    let probes = probe(service, http).await?;
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(grpc(service, listener, stop.clone())?);
+    info!(%address, "serving");
+    ready(address);
+    tokio::select! {
+        () = shutdown => {}
+        ended = probes => return ended.context("serve health and metrics"),
+    }
+    service.shard.tell(Job::Drain).await;
+    stop.cancel();
+    // Streams that outlive the grace are cut; their consumers return with what they hold.
+    match tokio::time::timeout(STOP_GRACE, server).await {
+        Ok(joined) => joined.context("join the gRPC server")?,
+        Err(_) => Ok(()),
+    }
+}
+
+fn grpc(
+    service: &Service,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + use<>> {
+    let (_, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+        .build_v1()
+        .context("read the API's descriptors")?;
+    let routes = service.routes().add_service(health).add_service(reflection);
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.cancelled_owned(),
+        );
+    Ok(async move { server.await.context("serve gRPC") })
+}
+
+/// Serves health and metrics; the future ends only with an error.
+async fn probe(
+    service: &Service,
+    address: Option<SocketAddr>,
+) -> anyhow::Result<impl Future<Output = std::io::Result<()>> + use<>> {
+    let listener = match address {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.with_context(|| format!("listen on {address} for health and metrics"))?)
+        }
+        None => None,
+    };
+    let probes = probes(service);
+    Ok(async move {
+        match listener {
+            Some(listener) => http::serve(listener, probes).await,
+            None => std::future::pending().await,
+        }
+    })
+}
+
+fn probes(service: &Service) -> Probes {
+    let shard: Shard = service.shard.clone();
+    let service = service.clone();
+    Probes {
+        is_ready: Arc::new(move || shard.is_ready()),
+        metrics: Arc::new(move || {
+            let service = service.clone();
+            Box::pin(async move { metrics::text(&service).await })
+        }),
+    }
 }

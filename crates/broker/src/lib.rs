@@ -1,4 +1,11 @@
 //! `ackwelld`: the broker, which stores messages, and the sidecar, through which applications reach it.
+//!
+//! - [`broker`]: drives the engine and serves it over gRPC.
+//! - [`sidecar`]: the same API on 127.0.0.1, routed to brokers, with retries.
+//!
+//! Neither knows Kubernetes: their world is a file, a directory, flags and gRPC.
 
 pub mod broker;
+mod clock;
+mod http;
 pub mod sidecar;

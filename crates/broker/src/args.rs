@@ -1,0 +1,111 @@
+//! The command line of `ackwelld`, and the only place that knows its environment variables.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ackwell_proto::QueueName;
+use ackwell_proto::v1::QueueConfig;
+use ackwelld::{broker, sidecar};
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// The daemon of Ackwell queues.
+#[derive(Parser)]
+#[command(name = "ackwelld", version, about)]
+pub(crate) struct Args {
+    /// What to log: error, warn, info, debug, trace, or per module (tracing-subscriber's filter).
+    #[arg(long, env = "ACKWELL_LOG", default_value = "info", global = true)]
+    pub(crate) log: String,
+    /// How to log.
+    #[arg(long, env = "ACKWELL_LOG_FORMAT", default_value = "json", global = true)]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) role: Role,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Role {
+    /// Store messages: one shard of a Queue.
+    Broker(Broker),
+    /// Serve the API on loopback, routed to brokers.
+    Sidecar(Sidecar),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Broker {
+    /// The queue and its settings: a `QueueConfig` in JSON.
+    #[arg(long, default_value = "/etc/ackwell/queue.json")]
+    config: PathBuf,
+    /// Folder of the store; made when missing.
+    #[arg(long, default_value = "/var/lib/ackwell")]
+    data: PathBuf,
+    /// gRPC.
+    #[arg(long, default_value = "0.0.0.0:7400")]
+    listen: SocketAddr,
+    /// Health and metrics.
+    #[arg(long, default_value = "0.0.0.0:7410")]
+    http: SocketAddr,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Sidecar {
+    /// Namespace of queue names without one: the pod's own.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+    /// Queues that may be used, comma-separated; without: every queue of the namespace.
+    #[arg(long, value_delimiter = ',')]
+    queues: Vec<String>,
+    /// gRPC.
+    #[arg(long, default_value = "127.0.0.1:7400")]
+    listen: SocketAddr,
+    /// Health and metrics.
+    #[arg(long, default_value = "0.0.0.0:7410")]
+    http: SocketAddr,
+    /// Where a queue's brokers answer; {queue} and {namespace} are filled in.
+    #[arg(long, default_value = sidecar::DEFAULT_BROKER_ADDRESS)]
+    broker_address: String,
+}
+
+impl Broker {
+    pub(crate) fn options(self) -> anyhow::Result<broker::Options> {
+        let config = read_config(&self.config)?;
+        Ok(broker::Options {
+            data: self.data,
+            listen: self.listen,
+            http: Some(self.http),
+            namespace: config.namespace.clone(),
+            queues: vec![config],
+        })
+    }
+}
+
+impl Sidecar {
+    pub(crate) fn options(self) -> anyhow::Result<sidecar::Options> {
+        let queues = self
+            .queues
+            .iter()
+            .map(|name| QueueName::parse(name, &self.namespace))
+            .collect::<Result<_, _>>()?;
+        Ok(sidecar::Options {
+            listen: self.listen,
+            http: Some(self.http),
+            namespace: self.namespace,
+            queues,
+            broker_address: self.broker_address,
+        })
+    }
+}
+
+fn read_config(path: &Path) -> anyhow::Result<QueueConfig> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("read the queue's config {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("parse the queue's config {}", path.display()))
+}

@@ -1,0 +1,258 @@
+//! The API's messages from and to the engine's. Past this module nothing is validated again.
+
+use std::fmt::Display;
+
+use ackwell_engine::command::{Available, Delivery, Filter, NewMessage, Outcome, Settled};
+use ackwell_engine::message::{Attempt, Message, MessageId, Payload, State};
+use ackwell_proto::v1;
+use ackwell_proto::{Failure, Reason, duration_millis, timestamp, timestamp_millis};
+use prost_types::{Duration, Timestamp};
+
+const MAX_HEADERS: usize = 64;
+const MAX_HEADERS_BYTES: usize = 32 << 10;
+const MAX_HEADER_KEY_BYTES: usize = 128;
+const RESERVED_HEADER_PREFIX: &str = "ackwell-";
+const MAX_CONTENT_TYPE_BYTES: usize = 256;
+const MAX_DEDUP_ID_BYTES: usize = 128;
+const MAX_REQUEST_ID_BYTES: usize = 64;
+const MAX_CONSUMER_BYTES: usize = 128;
+const MAX_DELAY_MS: u64 = 365 * 24 * 3_600_000;
+const MAX_ACK_TIMEOUT_MS: u64 = 12 * 3_600_000;
+const MIN_ACK_TIMEOUT_MS: u64 = 1_000;
+/// Items of one call.
+pub(crate) const MAX_BATCH: usize = 1000;
+
+/// A message as its sender gave it.
+pub(crate) fn new_message(message: v1::Message) -> Result<NewMessage, Failure> {
+    let available = available(message.available.as_ref())?;
+    let ttl_ms = message.ttl.as_ref().map(|ttl| positive_millis("ttl", ttl)).transpose()?;
+    if message.max_attempts == Some(0) {
+        return Err(Failure::invalid("max_attempts must be at least 1; leave it out for the queue's own"));
+    }
+    let payload = Payload {
+        headers: headers(message.headers)?,
+        content_type: short("content_type", message.content_type, MAX_CONTENT_TYPE_BYTES)?,
+        dedup_id: short("dedup_id", message.dedup_id, MAX_DEDUP_ID_BYTES)?,
+        body: message.body,
+    };
+    Ok(NewMessage { payload, available, ttl_ms, max_attempts: message.max_attempts })
+}
+
+fn headers(headers: std::collections::HashMap<String, String>) -> Result<Vec<(String, String)>, Failure> {
+    let bytes: usize = headers.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if headers.len() > MAX_HEADERS || bytes > MAX_HEADERS_BYTES {
+        return Err(Failure::invalid(format!(
+            "{} headers with {bytes} bytes: at most {MAX_HEADERS} and {MAX_HEADERS_BYTES} bytes are allowed",
+            headers.len()
+        )));
+    }
+    let mut headers: Vec<(String, String)> = headers.into_iter().collect();
+    headers.sort_unstable();
+    headers.iter().try_for_each(|(key, _)| header_key(key))?;
+    Ok(headers)
+}
+
+fn header_key(key: &str) -> Result<(), Failure> {
+    if key.is_empty() || key.len() > MAX_HEADER_KEY_BYTES {
+        return Err(Failure::invalid(format!("header names have 1 to {MAX_HEADER_KEY_BYTES} bytes")));
+    }
+    if key.starts_with(RESERVED_HEADER_PREFIX) {
+        return Err(Failure::invalid(format!(
+            "header names that start with {RESERVED_HEADER_PREFIX:?} are reserved"
+        )));
+    }
+    Ok(())
+}
+
+fn available(available: Option<&v1::message::Available>) -> Result<Available, Failure> {
+    match available {
+        None => Ok(Available::Now),
+        Some(v1::message::Available::Delay(delay)) => Ok(Available::After(delay_millis("delay", delay)?)),
+        Some(v1::message::Available::DeliverAt(at)) => {
+            let at = millis_at("deliver_at", at)?;
+            if at.ms_since(crate::clock::now()) > MAX_DELAY_MS {
+                return Err(Failure::invalid("deliver_at is more than 365 days ahead"));
+            }
+            Ok(Available::At(at))
+        }
+    }
+}
+
+/// A name that a consumer gives itself.
+pub(crate) fn consumer(name: String) -> Result<String, Failure> {
+    short("consumer", name, MAX_CONSUMER_BYTES)
+}
+
+/// An id that makes a repetition safe.
+pub(crate) fn request_id(id: String) -> Result<String, Failure> {
+    short("request_id", id, MAX_REQUEST_ID_BYTES)
+}
+
+/// How long a delivery is to be held.
+pub(crate) fn ack_timeout(timeout: Option<&Duration>) -> Result<Option<u64>, Failure> {
+    let Some(timeout) = timeout else { return Ok(None) };
+    let ms = millis("ack_timeout", timeout)?;
+    if !(MIN_ACK_TIMEOUT_MS..=MAX_ACK_TIMEOUT_MS).contains(&ms) {
+        return Err(Failure::invalid("ack_timeout must be between 1 s and 12 h"));
+    }
+    Ok(Some(ms))
+}
+
+/// A duration that waits, at most `max_ms`.
+pub(crate) fn bounded_millis(field: &str, duration: &Duration, max_ms: u64) -> Result<u64, Failure> {
+    let ms = millis(field, duration)?;
+    if ms > max_ms { Err(Failure::invalid(format!("{field} is over {} s", max_ms / 1000))) } else { Ok(ms) }
+}
+
+/// The number of a batch's items, within the limit.
+pub(crate) fn batch_size(what: &str, len: usize) -> Result<(), Failure> {
+    match len {
+        0 => Err(Failure::invalid(format!("no {what}: a call needs at least one"))),
+        1..=MAX_BATCH => Ok(()),
+        _ => Err(Failure::new(
+            Reason::BatchTooLarge,
+            format!("{len} {what}: a call has at most {MAX_BATCH}; split it"),
+        )),
+    }
+}
+
+/// How a delivery ends.
+pub(crate) fn outcome(outcome: Option<v1::settlement::Outcome>) -> Result<Outcome, Failure> {
+    use v1::settlement::Outcome as Wire;
+    match outcome {
+        None => Err(Failure::invalid("a settlement needs an outcome: ack, nack, release, reject or lost")),
+        Some(Wire::Ack(_)) => Ok(Outcome::Ack),
+        Some(Wire::Nack(v1::Nack { delay, reason })) => {
+            let delay_ms = delay.as_ref().map(|delay| delay_millis("delay", delay)).transpose()?;
+            Ok(Outcome::Nack { delay_ms, reason })
+        }
+        Some(Wire::Release(_)) => Ok(Outcome::Release),
+        Some(Wire::Reject(v1::Reject { reason })) => Ok(Outcome::Reject { reason }),
+        Some(Wire::Lost(v1::Lost { reason })) => Ok(Outcome::Lost { reason }),
+    }
+}
+
+/// Where a settled message is now.
+pub(crate) fn settle_result(settled: Settled) -> v1::SettleResult {
+    v1::SettleResult {
+        state: settled.state.map_or(v1::State::Unspecified, state).into(),
+        next_attempt_at: settled.delayed_until.map(|at| timestamp(at.0)),
+        error: None,
+    }
+}
+
+/// A delivery on the wire.
+pub(crate) fn delivery(delivery: Delivery) -> v1::Delivery {
+    v1::Delivery {
+        receipt: delivery.receipt,
+        message: Some(message(delivery.message)),
+        ack_deadline: Some(timestamp(delivery.deadline.0)),
+        fencing_token: delivery.epoch.0,
+    }
+}
+
+/// A message on the wire.
+pub(crate) fn message(message: Message) -> v1::Message {
+    let Payload { body, headers, content_type, dedup_id } = message.payload;
+    v1::Message {
+        body_bytes: body.len() as u64,
+        body,
+        headers: headers.into_iter().collect(),
+        content_type,
+        dedup_id,
+        available: None,
+        ttl: message.expires_at.map(|at| ackwell_proto::duration(at.ms_since(message.stored_at))),
+        max_attempts: message.max_attempts,
+        id: message.id.to_string(),
+        stored_at: Some(timestamp(message.stored_at.0)),
+        state: state(message.state).into(),
+        attempts: message.attempts,
+        deliveries: message.deliveries,
+        history: message.history.into_iter().map(attempt).collect(),
+        dead_reason: message.dead_reason.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
+        next_attempt_at: message.delayed_until.map(|at| timestamp(at.0)),
+    }
+}
+
+fn attempt(attempt: Attempt) -> v1::Attempt {
+    v1::Attempt {
+        started: Some(timestamp(attempt.started.0)),
+        ended: Some(timestamp(attempt.ended.0)),
+        outcome: attempt.outcome.as_str().to_owned(),
+        reason: attempt.reason,
+        consumer: attempt.consumer,
+    }
+}
+
+fn state(state: State) -> v1::State {
+    match state {
+        State::Ready => v1::State::Ready,
+        State::Delayed => v1::State::Delayed,
+        State::InFlight => v1::State::InFlight,
+        State::Dead => v1::State::Dead,
+    }
+}
+
+/// Which messages are meant.
+pub(crate) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Failure> {
+    let filter = filter.unwrap_or_default();
+    if filter.ids.len() > MAX_BATCH {
+        return Err(Failure::invalid(format!("a filter has at most {MAX_BATCH} ids")));
+    }
+    Ok(Filter {
+        states: filter.states.iter().map(|state| known_state(*state)).collect::<Result<_, _>>()?,
+        headers: filter.headers.into_iter().collect(),
+        reason_contains: filter.reason_contains,
+        min_attempts: filter.min_attempts,
+        stored_after: filter.stored_after.map(|at| millis_at("stored_after", &at)).transpose()?,
+        stored_before: filter.stored_before.map(|at| millis_at("stored_before", &at)).transpose()?,
+        ids: filter.ids.iter().map(|id| message_id(id)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn known_state(state: i32) -> Result<State, Failure> {
+    match v1::State::try_from(state) {
+        Ok(v1::State::Ready) => Ok(State::Ready),
+        Ok(v1::State::Delayed) => Ok(State::Delayed),
+        Ok(v1::State::InFlight) => Ok(State::InFlight),
+        Ok(v1::State::Dead) => Ok(State::Dead),
+        Ok(v1::State::Unspecified) | Err(_) => {
+            Err(Failure::invalid(format!("{state} is not a state of a message")))
+        }
+    }
+}
+
+fn message_id(id: &str) -> Result<MessageId, Failure> {
+    id.parse().map_err(|error: ackwell_engine::message::InvalidMessageId| Failure::invalid(error.to_string()))
+}
+
+fn short(field: impl Display, text: String, max_bytes: usize) -> Result<String, Failure> {
+    if text.len() > max_bytes {
+        return Err(Failure::invalid(format!(
+            "{field} has {} bytes; at most {max_bytes} are allowed",
+            text.len()
+        )));
+    }
+    Ok(text)
+}
+
+fn delay_millis(field: &str, delay: &Duration) -> Result<u64, Failure> {
+    let ms = millis(field, delay)?;
+    if ms > MAX_DELAY_MS { Err(Failure::invalid(format!("{field} is over 365 days"))) } else { Ok(ms) }
+}
+
+fn positive_millis(field: &str, duration: &Duration) -> Result<u64, Failure> {
+    let ms = millis(field, duration)?;
+    if ms == 0 { Err(Failure::invalid(format!("{field} must be at least 1 ms"))) } else { Ok(ms) }
+}
+
+fn millis(field: &str, duration: &Duration) -> Result<u64, Failure> {
+    duration_millis(duration)
+        .ok_or_else(|| Failure::invalid(format!("{field} must not be negative or malformed")))
+}
+
+fn millis_at(field: &str, at: &Timestamp) -> Result<ackwell_engine::Timestamp, Failure> {
+    let ms =
+        timestamp_millis(at).ok_or_else(|| Failure::invalid(format!("{field} must be a time after 1970")))?;
+    Ok(ackwell_engine::Timestamp(ms))
+}

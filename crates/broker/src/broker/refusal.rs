@@ -1,0 +1,66 @@
+//! The one map from what the engine refuses to what a caller is told.
+
+use std::time::Duration;
+
+use ackwell_engine::{Refusal, StoreError};
+use ackwell_proto::{Failure, Reason};
+
+/// A full queue drains at the pace of its consumers; asking more often only costs.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+/// Making room on a volume takes a person, or consumers, a while.
+const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
+/// Reopening the store usually takes less.
+const STORAGE_RETRY: Duration = Duration::from_secs(1);
+
+pub(crate) fn failure(refusal: &Refusal) -> Failure {
+    let failure = Failure::new(reason(refusal), refusal.to_string());
+    match refusal {
+        Refusal::QueueFull { .. } => failure.retry_after(FULL_RETRY),
+        _ => failure,
+    }
+}
+
+fn reason(refusal: &Refusal) -> Reason {
+    match refusal {
+        Refusal::UnknownQueue => Reason::QueueNotFound,
+        Refusal::MessageTooLarge { .. } => Reason::MessageTooLarge,
+        Refusal::QueueFull { .. } => Reason::QueueFull,
+        Refusal::BatchRefused => Reason::BatchRefused,
+        Refusal::InvalidReceipt => Reason::InvalidReceipt,
+        Refusal::ReceiptExpired => Reason::ReceiptExpired,
+        Refusal::SettledOtherwise => Reason::SettledOtherwise,
+        Refusal::RequestIdReused => Reason::InvalidArgument,
+    }
+}
+
+/// After this the store is opened anew: nothing that was not answered OK may be taken as stored.
+pub(crate) fn storage_failure(error: &StoreError) -> Failure {
+    match error {
+        StoreError::Corrupt { .. } => Failure::new(Reason::Corrupt, error.to_string()),
+        error if error.is_disk_full() => disk_full(),
+        _ => storage_unavailable(),
+    }
+}
+
+pub(crate) fn disk_full() -> Failure {
+    Failure::new(
+        Reason::DiskFull,
+        "the broker's volume is nearly full; consume, purge, or grow spec.storage.size",
+    )
+    .retry_after(DISK_FULL_RETRY)
+}
+
+pub(crate) fn storage_unavailable() -> Failure {
+    Failure::new(Reason::StorageUnavailable, "the store failed and is being reopened; try again")
+        .retry_after(STORAGE_RETRY)
+}
+
+pub(crate) fn shutting_down() -> Failure {
+    Failure::new(Reason::ShuttingDown, "the broker is stopping; try again")
+        .retry_after(Duration::from_millis(200))
+}
+
+pub(crate) fn busy() -> Failure {
+    Failure::new(Reason::Busy, "the broker has as many calls waiting as it accepts; try again")
+        .retry_after(Duration::from_millis(50))
+}

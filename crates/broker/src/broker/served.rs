@@ -1,0 +1,84 @@
+//! The queues that this process serves.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use ackwell_engine::message::QueueId;
+use ackwell_engine::{Command, Reply, command};
+use ackwell_proto::v1::QueueConfig;
+use ackwell_proto::{Failure, QueueName, Reason};
+
+use super::settings::settings;
+use super::shard::Shard;
+
+/// A queue by name, with what its brokers need to know of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    pub(crate) id: QueueId,
+    pub(crate) config: Arc<QueueConfig>,
+}
+
+/// All of them.
+#[derive(Clone)]
+pub(crate) struct Queues {
+    default_namespace: Arc<str>,
+    by_name: Arc<RwLock<BTreeMap<QueueName, Served>>>,
+}
+
+impl Queues {
+    pub(crate) fn new(default_namespace: &str) -> Self {
+        Self { default_namespace: default_namespace.into(), by_name: Arc::default() }
+    }
+
+    /// The queue of that name, or a refusal that names those there are.
+    pub(crate) fn find(&self, name: &str) -> Result<Served, Failure> {
+        let name = self.parse(name)?;
+        self.lock().get(&name).cloned().ok_or_else(|| self.unknown(&name))
+    }
+
+    /// Serves a queue, or changes its settings.
+    pub(crate) async fn add(&self, shard: &Shard, config: QueueConfig) -> Result<u64, Failure> {
+        let name = self.parse(&format!("{}/{}", config.namespace, config.name))?;
+        let settings = settings(&config.settings.unwrap_or_default())?;
+        let configure =
+            command::Configure { name: name.to_string(), generation: config.generation, settings };
+        match shard.apply(Command::Configure(configure)).await? {
+            Reply::Configured(id, generation) => {
+                if generation == config.generation {
+                    self.by_name.write().expect(POISON).insert(name, Served { id, config: Arc::new(config) });
+                }
+                Ok(generation)
+            }
+            other => unreachable!("a Configure is answered by its generation, not {other:?}"),
+        }
+    }
+
+    /// Changes the settings of a queue that is served here.
+    pub(crate) async fn change(&self, shard: &Shard, config: QueueConfig) -> Result<u64, Failure> {
+        self.find(&format!("{}/{}", config.namespace, config.name))?;
+        self.add(shard, config).await
+    }
+
+    /// Every queue, for metrics.
+    pub(crate) fn all(&self) -> Vec<(QueueName, QueueId)> {
+        self.lock().iter().map(|(name, served)| (name.clone(), served.id)).collect()
+    }
+
+    fn parse(&self, name: &str) -> Result<QueueName, Failure> {
+        QueueName::parse(name, &self.default_namespace).map_err(|error| Failure::invalid(error.to_string()))
+    }
+
+    fn unknown(&self, name: &QueueName) -> Failure {
+        let known: Vec<String> = self.lock().keys().take(10).map(QueueName::to_string).collect();
+        Failure::new(
+            Reason::QueueNotFound,
+            format!("queue {name} is not served here; there is: {}", known.join(", ")),
+        )
+    }
+
+    fn lock(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<QueueName, Served>> {
+        self.by_name.read().expect(POISON)
+    }
+}
+
+const POISON: &str = "no code that holds this lock can panic";

@@ -1,0 +1,34 @@
+//! The gRPC services: validate, hand over to the shard, answer. No decisions about messages.
+
+pub(crate) mod admin;
+mod consume;
+mod queues;
+mod shard;
+
+use tonic::service::Routes;
+
+use ackwell_proto::v1::queue_admin_server::QueueAdminServer;
+use ackwell_proto::v1::queues_server::QueuesServer;
+use ackwell_proto::v1::shard_server::ShardServer;
+
+use super::served::Queues;
+use super::shard::Shard;
+
+/// Largest request: the largest body, with room for its headers.
+const MAX_REQUEST_BYTES: usize = 20 << 20;
+
+/// What every handler works with.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) shard: Shard,
+    pub(crate) queues: Queues,
+}
+
+impl Service {
+    /// All services of a broker.
+    pub(crate) fn routes(&self) -> Routes {
+        Routes::new(QueuesServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(QueueAdminServer::new(self.clone()))
+            .add_service(ShardServer::new(self.clone()))
+    }
+}

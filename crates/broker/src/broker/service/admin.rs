@@ -1,0 +1,204 @@
+//! Peek, Stats, WatchStats, Redrive.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use ackwell_engine::command::{Cursor, Filter, Redrive, RedriveMode, Redriven};
+use ackwell_engine::message::{Message, QueueId, State};
+use ackwell_engine::{Command, Reply, StoreError};
+use ackwell_proto::v1::{
+    PeekRequest, PeekResponse, RedriveRequest, RedriveResponse, StatsRequest, StatsResponse,
+    queue_admin_server,
+};
+use ackwell_proto::{Failure, duration, v1};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use tonic::{Request, Response, Status};
+
+use super::Service;
+use crate::broker::convert;
+use crate::broker::refusal::{failure, storage_failure};
+use crate::broker::shard::{Shard, View};
+use crate::clock;
+
+const DEFAULT_PEEK: u32 = 20;
+const MAX_PEEK: u32 = 1000;
+/// Of each body that a peek shows.
+const MAX_BODY_BYTES: u32 = 1 << 20;
+/// Of all bodies of a peek: fits the 4 MiB that gRPC clients accept by default.
+const MAX_ANSWER_BYTES: usize = 3 << 20;
+const DEFAULT_INTERVAL_MS: u64 = 5_000;
+const MIN_INTERVAL_MS: u64 = 100;
+const MAX_INTERVAL_MS: u64 = 3_600_000;
+
+#[tonic::async_trait]
+impl queue_admin_server::QueueAdmin for Service {
+    type WatchStatsStream = Pin<Box<dyn Stream<Item = Result<StatsResponse, Status>> + Send>>;
+
+    async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
+        let request = request.into_inner();
+        let queue = self.queues.find(&request.queue)?.id;
+        let filter = convert::filter(request.filter)?;
+        let after = cursor(&request.cursor)?;
+        let limit = peek_limit(request.limit)?;
+        if request.body_bytes > MAX_BODY_BYTES {
+            return Err(Failure::invalid(format!("body_bytes is over {MAX_BODY_BYTES}")).into());
+        }
+        let body_bytes = request.body_bytes as usize;
+        let page =
+            self.shard.look(move |view| page(&view, queue, &filter, after, (limit, body_bytes))).await?;
+        Ok(Response::new(page.map_err(|error| storage_failure(&error))?))
+    }
+
+    async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
+        let queue = self.queues.find(&request.into_inner().queue)?.id;
+        Ok(Response::new(stats(&self.shard, queue).await?))
+    }
+
+    async fn watch_stats(
+        &self,
+        request: Request<StatsRequest>,
+    ) -> Result<Response<Self::WatchStatsStream>, Status> {
+        let StatsRequest { queue, interval } = request.into_inner();
+        let queue = self.queues.find(&queue)?.id;
+        let wanted = interval.map(|interval| convert::bounded_millis("interval", &interval, MAX_INTERVAL_MS));
+        let interval_ms = wanted.transpose()?.unwrap_or(DEFAULT_INTERVAL_MS).max(MIN_INTERVAL_MS);
+        Ok(Response::new(watch(self.shard.clone(), queue, Duration::from_millis(interval_ms)).boxed()))
+    }
+
+    async fn redrive(&self, request: Request<RedriveRequest>) -> Result<Response<RedriveResponse>, Status> {
+        let RedriveRequest { queue, filter, max_messages, dry_run } = request.into_inner();
+        let queue = self.queues.find(&queue)?.id;
+        let filter = convert::filter(filter)?;
+        if filter.states.iter().any(|state| *state != State::Dead) {
+            return Err(Failure::invalid(
+                "only Dead messages can be redriven: leave states out of the filter",
+            )
+            .into());
+        }
+        let mode = if dry_run { RedriveMode::DryRun } else { RedriveMode::Apply };
+        let max_messages = if max_messages == 0 { u64::MAX } else { max_messages };
+        let redrive = Redrive { queue, filter, after: None, max_messages, mode };
+        Ok(Response::new(self.redrive_all(redrive).await?))
+    }
+}
+
+impl Service {
+    /// Stretch by stretch, so that others are served in between.
+    async fn redrive_all(&self, mut redrive: Redrive) -> Result<RedriveResponse, Failure> {
+        let mut total = RedriveResponse::default();
+        loop {
+            let Redriven { matched, redriven, next } = self.redrive_stretch(redrive.clone()).await?;
+            total.matched += matched;
+            total.redriven += redriven;
+            redrive.max_messages -= matched;
+            redrive.after = next;
+            if next.is_none() || redrive.max_messages == 0 {
+                return Ok(total);
+            }
+        }
+    }
+
+    async fn redrive_stretch(&self, redrive: Redrive) -> Result<Redriven, Failure> {
+        match self.shard.apply(Command::Redrive(redrive)).await? {
+            Reply::Redriven(redriven) => Ok(redriven),
+            Reply::Refused(refused) => Err(failure(&refused)),
+            other => unreachable!("a Redrive is answered by counts, not {other:?}"),
+        }
+    }
+}
+
+/// The counts now.
+pub(crate) async fn stats(shard: &Shard, queue: QueueId) -> Result<StatsResponse, Failure> {
+    let (stats, disk_used, consumers) = shard
+        .look(move |view| (view.engine.stats(queue), view.engine.disk_used(), view.consumers(queue)))
+        .await?;
+    let now = clock::now();
+    Ok(StatsResponse {
+        ready: stats.counts.ready,
+        delayed: stats.counts.delayed,
+        in_flight: stats.counts.in_flight,
+        dead: stats.counts.dead,
+        bytes: stats.counts.bytes,
+        disk_used,
+        oldest_ready: stats.oldest_ready.map(|stored_at| duration(now.ms_since(stored_at))),
+        sent: stats.totals.sent,
+        acked: stats.totals.acked,
+        nacked: stats.totals.failed,
+        consumers: u32::try_from(consumers).unwrap_or(u32::MAX),
+    })
+}
+
+/// The counts at once and then whenever they changed, looked at once per interval.
+fn watch(
+    shard: Shard,
+    queue: QueueId,
+    interval: Duration,
+) -> impl Stream<Item = Result<StatsResponse, Status>> {
+    let ticks = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(interval));
+    let looked = ticks.then(move |_| {
+        let shard = shard.clone();
+        async move { stats(&shard, queue).await.map_err(Status::from) }
+    });
+    looked
+        .scan(None, |last: &mut Option<StatsResponse>, now| {
+            let is_same = matches!((&*last, &now), (Some(last), Ok(now)) if same_counts(last, now));
+            *last = now.as_ref().ok().copied();
+            std::future::ready(Some((!is_same).then_some(now)))
+        })
+        .flat_map(stream::iter)
+}
+
+/// Age and file size change by themselves and are no news.
+fn same_counts(a: &StatsResponse, b: &StatsResponse) -> bool {
+    StatsResponse { oldest_ready: None, disk_used: 0, ..*a }
+        == StatsResponse { oldest_ready: None, disk_used: 0, ..*b }
+}
+
+fn page(
+    view: &View<'_>,
+    queue: QueueId,
+    filter: &Filter,
+    after: Option<Cursor>,
+    (limit, body_bytes): (usize, usize),
+) -> Result<PeekResponse, StoreError> {
+    let mut messages = Vec::new();
+    let mut bytes = 0;
+    let mut after = after;
+    // One message at a time, so that a page ends where its size does.
+    while messages.len() < limit && bytes < MAX_ANSWER_BYTES {
+        let (found, next) = view.engine.peek(queue, filter, after, 1)?;
+        let shown = found.into_iter().map(|message| show(message, body_bytes));
+        messages.extend(shown.inspect(|message| bytes += message.body.len()));
+        after = next;
+        if after.is_none() {
+            return Ok(PeekResponse { messages, cursor: Vec::new() });
+        }
+    }
+    let cursor = after.map(|after| after.to_be_bytes().to_vec()).unwrap_or_default();
+    Ok(PeekResponse { messages, cursor })
+}
+
+fn show(message: Message, body_bytes: usize) -> v1::Message {
+    let mut shown = convert::message(message);
+    let len = shown.body.len().min(body_bytes);
+    // A slice would keep the whole body in memory until the answer is written.
+    shown.body = Bytes::copy_from_slice(&shown.body[..len]);
+    shown
+}
+
+fn cursor(bytes: &[u8]) -> Result<Option<Cursor>, Failure> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let bytes = bytes.try_into().map_err(|_| Failure::invalid("cursor is not one that Peek answered"))?;
+    Ok(Some(Cursor::from_be_bytes(bytes)))
+}
+
+fn peek_limit(limit: u32) -> Result<usize, Failure> {
+    match limit {
+        0 => Ok(DEFAULT_PEEK as usize),
+        1..=MAX_PEEK => Ok(limit as usize),
+        _ => Err(Failure::invalid(format!("limit is over {MAX_PEEK}; use the cursor for more"))),
+    }
+}

@@ -1,0 +1,284 @@
+//! One consumer's stream: frames in, deliveries and results out, in a task of its own.
+//!
+//! How a stream ends decides what becomes of the messages that it holds. A half-close, and a cancelled call, which the
+//! transport shows as the same end of the request stream, are a consumer that left on purpose: released. An error is a
+//! connection that broke: its messages wait for the consumer to come back. What never reached the transport was not seen
+//! by anybody and is released in any case.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ackwell_engine::command::Delivery;
+use ackwell_engine::message::QueueId;
+use ackwell_proto::Failure;
+use ackwell_proto::v1::{
+    self, ConsumeRequest, ConsumeResponse, Deliveries, ExtendFrame, ExtendedFrame, GoAway, Open, Opened,
+    Revoked, SettleFrame, SettledFrame, consume_request, consume_response::Frame,
+};
+use bytes::Bytes;
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::Service;
+use super::queues::{extend_result, settle_result};
+use crate::broker::convert;
+use crate::broker::shard::{Closed, End, Event, Job, Subscription, SubscriptionId, Window};
+
+const DEFAULT_WINDOW_MESSAGES: u32 = 32;
+const DEFAULT_WINDOW_BYTES: u64 = 16 << 20;
+const MAX_WINDOW_MESSAGES: u32 = 10_000;
+const MAX_WINDOW_BYTES: u64 = 256 << 20;
+/// Frames waiting for the transport: enough to keep it busy.
+const OUTGOING_FRAMES: usize = 4;
+/// Bodies of one frame, below the 4 MiB that gRPC clients accept by default. A larger body comes alone.
+const MAX_FRAME_BYTES: usize = 3 << 20;
+/// Settle and extend frames of one stream that wait for their commit; the next is read when one is answered.
+const MAX_UNANSWERED: usize = 64;
+
+type Outgoing = Result<ConsumeResponse, Status>;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Reads the first frame and starts the stream.
+pub(super) async fn open(
+    service: &Service,
+    mut incoming: Streaming<ConsumeRequest>,
+) -> Result<impl Stream<Item = Outgoing> + Send + 'static, Status> {
+    let first = incoming.message().await?.and_then(|request| request.frame);
+    let Some(consume_request::Frame::Open(open)) = first else {
+        return Err(Failure::invalid("the first frame of Consume must be `open`").into());
+    };
+    let (out, outgoing) = mpsc::channel(OUTGOING_FRAMES);
+    let (session, held) = Session::new(service, open, out)?;
+    let taken = session.taken.clone();
+    tokio::spawn(session.run(incoming, held));
+    Ok(ReceiverStream::new(outgoing).inspect(move |_| _ = taken.fetch_add(1, Ordering::Relaxed)))
+}
+
+struct Session {
+    service: Service,
+    queue: QueueId,
+    id: SubscriptionId,
+    consumer: String,
+    window: Window,
+    out: mpsc::Sender<Outgoing>,
+    /// Frames put into `out`, and how many of them the transport took.
+    sent: u64,
+    taken: Arc<AtomicU64>,
+    /// Frames with deliveries that the transport may not have taken yet.
+    untaken: VecDeque<(u64, Vec<Bytes>)>,
+    unanswered: FuturesOrdered<BoxFuture<'static, Outgoing>>,
+}
+
+impl Session {
+    fn new(
+        service: &Service,
+        open: Open,
+        out: mpsc::Sender<Outgoing>,
+    ) -> Result<(Self, Vec<Bytes>), Failure> {
+        if open.held.len() > MAX_WINDOW_MESSAGES as usize {
+            return Err(Failure::invalid(format!("held has over {MAX_WINDOW_MESSAGES} receipts")));
+        }
+        let session = Self {
+            service: service.clone(),
+            queue: service.queues.find(&open.queue)?.id,
+            id: SubscriptionId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            consumer: convert::consumer(open.consumer)?,
+            window: window(open.window)?,
+            out,
+            sent: 0,
+            taken: Arc::default(),
+            untaken: VecDeque::new(),
+            unanswered: FuturesOrdered::new(),
+        };
+        Ok((session, open.held.into_iter().map(Bytes::from).collect()))
+    }
+
+    async fn run(mut self, mut incoming: Streaming<ConsumeRequest>, held: Vec<Bytes>) {
+        let (events, mut told) = mpsc::channel(MAX_WINDOW_MESSAGES as usize);
+        self.send(Frame::Opened(Opened { window: Some(wire_window(self.window)) })).await;
+        let subscription = Subscription {
+            id: self.id,
+            queue: self.queue,
+            consumer: std::mem::take(&mut self.consumer),
+            window: self.window,
+            events,
+        };
+        self.service.shard.tell(Job::Open(subscription, held)).await;
+        let end = self.serve(&mut incoming, &mut told).await;
+        let closed = Closed { id: self.id, unseen: self.unseen(&mut told), end };
+        self.service.shard.tell(Job::Close(closed)).await;
+    }
+
+    async fn serve(
+        &mut self,
+        incoming: &mut Streaming<ConsumeRequest>,
+        told: &mut mpsc::Receiver<Event>,
+    ) -> End {
+        let mut is_open = true;
+        loop {
+            tokio::select! {
+                frame = incoming.message(), if is_open && self.unanswered.len() < MAX_UNANSWERED => match frame {
+                    Ok(Some(ConsumeRequest { frame: Some(frame) })) => match self.take(frame).await {
+                        Ok(()) => {}
+                        Err(failure) => return self.refuse(failure).await,
+                    },
+                    Ok(Some(ConsumeRequest { frame: None })) => {}
+                    // The settlements that came before the end are still answered.
+                    Ok(None) => is_open = false,
+                    Err(_) => return End::Broken,
+                },
+                Some(answer) = self.unanswered.next() => self.put(answer).await,
+                Some(event) = told.recv(), if is_open => self.pass_on(event).await,
+                () = self.out.closed(), if is_open => return ended(incoming).await,
+                else => return End::Clean,
+            }
+        }
+    }
+
+    async fn take(&mut self, frame: consume_request::Frame) -> Result<(), Failure> {
+        match frame {
+            consume_request::Frame::Open(_) => {
+                Err(Failure::invalid("`open` may only be the first frame of Consume"))
+            }
+            consume_request::Frame::Window(wanted) => self.resize(window(Some(wanted))?).await,
+            consume_request::Frame::Drain(_) => self.resize(Window { max_messages: 0, max_bytes: 0 }).await,
+            consume_request::Frame::Settle(frame) => {
+                self.unanswered.push_back(settle(self.service.clone(), self.queue, frame).boxed());
+                Ok(())
+            }
+            consume_request::Frame::Extend(frame) => {
+                self.unanswered.push_back(extend(self.service.clone(), self.queue, frame).boxed());
+                Ok(())
+            }
+        }
+    }
+
+    async fn resize(&mut self, window: Window) -> Result<(), Failure> {
+        self.service.shard.tell(Job::Resize(self.id, window)).await;
+        Ok(())
+    }
+
+    /// A frame that breaks the protocol ends the stream; what it held is released.
+    async fn refuse(&mut self, failure: Failure) -> End {
+        self.put(Err(failure.into())).await;
+        End::Clean
+    }
+
+    async fn pass_on(&mut self, event: Event) {
+        match event {
+            Event::GoAway => {
+                self.send(Frame::GoAway(GoAway { reason: "the broker is stopping".to_owned() })).await
+            }
+            Event::Revoked(receipts) => {
+                let receipts = receipts.into_iter().map(Into::into).collect();
+                self.send(Frame::Revoked(Revoked { receipts, reason: "RECEIPT_EXPIRED".to_owned() })).await;
+            }
+            Event::Deliveries(deliveries) => {
+                for frame in frames(deliveries) {
+                    let receipts = frame.iter().map(|delivery| delivery.receipt.clone()).collect();
+                    self.untaken.push_back((self.sent + 1, receipts));
+                    let deliveries = frame.into_iter().map(convert::delivery).collect();
+                    self.send(Frame::Deliveries(Deliveries { deliveries })).await;
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, frame: Frame) {
+        self.put(Ok(ConsumeResponse { frame: Some(frame) })).await;
+    }
+
+    async fn put(&mut self, outgoing: Outgoing) {
+        self.sent += 1;
+        // A closed transport is noticed by `serve`.
+        _ = self.out.send(outgoing).await;
+        let taken = self.taken.load(Ordering::Relaxed);
+        while self.untaken.front().is_some_and(|(number, _)| *number <= taken) {
+            self.untaken.pop_front();
+        }
+    }
+
+    /// Deliveries that the transport never took.
+    fn unseen(&self, told: &mut mpsc::Receiver<Event>) -> Vec<Bytes> {
+        let taken = self.taken.load(Ordering::Relaxed);
+        let untaken = self.untaken.iter().filter(|(number, _)| *number > taken);
+        let mut unseen: Vec<Bytes> = untaken.flat_map(|(_, receipts)| receipts.clone()).collect();
+        while let Ok(event) = told.try_recv() {
+            if let Event::Deliveries(deliveries) = event {
+                unseen.extend(deliveries.into_iter().map(|delivery| delivery.receipt));
+            }
+        }
+        unseen
+    }
+}
+
+/// The transport dropped our half: the other half tells why.
+async fn ended(incoming: &mut Streaming<ConsumeRequest>) -> End {
+    loop {
+        match incoming.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return End::Clean,
+            Err(_) => return End::Broken,
+        }
+    }
+}
+
+/// A frame that fails as a whole is answered item by item: the stream and its other messages are not to blame.
+async fn settle(service: Service, queue: QueueId, frame: SettleFrame) -> Outgoing {
+    let SettleFrame { seq, settlements } = frame;
+    let count = settlements.len();
+    let results =
+        service.settle_all(queue, settlements).await.unwrap_or_else(|failure| vec![Err(failure); count]);
+    let results = results.into_iter().map(settle_result).collect();
+    Ok(ConsumeResponse { frame: Some(Frame::Settled(SettledFrame { seq, results })) })
+}
+
+async fn extend(service: Service, queue: QueueId, frame: ExtendFrame) -> Outgoing {
+    let ExtendFrame { seq, receipts, ack_timeout } = frame;
+    let count = receipts.len();
+    let receipts = receipts.into_iter().map(Bytes::from).collect();
+    let results = match convert::ack_timeout(ack_timeout.as_ref()) {
+        Ok(ack_timeout_ms) => service.extend_all(queue, receipts, ack_timeout_ms).await,
+        Err(failure) => Err(failure),
+    };
+    let results = results.unwrap_or_else(|failure| vec![Err(failure); count]);
+    let results = results.into_iter().map(extend_result).collect();
+    Ok(ConsumeResponse { frame: Some(Frame::Extended(ExtendedFrame { seq, results })) })
+}
+
+fn window(wanted: Option<v1::Window>) -> Result<Window, Failure> {
+    let v1::Window { max_messages, max_bytes } = wanted.unwrap_or_default();
+    if max_messages > MAX_WINDOW_MESSAGES || max_bytes > MAX_WINDOW_BYTES {
+        let limits = format!("{MAX_WINDOW_MESSAGES} messages and {MAX_WINDOW_BYTES} bytes");
+        return Err(Failure::invalid(format!("the window is too large: at most {limits}")));
+    }
+    Ok(Window {
+        max_messages: if max_messages == 0 { DEFAULT_WINDOW_MESSAGES } else { max_messages },
+        max_bytes: if max_bytes == 0 { DEFAULT_WINDOW_BYTES } else { max_bytes },
+    })
+}
+
+fn wire_window(window: Window) -> v1::Window {
+    v1::Window { max_messages: window.max_messages, max_bytes: window.max_bytes }
+}
+
+/// Cuts deliveries into frames that every client can take.
+fn frames(deliveries: Vec<Delivery>) -> Vec<Vec<Delivery>> {
+    let mut frames: Vec<Vec<Delivery>> = Vec::new();
+    let mut bytes = 0;
+    for delivery in deliveries {
+        let body = delivery.message.payload.body.len();
+        if frames.is_empty() || bytes + body > MAX_FRAME_BYTES {
+            frames.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += body;
+        frames.last_mut().expect("one was just pushed").push(delivery);
+    }
+    frames
+}

@@ -1,0 +1,163 @@
+//! One thread that owns the engine. Everything that arrives during a commit becomes the next one.
+//!
+//! The handle [`Shard`] is what gRPC handlers hold; [`driver`] is the thread. Commands go through a bounded mailbox; an
+//! answer comes when its commit is on disk.
+
+mod demand;
+mod disk;
+mod driver;
+mod extension;
+
+use std::path::{Path, PathBuf};
+
+use ackwell_engine::command::Delivery;
+use ackwell_engine::message::QueueId;
+use ackwell_engine::store::Entropy;
+use ackwell_engine::{Command, Engine, Reply, Store};
+use ackwell_proto::Failure;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use demand::Demands;
+pub(crate) use demand::{Poll, Subscription, SubscriptionId, Window};
+use driver::Driver;
+
+use super::refusal;
+use crate::clock;
+
+/// Jobs waiting for the engine. A few commits' worth: more would only be waiting elsewhere, and is told so (BUSY).
+const MAILBOX: usize = 4096;
+
+/// Something for the engine's thread to do.
+pub(crate) enum Job {
+    /// Apply the command, answer when it is on disk.
+    Apply(Command, oneshot::Sender<Result<Reply, Failure>>),
+    /// Hand messages out, or wait for them.
+    Poll(Poll),
+    /// Read without changing.
+    Look(Box<dyn FnOnce(View<'_>) + Send>),
+    /// A consumer's stream begins.
+    Open(Subscription, Vec<Bytes>),
+    /// It changes its limits. An empty window takes no more deliveries.
+    Resize(SubscriptionId, Window),
+    /// It ends.
+    Close(Closed),
+    /// No more deliveries: the process is about to stop.
+    Drain,
+    /// Close the store and end the thread.
+    Stop,
+}
+
+/// The shard as it stands between two commits.
+pub(crate) struct View<'a> {
+    pub(crate) engine: &'a Engine,
+    demands: &'a Demands,
+}
+
+/// What a consumer's stream is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Deliveries(Vec<Delivery>),
+    Revoked(Vec<Bytes>),
+    GoAway,
+}
+
+/// The end of a consumer's stream.
+pub(crate) struct Closed {
+    pub(crate) id: SubscriptionId,
+    /// Deliveries that never reached the transport.
+    pub(crate) unseen: Vec<Bytes>,
+    pub(crate) end: End,
+}
+
+/// How a consumer left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// On purpose: what it holds is released.
+    Clean,
+    /// It broke off: what it holds waits a moment for its return.
+    Broken,
+}
+
+/// The gRPC handlers' end of the engine's thread.
+#[derive(Clone)]
+pub(crate) struct Shard {
+    jobs: mpsc::Sender<Job>,
+    is_ready: watch::Receiver<bool>,
+}
+
+/// The engine's thread.
+pub(crate) struct Thread(std::thread::JoinHandle<()>);
+
+/// Opens the store and starts the thread. This first opening must succeed; after an error the thread repeats it.
+pub(crate) fn start(data: PathBuf) -> anyhow::Result<(Shard, Thread)> {
+    let engine = open(&data)?;
+    let (jobs, mailbox) = mpsc::channel(MAILBOX);
+    let (ready, is_ready) = watch::channel(true);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let driver = Driver::new(data, engine, ready);
+    let run = move || runtime.block_on(driver.run(mailbox));
+    let thread = std::thread::Builder::new().name("engine".into()).spawn(run)?;
+    Ok((Shard { jobs, is_ready }, Thread(thread)))
+}
+
+impl Shard {
+    /// Applies a command; the answer comes when it is on disk.
+    pub(crate) async fn apply(&self, command: Command) -> Result<Reply, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Job::Apply(command, reply))?;
+        answer.await.unwrap_or_else(|_| Err(refusal::shutting_down()))
+    }
+
+    /// Reads without changing anything.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Job::Look(Box::new(move |view| _ = reply.send(look(view)))))?;
+        answer.await.map_err(|_| refusal::storage_unavailable())
+    }
+
+    /// Hands a job over, unless too many are waiting.
+    pub(crate) fn submit(&self, job: Job) -> Result<(), Failure> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => refusal::busy(),
+            mpsc::error::TrySendError::Closed(_) => refusal::shutting_down(),
+        })
+    }
+
+    /// Hands over what must not be refused, such as the end of a stream.
+    pub(crate) async fn tell(&self, job: Job) {
+        // The thread is gone only when the process ends; then there is nobody left to tell.
+        _ = self.jobs.send(job).await;
+    }
+
+    /// Whether the store is open.
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.is_ready.borrow()
+    }
+}
+
+impl Thread {
+    /// Waits for its end.
+    pub(crate) async fn join(self) {
+        _ = tokio::task::spawn_blocking(|| self.0.join()).await;
+    }
+}
+
+impl View<'_> {
+    /// Open streams and waiting calls of a queue.
+    pub(crate) fn consumers(&self, queue: QueueId) -> usize {
+        self.demands.count(queue)
+    }
+}
+
+/// Opens the store in `data`, or makes it with fresh secrets.
+fn open(data: &Path) -> anyhow::Result<Engine> {
+    let mut random = [0; 20];
+    getrandom::fill(&mut random)?;
+    let (receipt_key, salt) = random.split_first_chunk().expect("20 is more than 16");
+    let salt = u32::from_le_bytes(salt.try_into()?);
+    Ok(Engine::open(Store::open(data, Entropy { receipt_key: *receipt_key, salt })?, clock::now())?)
+}

@@ -1,0 +1,240 @@
+//! Who waits for messages: Receive calls that found none, and consumers with room in their window.
+//!
+//! Each queue serves its demands in turn. This module knows no engine: it says what to ask for and takes what was given.
+
+use std::collections::{HashMap, VecDeque};
+
+use ackwell_engine::Timestamp;
+use ackwell_engine::command::{Delivery, Receive};
+use ackwell_engine::message::QueueId;
+use ackwell_proto::Failure;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Event;
+
+/// Names a consumer's stream within this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SubscriptionId(pub(crate) u64);
+
+/// A Receive call.
+pub(crate) struct Poll {
+    pub(crate) receive: Receive,
+    /// Answered empty then.
+    pub(crate) give_up_at: Timestamp,
+    pub(crate) reply: oneshot::Sender<Result<Vec<Delivery>, Failure>>,
+}
+
+/// How much a consumer may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) max_messages: u32,
+    pub(crate) max_bytes: u64,
+}
+
+/// A consumer's stream.
+pub(crate) struct Subscription {
+    pub(crate) id: SubscriptionId,
+    pub(crate) queue: QueueId,
+    pub(crate) consumer: String,
+    pub(crate) window: Window,
+    /// Has room for an event per message of the largest window, so that it never blocks.
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
+/// A subscription with what it holds.
+pub(super) struct Consumer {
+    pub(super) subscription: Subscription,
+    /// Receipts with the bytes of their bodies.
+    pub(super) held: HashMap<Bytes, u64>,
+    held_bytes: u64,
+    /// When its deliveries are extended next.
+    pub(super) extend_at: Option<Timestamp>,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Poll(u64),
+    Consumer(SubscriptionId),
+}
+
+/// Who asked for the messages of a [`Receive`].
+pub(super) enum Asker {
+    Poll(Poll),
+    Consumer(SubscriptionId),
+}
+
+#[derive(Default)]
+pub(super) struct Demands {
+    polls: HashMap<u64, Poll>,
+    next_poll: u64,
+    pub(super) consumers: HashMap<SubscriptionId, Consumer>,
+    turns: HashMap<QueueId, VecDeque<Turn>>,
+    /// Who holds which receipt.
+    holders: HashMap<Bytes, SubscriptionId>,
+}
+
+impl Demands {
+    pub(super) fn park(&mut self, poll: Poll) {
+        self.next_poll += 1;
+        self.turns.entry(poll.receive.queue).or_default().push_back(Turn::Poll(self.next_poll));
+        self.polls.insert(self.next_poll, poll);
+    }
+
+    pub(super) fn open(&mut self, subscription: Subscription) {
+        self.turns.entry(subscription.queue).or_default().push_back(Turn::Consumer(subscription.id));
+        let consumer = Consumer { subscription, held: HashMap::new(), held_bytes: 0, extend_at: None };
+        self.consumers.insert(consumer.subscription.id, consumer);
+    }
+
+    pub(super) fn resize(&mut self, id: SubscriptionId, window: Window) {
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.subscription.window = window;
+        }
+    }
+
+    /// Ends a subscription; the receipts that it held.
+    pub(super) fn close(&mut self, id: SubscriptionId) -> Option<(QueueId, Vec<Bytes>)> {
+        let consumer = self.consumers.remove(&id)?;
+        let held: Vec<Bytes> = consumer.held.into_keys().collect();
+        for receipt in &held {
+            self.holders.remove(receipt);
+        }
+        Some((consumer.subscription.queue, held))
+    }
+
+    /// Gives the receipt to a consumer, whoever held it before.
+    pub(super) fn hold(&mut self, id: SubscriptionId, receipt: Bytes, bytes: u64) {
+        self.let_go(&receipt);
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.held_bytes += bytes;
+            consumer.held.insert(receipt.clone(), bytes);
+            self.holders.insert(receipt, id);
+        }
+    }
+
+    /// Frees the receipt's share of its holder's window.
+    pub(super) fn let_go(&mut self, receipt: &Bytes) -> Option<&Consumer> {
+        let consumer = self.consumers.get_mut(&self.holders.remove(receipt)?)?;
+        consumer.held_bytes -= consumer.held.remove(receipt).unwrap_or(0);
+        Some(consumer)
+    }
+
+    /// The queues that somebody waits for.
+    pub(super) fn queues(&self) -> Vec<QueueId> {
+        self.turns.iter().filter(|(_, turns)| !turns.is_empty()).map(|(queue, _)| *queue).collect()
+    }
+
+    /// Whether anybody who waits for the queue can take a message.
+    pub(super) fn has_room(&self, queue: QueueId) -> bool {
+        self.turns.get(&queue).into_iter().flatten().any(|turn| match turn {
+            Turn::Poll(_) => true,
+            Turn::Consumer(id) => self.consumers.get(id).is_some_and(Consumer::has_room),
+        })
+    }
+
+    /// Open streams and waiting calls of a queue.
+    pub(super) fn count(&self, queue: QueueId) -> usize {
+        self.turns.get(&queue).map_or(0, VecDeque::len)
+    }
+
+    /// What to ask the queue for when about `available` messages are there, each demand getting its share; those asked
+    /// for go behind the others.
+    pub(super) fn ask(&mut self, queue: QueueId, available: u64) -> Vec<(Receive, Asker)> {
+        let mut turns = self.turns.remove(&queue).unwrap_or_default();
+        let mut left = available;
+        let mut asks = Vec::new();
+        let share = available.div_ceil(turns.len().max(1) as u64);
+        for _ in 0..turns.len() {
+            if left == 0 {
+                break;
+            }
+            let Some(turn) = turns.pop_front() else { break };
+            if let Some((receive, asker)) = self.ask_one(turn, share) {
+                left = left.saturating_sub(receive.max_messages.into());
+                asks.push((receive, asker));
+            }
+            if matches!(turn, Turn::Consumer(id) if self.consumers.contains_key(&id)) {
+                turns.push_back(turn);
+            }
+        }
+        if !turns.is_empty() {
+            self.turns.insert(queue, turns);
+        }
+        asks
+    }
+
+    fn ask_one(&mut self, turn: Turn, share: u64) -> Option<(Receive, Asker)> {
+        match turn {
+            Turn::Poll(number) => {
+                let poll = self.polls.remove(&number)?;
+                (!poll.reply.is_closed()).then(|| (poll.receive.clone(), Asker::Poll(poll)))
+            }
+            Turn::Consumer(id) => Some((self.consumers.get(&id)?.ask(share)?, Asker::Consumer(id))),
+        }
+    }
+
+    /// Calls that waited long enough, or whose callers have gone.
+    pub(super) fn give_up(&mut self, now: Timestamp) -> Vec<Poll> {
+        let over: Vec<u64> =
+            self.polls.iter().filter(|(_, poll)| poll.is_over(now)).map(|(number, _)| *number).collect();
+        let over: Vec<Poll> = over.into_iter().filter_map(|number| self.polls.remove(&number)).collect();
+        if !over.is_empty() {
+            self.forget_turns();
+        }
+        over
+    }
+
+    pub(super) fn next_give_up(&self) -> Option<Timestamp> {
+        self.polls.values().map(|poll| poll.give_up_at).min()
+    }
+
+    pub(super) fn take_polls(&mut self) -> Vec<Poll> {
+        let polls = std::mem::take(&mut self.polls).into_values().collect();
+        self.forget_turns();
+        polls
+    }
+
+    /// Drops the turns of calls and streams that are gone.
+    pub(super) fn forget_turns(&mut self) {
+        let Self { polls, consumers, turns, .. } = self;
+        for turns in turns.values_mut() {
+            turns.retain(|turn| match turn {
+                Turn::Poll(number) => polls.contains_key(number),
+                Turn::Consumer(id) => consumers.contains_key(id),
+            });
+        }
+        turns.retain(|_, turns| !turns.is_empty());
+    }
+}
+
+impl Poll {
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.give_up_at <= now || self.reply.is_closed()
+    }
+}
+
+impl Consumer {
+    /// At most `share` messages, within what is free of the window; `None` when it is full.
+    fn ask(&self, share: u64) -> Option<Receive> {
+        let Window { max_messages, max_bytes } = self.subscription.window;
+        let free = u64::from(max_messages).saturating_sub(self.held.len() as u64);
+        let free_bytes = max_bytes.saturating_sub(self.held_bytes);
+        if free == 0 || free_bytes == 0 {
+            return None;
+        }
+        Some(Receive {
+            queue: self.subscription.queue,
+            max_messages: u32::try_from(free.min(share)).unwrap_or(u32::MAX),
+            max_bytes: free_bytes,
+            ack_timeout_ms: None,
+            consumer: self.subscription.consumer.clone(),
+            request_id: String::new(),
+        })
+    }
+
+    fn has_room(&self) -> bool {
+        self.ask(1).is_some()
+    }
+}

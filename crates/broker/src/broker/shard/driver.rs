@@ -1,0 +1,454 @@
+//! The engine's thread: collect what arrived, add what the waiting may get, commit, answer; again.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ackwell_engine::command::{Delivery, Extend, Outcome, Receive, Settle};
+use ackwell_engine::message::QueueId;
+use ackwell_engine::{Applied, Command, Engine, Refusal, Reply, Timestamp};
+use ackwell_proto::Failure;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info};
+
+use super::demand::{Asker, Demands, Poll, Subscription, SubscriptionId};
+use super::extension::{self, Orphans, RESUME_GRACE_MS};
+use super::{Closed, End, Event, Job, View, disk};
+use crate::broker::refusal;
+use crate::clock;
+
+/// Jobs taken into one commit. Enough to use a slow disk well, few enough that one commit stays short.
+const MAX_BATCH: usize = 1024;
+/// Between two tries to open a store that failed.
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// How often the volume's free space is looked at.
+const DISK_CHECK_EVERY_MS: u64 = 1_000;
+
+type Answer = oneshot::Sender<Result<Reply, Failure>>;
+
+/// What to do with the reply to a command of the batch.
+enum Then {
+    Answer(Answer),
+    /// The receipts no longer count against their holders' windows.
+    AnswerSettled(Answer, Vec<Bytes>),
+    Hand(Asker),
+    /// The receipts of a stream that came back: valid ones are its own now.
+    Adopt(SubscriptionId, Vec<Bytes>),
+    Extended(SubscriptionId, Vec<Bytes>),
+    Nothing,
+}
+
+pub(super) struct Driver {
+    data: PathBuf,
+    /// `None` between a failure and the next successful opening.
+    engine: Option<Engine>,
+    is_ready: watch::Sender<bool>,
+    demands: Demands,
+    orphans: Orphans,
+    batch: Vec<(Command, Then)>,
+    is_granting: bool,
+    /// What the last step's asks brought, by queue: asking again after nothing would bring nothing, until something changes.
+    asked: HashMap<QueueId, usize>,
+    is_disk_full: bool,
+    next_disk_check: Timestamp,
+}
+
+impl Driver {
+    pub(super) fn new(data: PathBuf, engine: Engine, is_ready: watch::Sender<bool>) -> Self {
+        Self {
+            data,
+            engine: Some(engine),
+            is_ready,
+            demands: Demands::default(),
+            orphans: Orphans::default(),
+            batch: Vec::new(),
+            is_granting: true,
+            asked: HashMap::new(),
+            is_disk_full: false,
+            next_disk_check: Timestamp(0),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut mailbox: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::new();
+        while self.collect(&mut mailbox, &mut jobs).await {
+            self.ensure_open();
+            for job in jobs.drain(..) {
+                if !self.take_in(job) {
+                    return;
+                }
+            }
+            self.step();
+            while self.has_more_to_hand() {
+                self.step();
+            }
+        }
+    }
+
+    /// Waits for jobs, or for a time at which something happens by itself. `false`: nobody can send any more.
+    async fn collect(&self, mailbox: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) -> bool {
+        let Some(wait) = self.wait() else { return mailbox.recv_many(jobs, MAX_BATCH).await > 0 };
+        tokio::select! {
+            taken = mailbox.recv_many(jobs, MAX_BATCH) => taken > 0,
+            () = tokio::time::sleep(wait) => true,
+        }
+    }
+
+    fn wait(&self) -> Option<Duration> {
+        let Some(engine) = &self.engine else { return Some(REOPEN_EVERY) };
+        let extensions = self.demands.consumers.values().filter_map(|consumer| consumer.extend_at).min();
+        let next = [engine.next_wakeup(), self.demands.next_give_up(), self.orphans.next_due(), extensions];
+        let at = next.into_iter().flatten().min()?;
+        Some(Duration::from_millis(at.ms_since(clock::now())))
+    }
+
+    /// `false`: stop.
+    fn take_in(&mut self, job: Job) -> bool {
+        match job {
+            Job::Apply(command, answer) => self.take_command(command, answer),
+            Job::Poll(poll) if self.is_granting => {
+                self.batch.push((Command::Receive(poll.receive.clone()), Then::Hand(Asker::Poll(poll))));
+            }
+            Job::Poll(poll) => _ = poll.reply.send(Err(refusal::shutting_down())),
+            Job::Look(look) => self.look(look),
+            Job::Open(subscription, held) => self.open(subscription, held),
+            Job::Resize(id, window) => self.demands.resize(id, window),
+            Job::Close(closed) => self.close(closed),
+            Job::Drain => self.drain(),
+            Job::Stop => return false,
+        }
+        true
+    }
+
+    /// Without a store the question is dropped, which its asker notices.
+    fn look(&self, look: Box<dyn FnOnce(View<'_>) + Send>) {
+        if let Some(engine) = &self.engine {
+            look(View { engine, demands: &self.demands });
+        }
+    }
+
+    fn take_command(&mut self, command: Command, answer: Answer) {
+        if self.engine.is_none() {
+            _ = answer.send(Err(refusal::storage_unavailable()));
+            return;
+        }
+        let then = match &command {
+            Command::Send(_) if self.is_disk_full => {
+                _ = answer.send(Err(refusal::disk_full()));
+                return;
+            }
+            Command::Settle(settle) => Then::AnswerSettled(
+                answer,
+                settle.settlements.iter().map(|(receipt, _)| receipt.clone()).collect(),
+            ),
+            _ => Then::Answer(answer),
+        };
+        self.batch.push((command, then));
+    }
+
+    fn open(&mut self, subscription: Subscription, held: Vec<Bytes>) {
+        let (id, queue) = (subscription.id, subscription.queue);
+        if !self.is_granting {
+            _ = subscription.events.try_send(Event::GoAway);
+        }
+        self.demands.open(subscription);
+        if !held.is_empty() {
+            self.orphans.claim(&held.iter().collect());
+            let extend = Extend { queue, receipts: held.clone(), ack_timeout_ms: None };
+            self.batch.push((Command::Extend(extend), Then::Adopt(id, held)));
+        }
+    }
+
+    fn close(&mut self, closed: Closed) {
+        let Some((queue, held)) = self.demands.close(closed.id) else { return };
+        self.demands.forget_turns();
+        let unseen: HashSet<Bytes> = closed.unseen.into_iter().collect();
+        let (unseen, seen): (Vec<Bytes>, Vec<Bytes>) =
+            held.into_iter().partition(|receipt| unseen.contains(receipt));
+        self.release(queue, unseen);
+        match closed.end {
+            End::Clean => self.release(queue, seen),
+            // The consumer will look for us again, and bring its receipts to the next process.
+            End::Broken if !self.is_granting => {}
+            End::Broken => self.orphan(queue, seen),
+        }
+    }
+
+    fn orphan(&mut self, queue: QueueId, receipts: Vec<Bytes>) {
+        if receipts.is_empty() {
+            return;
+        }
+        // Held a little past the grace, so that the loss is noticed as such and not as an ack timeout.
+        let ack_timeout_ms = Some(RESUME_GRACE_MS * 2);
+        let extend = Extend { queue, receipts: receipts.clone(), ack_timeout_ms };
+        self.batch.push((Command::Extend(extend), Then::Nothing));
+        self.orphans.add(clock::now(), queue, receipts);
+    }
+
+    fn release(&mut self, queue: QueueId, receipts: Vec<Bytes>) {
+        self.settle_all(queue, receipts, &Outcome::Release);
+    }
+
+    fn settle_all(&mut self, queue: QueueId, receipts: Vec<Bytes>, outcome: &Outcome) {
+        if receipts.is_empty() {
+            return;
+        }
+        let settlements = receipts.into_iter().map(|receipt| (receipt, outcome.clone())).collect();
+        self.batch.push((Command::Settle(Settle { queue, settlements }), Then::Nothing));
+    }
+
+    fn drain(&mut self) {
+        info!("draining: no more deliveries");
+        self.is_granting = false;
+        for poll in self.demands.take_polls() {
+            _ = poll.reply.send(Err(refusal::shutting_down()));
+        }
+        for consumer in self.demands.consumers.values() {
+            _ = consumer.subscription.events.try_send(Event::GoAway);
+        }
+    }
+
+    /// One commit.
+    fn step(&mut self) {
+        let now = clock::now();
+        self.check_disk(now);
+        self.add_due(now);
+        self.add_asks();
+        let (commands, thens): (Vec<Command>, Vec<Then>) =
+            std::mem::take(&mut self.batch).into_iter().unzip();
+        let Some(engine) = &mut self.engine else {
+            return self.fail_all(thens, &refusal::storage_unavailable());
+        };
+        match engine.apply(now, commands) {
+            Ok(applied) => self.conclude(now, applied, thens),
+            Err(error) => {
+                error!(error = &error as &dyn std::error::Error, "the store failed; reopening it");
+                self.engine = None;
+                self.is_ready.send_replace(false);
+                self.fail_all(thens, &refusal::storage_failure(&error));
+            }
+        }
+    }
+
+    fn check_disk(&mut self, now: Timestamp) {
+        if now >= self.next_disk_check {
+            self.next_disk_check = now.plus_ms(DISK_CHECK_EVERY_MS);
+            self.is_disk_full = disk::is_nearly_full(&self.data);
+        }
+    }
+
+    /// What is due by itself: calls that waited long enough, lost consumers, extensions.
+    fn add_due(&mut self, now: Timestamp) {
+        for poll in self.demands.give_up(now) {
+            _ = poll.reply.send(Ok(Vec::new()));
+        }
+        for (queue, receipts) in self.orphans.take_due(now) {
+            self.settle_all(
+                queue,
+                receipts,
+                &Outcome::Lost { reason: "the consumer's connection broke".to_owned() },
+            );
+        }
+        let due = self
+            .demands
+            .consumers
+            .values_mut()
+            .filter(|consumer| consumer.extend_at.is_some_and(|at| at <= now));
+        for consumer in due {
+            consumer.extend_at = None;
+            let receipts: Vec<Bytes> = consumer.held.keys().cloned().collect();
+            let (id, queue) = (consumer.subscription.id, consumer.subscription.queue);
+            let extend = Extend { queue, receipts: receipts.clone(), ack_timeout_ms: None };
+            self.batch.push((Command::Extend(extend), Then::Extended(id, receipts)));
+        }
+    }
+
+    /// Asks for those who wait, behind the batch's own commands: what they store or give back can be handed out at once.
+    fn add_asks(&mut self) {
+        self.asked.clear();
+        if !self.is_granting {
+            return;
+        }
+        let arriving = arriving(&self.batch);
+        for queue in self.demands.queues() {
+            let available = self.ready(queue) + arriving.get(&queue).copied().unwrap_or(0);
+            let asks = self.demands.ask(queue, available);
+            if !asks.is_empty() {
+                self.asked.insert(queue, 0);
+            }
+            self.batch.extend(
+                asks.into_iter().map(|(receive, asker)| (Command::Receive(receive), Then::Hand(asker))),
+            );
+        }
+    }
+
+    fn ready(&self, queue: QueueId) -> u64 {
+        self.engine.as_ref().map_or(0, |engine| engine.stats(queue).counts.ready)
+    }
+
+    /// Whether a waiting demand can be served without any new job.
+    fn has_more_to_hand(&self) -> bool {
+        self.is_granting
+            && self.demands.queues().into_iter().any(|queue| {
+                self.asked.get(&queue) != Some(&0) && self.ready(queue) > 0 && self.demands.has_room(queue)
+            })
+    }
+
+    fn conclude(&mut self, now: Timestamp, applied: Applied, thens: Vec<Then>) {
+        self.revoke(applied.expired);
+        for (reply, then) in applied.replies.into_iter().zip(thens) {
+            match then {
+                Then::Nothing => {}
+                Then::Answer(answer) => _ = answer.send(Ok(reply)),
+                Then::AnswerSettled(answer, receipts) => {
+                    receipts.iter().for_each(|receipt| _ = self.demands.let_go(receipt));
+                    _ = answer.send(Ok(reply));
+                }
+                Then::Hand(asker) => self.hand(now, asker, reply),
+                Then::Adopt(id, receipts) => self.adopt(now, id, receipts, reply),
+                Then::Extended(id, receipts) => _ = self.extended(now, id, receipts, reply),
+            }
+        }
+    }
+
+    fn hand(&mut self, now: Timestamp, asker: Asker, reply: Reply) {
+        let deliveries = match reply {
+            Reply::Received(deliveries) => Ok(deliveries),
+            Reply::Refused(refused) => Err(refused),
+            other => unreachable!("a Receive is answered by deliveries, not {other:?}"),
+        };
+        match asker {
+            Asker::Poll(poll) => self.hand_to_poll(now, poll, deliveries),
+            Asker::Consumer(id) => self.hand_to_consumer(now, id, deliveries.unwrap_or_default()),
+        }
+    }
+
+    fn hand_to_poll(&mut self, now: Timestamp, poll: Poll, deliveries: Result<Vec<Delivery>, Refusal>) {
+        match deliveries {
+            Ok(deliveries) if deliveries.is_empty() && now < poll.give_up_at && self.is_granting => {
+                self.demands.park(poll);
+            }
+            Ok(deliveries) => {
+                let Receive { queue, .. } = poll.receive;
+                *self.asked.entry(queue).or_default() += deliveries.len();
+                // The caller went away while its messages were being committed.
+                if let Err(Ok(deliveries)) = poll.reply.send(Ok(deliveries)) {
+                    self.release(queue, deliveries.into_iter().map(|delivery| delivery.receipt).collect());
+                }
+            }
+            Err(refused) => _ = poll.reply.send(Err(refusal::failure(&refused))),
+        }
+    }
+
+    fn hand_to_consumer(&mut self, now: Timestamp, id: SubscriptionId, deliveries: Vec<Delivery>) {
+        let Some(consumer) = self.demands.consumers.get(&id) else { return };
+        let queue = consumer.subscription.queue;
+        let Some(first) = deliveries.first() else { return };
+        *self.asked.entry(queue).or_default() += deliveries.len();
+        self.schedule_extension(id, extension::extend_at(now, first.deadline));
+        for delivery in &deliveries {
+            self.demands.hold(id, delivery.receipt.clone(), delivery.message.payload.body.len() as u64);
+        }
+        self.tell(id, Event::Deliveries(deliveries));
+    }
+
+    /// A stream that is gone is told nothing; its end is on the way as [`Job::Close`] and releases what it held.
+    fn tell(&self, id: SubscriptionId, event: Event) {
+        if let Some(consumer) = self.demands.consumers.get(&id) {
+            _ = consumer.subscription.events.try_send(event);
+        }
+    }
+
+    fn adopt(&mut self, now: Timestamp, id: SubscriptionId, receipts: Vec<Bytes>, reply: Reply) {
+        let valid = self.extended(now, id, receipts, reply);
+        for receipt in valid {
+            // How large its body is was known to the stream that broke; it counts as a message and not in bytes.
+            self.demands.hold(id, receipt, 0);
+        }
+    }
+
+    /// Plans the next extension of those still valid and revokes the others; the valid ones.
+    fn extended(
+        &mut self,
+        now: Timestamp,
+        id: SubscriptionId,
+        receipts: Vec<Bytes>,
+        reply: Reply,
+    ) -> Vec<Bytes> {
+        let Reply::Extended(results) = reply else { return Vec::new() };
+        let mut valid = Vec::new();
+        let mut revoked = Vec::new();
+        for (receipt, result) in receipts.into_iter().zip(results) {
+            match result {
+                Ok(deadline) => {
+                    self.schedule_extension(id, extension::extend_at(now, deadline));
+                    valid.push(receipt);
+                }
+                Err(_) => revoked.push(receipt),
+            }
+        }
+        revoked.iter().for_each(|receipt| _ = self.demands.let_go(receipt));
+        if !revoked.is_empty() {
+            self.tell(id, Event::Revoked(revoked));
+        }
+        valid
+    }
+
+    fn schedule_extension(&mut self, id: SubscriptionId, at: Timestamp) {
+        if let Some(consumer) = self.demands.consumers.get_mut(&id) {
+            consumer.extend_at = Some(consumer.extend_at.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+
+    /// Tells the holders of receipts that ran out of time.
+    fn revoke(&mut self, receipts: Vec<Bytes>) {
+        for receipt in receipts {
+            if let Some(id) = self.demands.let_go(&receipt).map(|consumer| consumer.subscription.id) {
+                self.tell(id, Event::Revoked(vec![receipt]));
+            }
+        }
+    }
+
+    fn fail_all(&mut self, thens: Vec<Then>, failure: &Failure) {
+        for then in thens {
+            match then {
+                Then::Answer(answer) | Then::AnswerSettled(answer, _) => {
+                    _ = answer.send(Err(failure.clone()))
+                }
+                Then::Hand(Asker::Poll(poll)) => _ = poll.reply.send(Err(failure.clone())),
+                // Streams stay open: they are served again once the store is.
+                Then::Hand(Asker::Consumer(_)) | Then::Adopt(..) | Then::Extended(..) | Then::Nothing => {}
+            }
+        }
+    }
+
+    fn ensure_open(&mut self) {
+        if self.engine.is_some() {
+            return;
+        }
+        match super::open(&self.data) {
+            Ok(engine) => {
+                info!("the store is open again");
+                self.engine = Some(engine);
+                self.is_ready.send_replace(true);
+            }
+            Err(error) => error!(error = &*error as &dyn std::error::Error, "cannot reopen the store"),
+        }
+    }
+}
+
+/// How many messages the batch may make available, by queue.
+fn arriving(batch: &[(Command, Then)]) -> HashMap<QueueId, u64> {
+    let mut arriving = HashMap::new();
+    for (command, _) in batch {
+        let (queue, count) = match command {
+            Command::Send(send) => (send.queue, send.messages.len()),
+            Command::Settle(settle) => (settle.queue, settle.settlements.len()),
+            Command::Redrive(redrive) => (redrive.queue, 1),
+            Command::Configure(_) | Command::Receive(_) | Command::Extend(_) => continue,
+        };
+        *arriving.entry(queue).or_default() += count as u64;
+    }
+    arriving
+}

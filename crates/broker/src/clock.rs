@@ -1,0 +1,12 @@
+//! The one place that reads the time of day.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ackwell_engine::Timestamp;
+
+/// Milliseconds since 1970. The engine keeps it from stepping back.
+pub(crate) fn now() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "this is where time is read")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
