@@ -1,0 +1,49 @@
+//! How a sidecar runs.
+
+use std::net::SocketAddr;
+
+use ackwell_proto::QueueName;
+
+/// Where the brokers of a queue are, unless told otherwise: the Service of its ready shards.
+pub const DEFAULT_BROKER_ADDRESS: &str = "ackwell-{queue}.{namespace}.svc:7400";
+
+/// How a sidecar runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// gRPC for the application.
+    pub listen: SocketAddr,
+    /// Health and metrics over HTTP; `None`: not served.
+    pub http: Option<SocketAddr>,
+    /// For queue names without a namespace.
+    pub namespace: String,
+    /// The queues that may be used; empty: any queue whose brokers have an address.
+    pub queues: Vec<QueueName>,
+    /// `host:port` of a queue's brokers; `{queue}` and `{namespace}` are replaced.
+    pub broker_address: String,
+}
+
+impl Options {
+    /// Where to ask first for the shards of `queue`.
+    pub(crate) fn entry_address(&self, queue: &QueueName) -> String {
+        self.broker_address.replace("{queue}", queue.name()).replace("{namespace}", queue.namespace())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a flag the sidecar finds the Service that the operator made.
+    #[test]
+    fn entry_address_of_queue_is_its_service() {
+        let options = Options {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            http: None,
+            namespace: "shop".to_owned(),
+            queues: Vec::new(),
+            broker_address: DEFAULT_BROKER_ADDRESS.to_owned(),
+        };
+        let queue = QueueName::parse("orders", "shop").unwrap();
+        assert_eq!(options.entry_address(&queue), "ackwell-orders.shop.svc:7400");
+    }
+}

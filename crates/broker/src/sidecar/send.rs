@@ -1,0 +1,157 @@
+//! Send: which shard stores which message, and one answer from the answers of several shards.
+
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use ackwell_proto::v1::{ItemError, Message, SendRequest, SendResponse, SendResult};
+use ackwell_proto::{Failure, Reason};
+use futures::future::join_all;
+use siphasher::sip::SipHasher13;
+use tonic::Status;
+
+use super::merge::{self, Part};
+use super::retry::Deadline;
+use super::route::{Queue, Route};
+use super::shard_channel::ShardChannel;
+
+/// Stores the messages; a retry of any part carries the same `request_id`.
+pub(crate) async fn send(
+    queue: &Arc<Queue>,
+    mut request: SendRequest,
+    deadline: Deadline,
+) -> Result<SendResponse, Status> {
+    merge::check_batch(request.messages.len(), "messages")?;
+    let route = queue.route(deadline).await?;
+    let parts = plan(&mut request, &route)?;
+    if request.request_id.is_empty() {
+        request.request_id = uuid::Uuid::new_v4().to_string();
+    }
+    let total = parts.iter().map(|part| part.items.len()).sum();
+    let calls = parts.into_iter().map(|part| send_part(queue, &request, part, deadline));
+    let results = merge::merge(total, join_all(calls).await, |error: ItemError| SendResult {
+        error: Some(error),
+        ..SendResult::default()
+    })?;
+    Ok(SendResponse { results })
+}
+
+async fn send_part(
+    queue: &Arc<Queue>,
+    request: &SendRequest,
+    part: Part<Message>,
+    deadline: Deadline,
+) -> (Vec<usize>, Result<Vec<SendResult>, Status>) {
+    let request = SendRequest {
+        queue: queue.full_name().to_owned(),
+        messages: part.items,
+        atomic: request.atomic,
+        request_id: request.request_id.clone(),
+    };
+    let attempt = |channel: Arc<ShardChannel>| {
+        let request = request.clone();
+        async move { channel.queues().send(request).await }
+    };
+    let answer = queue.call(part.shard, deadline, attempt).await;
+    (part.positions, answer.map(|response| response.results))
+}
+
+/// Takes the messages out of the request, by shard.
+///
+/// A message with a `dedup_id`, and a call with a `request_id`, always go to the same shard, the one that remembers
+/// them; everything else goes where the fewest calls are outstanding.
+fn plan(request: &mut SendRequest, route: &Route) -> Result<Vec<Part<Message>>, Failure> {
+    let messages = std::mem::take(&mut request.messages);
+    let shards = route.shards.len();
+    let anywhere = if request.request_id.is_empty() {
+        route.least_loaded()
+    } else {
+        sticky(&request.request_id, shards)
+    };
+    let home = |message: &Message| {
+        if message.dedup_id.is_empty() { anywhere } else { sticky(&message.dedup_id, shards) }
+    };
+    if request.atomic {
+        let shard = single_home(messages.iter().map(home), shards, anywhere)?;
+        return Ok(vec![Part::whole(shard, messages)]);
+    }
+    let mut parts = BTreeMap::new();
+    for (position, message) in messages.into_iter().enumerate() {
+        let shard = home(&message);
+        parts.entry(shard).or_insert_with(|| Part::empty(shard)).push(position, message);
+    }
+    Ok(parts.into_values().collect())
+}
+
+/// An atomic batch is one commit of one shard.
+fn single_home(
+    mut homes: impl Iterator<Item = usize>,
+    shards: usize,
+    anywhere: usize,
+) -> Result<usize, Failure> {
+    let first = homes.next().unwrap_or(anywhere);
+    if homes.all(|home| home == first) {
+        return Ok(first);
+    }
+    let message = format!(
+        "an atomic batch is stored by one shard, but the dedup_ids of this one belong to several of the queue's \
+         {shards} shards; send those messages apart, or without dedup_id"
+    );
+    Err(Failure::new(Reason::InvalidArgument, message))
+}
+
+/// The same shard for the same id in every sidecar, for as long as the number of shards stays.
+fn sticky(id: &str, shards: usize) -> usize {
+    let mut hasher = SipHasher13::new();
+    hasher.write(id.as_bytes());
+    usize::try_from(hasher.finish() % shards as u64).expect("below the number of shards")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sidecar::route::tests::route_of;
+
+    fn message(dedup_id: &str) -> Message {
+        Message { dedup_id: dedup_id.to_owned(), ..Message::default() }
+    }
+
+    fn homes(
+        messages: Vec<Message>,
+        request_id: &str,
+        atomic: bool,
+    ) -> Result<Vec<(usize, Vec<usize>)>, Failure> {
+        let mut request =
+            SendRequest { messages, atomic, request_id: request_id.to_owned(), ..SendRequest::default() };
+        let parts = plan(&mut request, &route_of(4))?;
+        Ok(parts.into_iter().map(|part| (part.shard, part.positions)).collect())
+    }
+
+    /// The second send of a `dedup_id` reaches the shard that remembers the first.
+    #[tokio::test]
+    async fn same_dedup_id_goes_to_same_shard() {
+        let first = homes(vec![message("a"), message("b"), message("a")], "", false).unwrap();
+        let again = homes(vec![message("a"), message("b"), message("a")], "", false).unwrap();
+        assert_eq!(first, again);
+        let shard_of_a = first.iter().find(|(_, positions)| positions.contains(&0)).unwrap();
+        assert!(shard_of_a.1.contains(&2));
+    }
+
+    /// A call repeated with its `request_id` reaches the shard that remembers its answer.
+    #[tokio::test]
+    async fn same_request_id_goes_to_same_shard() {
+        let ids: Vec<_> = (0..50).map(|id| format!("call-{id}")).collect();
+        let shards: Vec<_> = ids.iter().map(|id| homes(vec![message("")], id, false).unwrap()[0].0).collect();
+        let again: Vec<_> = ids.iter().map(|id| homes(vec![message("")], id, false).unwrap()[0].0).collect();
+        assert_eq!(shards, again);
+        assert!(shards.iter().any(|shard| *shard != shards[0]), "50 ids over 4 shards");
+    }
+
+    /// All or none cannot be promised over two shards, so it is refused instead.
+    #[tokio::test]
+    async fn atomic_batch_over_shards_is_refused() {
+        let scattered: Vec<_> = (0..50).map(|id| message(&id.to_string())).collect();
+        assert_eq!(homes(scattered, "", true).unwrap_err().reason, Reason::InvalidArgument);
+        assert_eq!(homes(vec![message("a"), message("a")], "", true).unwrap().len(), 1);
+    }
+}

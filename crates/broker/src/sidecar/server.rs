@@ -1,0 +1,135 @@
+//! Serving, and stopping without blame.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ackwell_proto::v1::DESCRIPTORS;
+use ackwell_proto::v1::queue_admin_server::QueueAdminServer;
+use ackwell_proto::v1::queues_server::QueuesServer;
+use anyhow::Context as _;
+use futures::future::join_all;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use super::options::Options;
+use super::receive;
+use super::retry::Deadline;
+use super::service::Sidecar;
+use super::shard_channel::MAX_MESSAGE_BYTES;
+use crate::clock;
+use crate::http::{self, Probes};
+
+/// An application that does not answer pings is stopped or frozen: its deliveries go to others.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls and streams of one application connection at once.
+const MAX_CONCURRENT_CALLS: u32 = 1024;
+/// A native sidecar is stopped last and may have no more than the rest of the pod's grace period.
+const STOP_BUDGET: Duration = Duration::from_secs(5);
+
+/// Serves until `shutdown` resolves, then gives back what the application did not settle.
+/// `ready` is told the bound gRPC address once calls are served, whether or not any broker is up.
+pub async fn run(
+    options: Options,
+    ready: impl FnOnce(SocketAddr),
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let listener = bind(options.listen).await?;
+    let probes = match options.http {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let address = listener.local_addr().context("reading the bound address")?;
+    let stopping = CancellationToken::new();
+    let sidecar = Arc::new(Sidecar::new(options, TaskTracker::new(), stopping.clone()));
+    let serving = serve(listener, Arc::clone(&sidecar));
+    let probing = probe(probes, Arc::clone(&sidecar));
+    tokio::pin!(serving, probing);
+    tracing::info!(%address, "sidecar serves");
+    ready(address);
+    tokio::select! {
+        result = &mut serving => return result.context("serving gRPC"),
+        result = &mut probing => return result.context("serving health and metrics"),
+        () = shutdown => {}
+    }
+    stopping.cancel();
+    let until = Instant::now() + STOP_BUDGET;
+    if timeout_at(until, serving).await.is_err() {
+        tracing::warn!("calls were still open {STOP_BUDGET:?} after the signal");
+    }
+    stop(&sidecar, until).await;
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+}
+
+async fn serve(listener: TcpListener, sidecar: Arc<Sidecar>) -> anyhow::Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<QueuesServer<Sidecar>>().await;
+    health.set_serving::<QueueAdminServer<Sidecar>>().await;
+    let describe =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let stopping = sidecar.stopping.clone();
+    Server::builder()
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(MAX_CONCURRENT_CALLS)
+        .add_service(
+            QueuesServer::from_arc(Arc::clone(&sidecar)).max_decoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(QueueAdminServer::from_arc(sidecar))
+        .add_service(health_service)
+        .add_service(describe().build_v1()?)
+        .add_service(describe().build_v1alpha()?)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stopping.cancelled_owned(),
+        )
+        .await?;
+    Ok(())
+}
+
+/// Readiness says that this process serves; it never depends on brokers, or an outage of theirs would take the
+/// application out of its Services.
+async fn probe(listener: Option<TcpListener>, sidecar: Arc<Sidecar>) -> anyhow::Result<()> {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let stopping = sidecar.stopping.clone();
+    let probes = Probes {
+        is_ready: Arc::new(move || !stopping.is_cancelled()),
+        metrics: Arc::new(move || Box::pin(std::future::ready(metrics(&sidecar)))),
+    };
+    Ok(http::serve(listener, probes).await?)
+}
+
+fn metrics(sidecar: &Sidecar) -> String {
+    let mut text = String::from(
+        "# HELP ackwell_sidecar_held_deliveries Received by the application and not settled.\n\
+         # TYPE ackwell_sidecar_held_deliveries gauge\n",
+    );
+    for queue in sidecar.router.queues() {
+        let (name, held) = (queue.full_name(), queue.held.len());
+        _ = writeln!(text, "ackwell_sidecar_held_deliveries{{queue=\"{name}\"}} {held}");
+    }
+    text
+}
+
+/// The application's containers ended before this one was told to: nobody will settle what is still held.
+async fn stop(sidecar: &Sidecar, until: Instant) {
+    let deadline = Deadline::within(until.saturating_duration_since(Instant::now()));
+    let queues = sidecar.router.queues();
+    let releases =
+        queues.iter().map(|queue| receive::release(queue, queue.held.take(clock::now().0), deadline));
+    join_all(releases).await;
+    sidecar.tasks.close();
+    if timeout_at(until, sidecar.tasks.wait()).await.is_err() {
+        tracing::warn!("some deliveries could not be given back in time; they return by their ack timeout");
+    }
+}

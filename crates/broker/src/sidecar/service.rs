@@ -1,0 +1,185 @@
+//! The gRPC services, as the application calls them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ackwell_proto::v1::queue_admin_server::QueueAdmin;
+use ackwell_proto::v1::queues_server::Queues;
+use ackwell_proto::v1::{
+    ConsumeRequest, ConsumeResponse, ExtendRequest, ExtendResponse, PeekRequest, PeekResponse,
+    ReceiveRequest, ReceiveResponse, RedriveRequest, RedriveResponse, SendRequest, SendResponse,
+    SettleRequest, SettleResponse, StatsRequest, StatsResponse,
+};
+use ackwell_proto::{Failure, Reason};
+use futures::Stream;
+use prost::Message as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::options::Options;
+use super::receive::{self, Receiver};
+use super::retry::{DEFAULT_BUDGET, Deadline, RETRY_AFTER};
+use super::route::Router;
+use super::{admin, send, settle};
+use crate::clock;
+
+/// Sends that wait for a broker are held in memory; more of them are refused.
+const MAX_SENDING_KIB: usize = 128 << 10;
+/// Streams have a task and a connection's worth of buffers each.
+const MAX_STREAMS: usize = 256;
+
+/// What all calls share.
+pub(crate) struct Sidecar {
+    pub(crate) router: Router,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stopping: CancellationToken,
+    sending_kib: Semaphore,
+    streams: Arc<Semaphore>,
+}
+
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Sidecar {
+    pub(crate) fn new(options: Options, tasks: TaskTracker, stopping: CancellationToken) -> Self {
+        Self {
+            router: Router::new(options, tasks.clone()),
+            tasks,
+            stopping,
+            sending_kib: Semaphore::new(MAX_SENDING_KIB),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        }
+    }
+
+    fn sending(&self, request: &SendRequest) -> Result<SemaphorePermit<'_>, Failure> {
+        let kib = u32::try_from(request.encoded_len().div_ceil(1024)).unwrap_or(u32::MAX);
+        self.sending_kib.try_acquire_many(kib).map_err(|_| {
+            let message =
+                format!("{} MiB of sends are waiting for brokers; send less at once", MAX_SENDING_KIB >> 10);
+            Failure::new(Reason::Busy, message).retry_after(RETRY_AFTER)
+        })
+    }
+
+    fn stream(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            Failure::new(
+                Reason::Busy,
+                format!("{MAX_STREAMS} streams are open; share one, its window may be 10 000"),
+            )
+        })
+    }
+
+    /// The call, unless the process stops first. What a stopped call would have delivered is given back.
+    async fn until_stopped<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        tokio::select! {
+            result = call => result,
+            () = self.stopping.cancelled() => Err(shutting_down().into()),
+        }
+    }
+}
+
+/// What a call hears that is still waiting when the process stops.
+pub(crate) fn shutting_down() -> Failure {
+    Failure::new(Reason::ShuttingDown, "the sidecar is stopping because its pod ends")
+        .retry_after(RETRY_AFTER)
+}
+
+#[tonic::async_trait]
+impl Queues for Sidecar {
+    async fn send(&self, request: Request<SendRequest>) -> Result<Response<SendResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let request = request.into_inner();
+        let _sending = self.sending(&request)?;
+        let queue = self.router.queue(&request.queue)?;
+        send::send(&queue, request, deadline).await.map(Response::new)
+    }
+
+    async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>, Status> {
+        let wait = receive::wait_of(request.get_ref())?;
+        let deadline = Deadline::of(request.metadata(), receive::budget_of(wait));
+        let queue = self.router.queue(&request.get_ref().queue)?;
+        let receiver = Receiver {
+            queue: Arc::clone(&queue),
+            request: request.into_inner(),
+            deadline,
+            wait_until: deadline.at().min(Instant::now() + wait),
+            tasks: self.tasks.clone(),
+        };
+        let response = self.until_stopped(receiver.receive()).await?;
+        queue.held.add(&response.deliveries, clock::now().0);
+        Ok(Response::new(response))
+    }
+
+    type ConsumeStream = ResponseStream<ConsumeResponse>;
+
+    async fn consume(
+        &self,
+        request: Request<Streaming<ConsumeRequest>>,
+    ) -> Result<Response<Self::ConsumeStream>, Status> {
+        let _ = (self.stream()?, request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn settle(&self, request: Request<SettleRequest>) -> Result<Response<SettleResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let SettleRequest { queue, settlements } = request.into_inner();
+        let queue = self.router.queue(&queue)?;
+        let receipts: Vec<_> = settlements.iter().map(|settlement| settlement.receipt.clone()).collect();
+        let response = settle::settle(&queue, settlements, deadline).await?;
+        queue.held.settled(receipts.iter().zip(&response.results));
+        Ok(Response::new(response))
+    }
+
+    async fn extend(&self, request: Request<ExtendRequest>) -> Result<Response<ExtendResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let request = request.into_inner();
+        let queue = self.router.queue(&request.queue)?;
+        let receipts = request.receipts.clone();
+        let response = settle::extend(&queue, request, deadline).await?;
+        queue.held.extended(receipts.iter().map(Vec::as_slice).zip(&response.results));
+        Ok(Response::new(response))
+    }
+}
+
+#[tonic::async_trait]
+impl QueueAdmin for Sidecar {
+    async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let queue = self.router.queue(&request.get_ref().queue)?;
+        admin::peek(&queue, request.into_inner(), deadline).await.map(Response::new)
+    }
+
+    async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let queue = self.router.queue(&request.get_ref().queue)?;
+        admin::stats(&queue, deadline).await.map(Response::new)
+    }
+
+    type WatchStatsStream = ResponseStream<StatsResponse>;
+
+    async fn watch_stats(
+        &self,
+        request: Request<StatsRequest>,
+    ) -> Result<Response<Self::WatchStatsStream>, Status> {
+        let interval = admin::interval_of(request.get_ref())?;
+        let queue = self.router.queue(&request.get_ref().queue)?;
+        let stream = self.stream()?;
+        let (give, answers) = tokio::sync::mpsc::channel(1);
+        let watch = admin::watch(queue, interval, give);
+        let stopping = self.stopping.clone();
+        self.tasks.spawn(async move {
+            stopping.run_until_cancelled(watch).await;
+            drop(stream);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn redrive(&self, request: Request<RedriveRequest>) -> Result<Response<RedriveResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let queue = self.router.queue(&request.get_ref().queue)?;
+        admin::redrive(&queue, request.into_inner(), deadline).await.map(Response::new)
+    }
+}
