@@ -1,0 +1,97 @@
+//! What happens to a pod: a JSON patch, computed from the pod alone.
+
+use std::collections::BTreeSet;
+
+use ackwell_api::names::{GRPC_PORT, HTTP_PORT};
+use ackwell_proto::QueueName;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchOperation};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use serde_json::{Value, json};
+
+use super::sidecar::{self, CONTAINER, SidecarOptions};
+
+/// Where applications find their sidecar.
+const ADDRESS_VARIABLE: &str = "ACKWELL_ADDRESS";
+
+/// Inserts the sidecar before all other containers, and its address into each of them. Applied again it changes nothing,
+/// except that containers which others added meanwhile get the address too.
+pub fn inject(
+    pod: &Pod,
+    namespace: &str,
+    queues: &BTreeSet<QueueName>,
+    options: &SidecarOptions,
+) -> Vec<PatchOperation> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let init_containers = spec.init_containers.as_deref().unwrap_or_default();
+    let mut patch = addresses("containers", &spec.containers);
+    patch.extend(addresses("initContainers", init_containers));
+    // Last: it moves the init containers.
+    if !has_sidecar(spec) {
+        let sidecar = json!(sidecar::container(pod, namespace, queues, options));
+        patch.push(insert(&["spec", "initContainers"], init_containers.is_empty(), sidecar));
+    }
+    patch
+}
+
+/// What the author of a pod should know although it is accepted.
+pub fn warnings(pod: &Pod) -> Vec<String> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let ports = [GRPC_PORT, HTTP_PORT];
+    let mut warnings = Vec::new();
+    if spec.host_network == Some(true) {
+        let [grpc, http] = ports;
+        warnings.push(format!(
+            "hostNetwork: the Ackwell sidecar takes ports {grpc} and {http} of the node, once per node, \
+             and everything on the node reaches it"
+        ));
+    }
+    for container in others(spec) {
+        let declared = container.ports.iter().flatten().map(|port| port.container_port);
+        let taken = declared.filter(|port| ports.iter().any(|own| i32::from(*own) == *port));
+        warnings.extend(taken.map(|port| {
+            format!(
+                "container {:?} declares port {port}, which the Ackwell sidecar listens on",
+                container.name
+            )
+        }));
+    }
+    warnings
+}
+
+fn others(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.filter(|container| container.name != CONTAINER)
+}
+
+fn has_sidecar(spec: &PodSpec) -> bool {
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.any(|container| container.name == CONTAINER)
+}
+
+fn addresses(field: &str, containers: &[Container]) -> Vec<PatchOperation> {
+    let lacking = containers.iter().enumerate().filter(|(_, container)| lacks_address(container));
+    let address = json!({"name": ADDRESS_VARIABLE, "value": format!("127.0.0.1:{GRPC_PORT}")});
+    lacking
+        .map(|(index, container)| {
+            let empty = container.env.as_ref().is_none_or(Vec::is_empty);
+            insert(&["spec", field, &index.to_string(), "env"], empty, address.clone())
+        })
+        .collect()
+}
+
+fn lacks_address(container: &Container) -> bool {
+    let mut variables = container.env.iter().flatten();
+    container.name != CONTAINER && !variables.any(|variable| variable.name == ADDRESS_VARIABLE)
+}
+
+/// First in the list: later variables can refer to it, and later containers find it running.
+fn insert(list: &[&str], empty: bool, value: Value) -> PatchOperation {
+    let list = PointerBuf::from_tokens(list.iter().copied());
+    let (path, value) =
+        if empty { (list, json!([value])) } else { (list.with_trailing_token(0_usize), value) };
+    PatchOperation::Add(AddOperation { path, value })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! The container that is inserted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ackwell_api::names::HTTP_PORT;
+use ackwell_proto::QueueName;
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, HTTPGetAction, Pod, PodSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecurityContext,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+/// Name of the container; a pod that has one is not touched again.
+pub(super) const CONTAINER: &str = "ackwell-sidecar";
+
+/// What a sidecar takes when it is idle, and what schedulers and autoscalers count for it.
+const REQUESTS: [(&str, &str); 2] = [("cpu", "10m"), ("memory", "32Mi")];
+/// Requests and limits where the pod is Guaranteed, which it stays only if they are equal: enough for a busy sidecar.
+const GUARANTEED: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "64Mi")];
+
+/// The application starts within a second of the sidecar ...
+const STARTUP_PERIOD_SECONDS: i32 = 1;
+/// ... which needs none itself, but may wait for its turn on a busy node.
+const STARTUP_FAILURES: i32 = 30;
+
+/// The user of our images.
+const USER: i64 = 65532;
+
+/// What is inserted.
+#[derive(Clone, Debug)]
+pub struct SidecarOptions {
+    /// Image with `ackwelld`.
+    pub image: String,
+    /// `imagePullPolicy`; Kubernetes decides by the tag when absent.
+    pub pull_policy: Option<String>,
+}
+
+pub(super) fn container(
+    pod: &Pod,
+    namespace: &str,
+    queues: &BTreeSet<QueueName>,
+    options: &SidecarOptions,
+) -> Container {
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(options.image.clone()),
+        image_pull_policy: options.pull_policy.clone(),
+        restart_policy: Some("Always".to_owned()),
+        args: Some(arguments(namespace, queues)),
+        ports: Some(vec![port()]),
+        startup_probe: Some(startup_probe()),
+        resources: pod.spec.as_ref().map(resources),
+        security_context: Some(security_context()),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    }
+}
+
+fn arguments(namespace: &str, queues: &BTreeSet<QueueName>) -> Vec<String> {
+    let name = |queue: &QueueName| {
+        if queue.namespace() == namespace { queue.name().to_owned() } else { queue.to_string() }
+    };
+    let queues: Vec<_> = queues.iter().map(name).collect();
+    ["sidecar", "--namespace", namespace, "--queues", &queues.join(",")].map(str::to_owned).into()
+}
+
+fn port() -> ContainerPort {
+    ContainerPort {
+        name: Some("ackwell-http".to_owned()),
+        container_port: i32::from(HTTP_PORT),
+        ..ContainerPort::default()
+    }
+}
+
+/// The sidecar's own listener: it is up before the application, and never waits for brokers.
+fn startup_probe() -> Probe {
+    let get = HTTPGetAction {
+        path: Some("/readyz".to_owned()),
+        port: IntOrString::Int(i32::from(HTTP_PORT)),
+        ..HTTPGetAction::default()
+    };
+    Probe {
+        http_get: Some(get),
+        period_seconds: Some(STARTUP_PERIOD_SECONDS),
+        failure_threshold: Some(STARTUP_FAILURES),
+        ..Probe::default()
+    }
+}
+
+/// Passes the restricted Pod Security Standard, whatever the pod's own settings are.
+fn security_context() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+        privileged: Some(false),
+        read_only_root_filesystem: Some(true),
+        run_as_group: Some(USER),
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            ..SeccompProfile::default()
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+/// A pod with resources of its own has said what everything in it may take.
+fn resources(spec: &PodSpec) -> ResourceRequirements {
+    if spec.resources.is_some() {
+        return ResourceRequirements::default();
+    }
+    let guaranteed = is_guaranteed(spec);
+    ResourceRequirements {
+        limits: guaranteed.then(|| quantities(GUARANTEED)),
+        requests: Some(quantities(if guaranteed { GUARANTEED } else { REQUESTS })),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// As Kubernetes decides it: every container has limits of both resources, and requests the same.
+fn is_guaranteed(spec: &PodSpec) -> bool {
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.all(|container| {
+        let quantity = |map: &Option<BTreeMap<_, _>>, name: &str| map.as_ref()?.get(name).cloned();
+        let resources = container.resources.clone().unwrap_or_default();
+        ["cpu", "memory"].iter().all(|name| {
+            let limit = quantity(&resources.limits, name).filter(|limit| !is_zero(limit));
+            limit.is_some_and(|limit| quantity(&resources.requests, name).is_none_or(|it| same(&it, &limit)))
+        })
+    })
+}
+
+fn is_zero(quantity: &Quantity) -> bool {
+    quantity.0 == "0"
+}
+
+/// The API server has brought both to their shortest form; only powers of two and of ten stay apart.
+fn same(one: &Quantity, other: &Quantity) -> bool {
+    let bytes = ackwell_api::parse_bytes;
+    one == other || bytes(one).ok().zip(bytes(other).ok()).is_some_and(|(one, other)| one == other)
+}
+
+fn quantities<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, Quantity> {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), Quantity(value.to_owned()))).collect()
+}
