@@ -65,7 +65,7 @@ impl Dev {
             }
         };
         let ended = broker::run(options, |address| started.announce(address), shutdown).await;
-        ended.map_err(|error| explain(error, listen))?;
+        ended.map_err(|error| explain(error, &data, listen))?;
         Ok(Outcome::Done)
     }
 
@@ -133,8 +133,8 @@ fn shown_names(queues: &[ValidatedQueue], namespace: &str) -> Vec<String> {
     queues.iter().map(short).collect()
 }
 
-/// Adds what to do about the two things that go wrong on a laptop.
-fn explain(error: anyhow::Error, listen: SocketAddr) -> anyhow::Error {
+/// Adds what to do: nearly always the port or the folder belongs to another process.
+fn explain(error: anyhow::Error, data: &Path, listen: SocketAddr) -> anyhow::Error {
     let io_kind =
         |error: &(dyn std::error::Error + 'static)| error.downcast_ref::<io::Error>().map(io::Error::kind);
     if error.chain().any(|cause| io_kind(cause) == Some(ErrorKind::AddrInUse)) {
@@ -142,7 +142,7 @@ fn explain(error: anyhow::Error, listen: SocketAddr) -> anyhow::Error {
             "{listen} is in use: stop what listens there, or choose another with --listen"
         ));
     }
-    error
+    error.context(format!("cannot serve messages in {} (for another folder: --data)", data.display()))
 }
 
 #[cfg(test)]

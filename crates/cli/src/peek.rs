@@ -55,12 +55,11 @@ impl Peek {
         let bodies = if self.body { Bodies::Shown } else { Bodies::Hidden };
         let mut left = if self.limit == 0 { u64::MAX } else { self.limit };
         let mut request = self.first_request();
-        if output == Output::Text {
-            output::line(&table_head())?;
-        }
+        let mut head = (output == Output::Text).then(table_head);
         while left > 0 {
             request.limit = PAGE_MESSAGES.min(u32::try_from(left).unwrap_or(PAGE_MESSAGES));
             let page = client.peek(request.clone()).await?;
+            head.take().map_or(Ok(()), |head| output::line(&head))?;
             left = left.saturating_sub(page.messages.len() as u64);
             page.messages.iter().try_for_each(|message| show(message, bodies, output))?;
             if page.cursor.is_empty() {

@@ -44,6 +44,19 @@ fn messages_survive_a_restart_of_dev() {
     assert_eq!(received.stdout, "kept\nkept too\n", "{received:?}");
 }
 
+/// A broker that restarts is a pause for a sender, not an error, and stores nothing twice.
+#[test]
+fn send_outlasts_a_restart_of_the_broker() {
+    let mut dev = Dev::start();
+    let mut sender = dev.sender();
+    sender.send("before");
+    dev.kill();
+    dev.restart();
+    sender.send("after");
+    assert_eq!(sender.end(), 0);
+    assert_eq!(dev.counts(), [2, 0, 0, 0]);
+}
+
 /// The life of a poison message: it fails until it is Dead, is looked at, and comes back with redrive.
 #[test]
 fn message_that_keeps_failing_is_dead_visible_and_redrivable() {
@@ -133,11 +146,12 @@ fn whole_files_are_messages_and_bytes_survive() {
 #[test]
 fn refused_line_is_named_and_ends_the_send() {
     let dev = Dev::start();
-    let lines = format!("a\n{}\nb\n", "x".repeat(2000));
+    let lines = format!("a\n{}\nb\n", "x".repeat(8001));
     let sent = dev.run(&["send", "orders"], &lines);
     assert_eq!(sent.code, 1, "{sent:?}");
     assert!(sent.stderr.contains("error: stdin:2 was refused: "), "{sent:?}");
     assert!(sent.stderr.contains("[MESSAGE_TOO_LARGE]"), "{sent:?}");
+    assert!(sent.stderr.contains("sent to orders: "), "{sent:?}");
 }
 
 #[test]
@@ -211,6 +225,7 @@ fn address_in_use_is_told_with_advice() {
 fn data_folder_in_use_is_refused() {
     let dev = Dev::start();
     let ended = dev.refused("127.0.0.1:0");
+    assert!(ended.stderr.contains("in use by another process"), "{ended:?}");
     assert!(ended.stderr.contains("--data"), "{ended:?}");
 }
 

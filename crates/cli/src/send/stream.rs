@@ -121,10 +121,7 @@ impl Stream {
 
     fn settle(&mut self, (answer, origins): (Answer, Vec<(Place, u64)>)) -> anyhow::Result<()> {
         let first = origins.first().map(|(place, _)| place.to_string()).unwrap_or_default();
-        let results = answer.map_err(|error| {
-            anyhow::Error::new(error)
-                .context(format!("stopped before {first}, which may or may not be stored"))
-        })?;
+        let results = answer.map_err(|error| stopped(error, &first))?;
         for ((place, bytes), result) in origins.iter().zip(results) {
             match result {
                 Ok(sent) => self.stored(&sent, *bytes)?,
@@ -166,6 +163,12 @@ impl Stream {
             output::note(format_args!("sent to {queue}: {}", self.progress));
         }
     }
+}
+
+/// A refused call stored nothing; of one that found no answer nobody knows.
+fn stopped(error: Error, first: &str) -> anyhow::Error {
+    let doubt = if error.reason().is_some() { "" } else { ", which may be stored or not" };
+    anyhow::Error::new(error).context(format!("stopped at {first}{doubt}"))
 }
 
 /// Pending while no call is under way.

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -17,6 +17,7 @@ kind: Queue
 metadata: {name: orders}
 spec:
   storage: {size: 1Gi}
+  limits: {maxMessageBytes: 8k}
   delivery: {maxAttempts: 2, backoff: {policy: Constant, minSeconds: 1, maxSeconds: 1}}
 ";
 
@@ -65,7 +66,31 @@ pub(crate) fn run(arguments: &[impl AsRef<OsStr>], stdin: &str) -> Ended {
 /// `ackwell dev` with a queue `orders`, in a folder of its own, on a free port.
 pub(crate) struct Dev {
     folder: TempDir,
+    /// Kept over restarts; any free port at first.
+    listen: String,
     running: Option<Running>,
+}
+
+/// `ackwell send` with an open stdin.
+pub(crate) struct Sender {
+    child: Child,
+    results: BufReader<ChildStdout>,
+}
+
+impl Sender {
+    /// One message; returns when it is stored.
+    pub(crate) fn send(&mut self, body: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{body}").unwrap();
+        let mut line = String::new();
+        self.results.read_line(&mut line).unwrap();
+        assert!(line.contains("\"id\""), "{line:?}");
+    }
+
+    /// Closes stdin; the exit code.
+    pub(crate) fn end(mut self) -> i32 {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap().code().unwrap()
+    }
 }
 
 struct Running {
@@ -83,7 +108,8 @@ impl Dev {
 
     /// Folder and manifest, nothing running.
     pub(crate) fn prepare() -> Self {
-        let dev = Self { folder: tempfile::tempdir().unwrap(), running: None };
+        let dev =
+            Self { folder: tempfile::tempdir().unwrap(), listen: "127.0.0.1:0".to_owned(), running: None };
         dev.write_manifest(MANIFEST);
         dev
     }
@@ -94,7 +120,7 @@ impl Dev {
 
     pub(crate) fn restart(&mut self) {
         let mut child = Command::new(ackwell())
-            .args(self.arguments("127.0.0.1:0"))
+            .args(self.arguments(&self.listen))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -106,6 +132,7 @@ impl Dev {
         assert_eq!(ready["queues"], serde_json::json!(["orders"]));
         let address = ready["address"].as_str().unwrap().to_owned();
         let suggested = suggested.trim().strip_prefix("try: ").unwrap().to_owned();
+        self.listen.clone_from(&address);
         self.running = Some(Running { child, address, suggested });
     }
 
@@ -135,6 +162,17 @@ impl Dev {
     /// Runs a command against it.
     pub(crate) fn run(&self, arguments: &[&str], stdin: &str) -> Ended {
         run(&[arguments, &["--address", self.address()]].concat(), stdin)
+    }
+
+    pub(crate) fn sender(&self) -> Sender {
+        let mut child = Command::new(ackwell())
+            .args(["send", "orders", "--output", "json", "--address", self.address()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let results = BufReader::new(child.stdout.take().unwrap());
+        Sender { child, results }
     }
 
     /// SIGTERM; the exit code.
