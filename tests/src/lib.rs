@@ -1,1 +1,10 @@
 //! Harness of the tests that cross processes.
+//!
+//! - [`processes`]: brokers, sidecars and the CLI as processes of this machine.
+//! - [`caller`]: an application that uses nothing but the generated stubs.
+//! - [`wait`]: the one way to wait for something.
+
+pub mod caller;
+pub mod ports;
+pub mod processes;
+pub mod wait;

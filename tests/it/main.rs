@@ -1,0 +1,11 @@
+//! Real processes over real sockets: what a Kubernetes-free machine can show of the promises.
+
+#![cfg(test)]
+
+mod command_line;
+mod consume;
+mod crash;
+mod outcomes;
+mod refusals;
+mod sidecar;
+mod stopping;

@@ -1,0 +1,113 @@
+//! `ackwelld broker` on a folder of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ackwell_proto::v1::{Backoff, BackoffPolicy, QueueConfig, QueueSettings};
+use tempfile::TempDir;
+
+use super::process::{Process, get};
+use crate::caller::Caller;
+use crate::ports;
+
+/// The queue that brokers of tests serve, unless told otherwise.
+pub const QUEUE: &str = "orders";
+/// Its namespace.
+pub const NAMESPACE: &str = "shop";
+
+/// A broker: its addresses and folder outlive its processes.
+pub struct Broker {
+    process: Option<Process>,
+    address: SocketAddr,
+    http: SocketAddr,
+    folder: TempDir,
+}
+
+/// Settings as a Queue's defaults make them, but with times that a test can wait for.
+pub fn settings() -> QueueSettings {
+    QueueSettings {
+        ack_timeout_seconds: 30,
+        max_processing_seconds: 1800,
+        max_attempts: 10,
+        backoff: Some(Backoff { policy: BackoffPolicy::Constant.into(), min_seconds: 1, max_seconds: 1 }),
+        max_messages: 0,
+        max_bytes: 0,
+        max_message_bytes: 1 << 20,
+        max_in_flight: 100_000,
+        dead_seconds: 1_209_600,
+        dedup_window_seconds: 600,
+        dead_letter_expired: true,
+    }
+}
+
+impl Broker {
+    /// Starts one on an empty folder.
+    #[track_caller]
+    pub fn start(settings: QueueSettings) -> Self {
+        let mut broker = Self::prepare(settings);
+        broker.restart();
+        broker
+    }
+
+    /// Everything but the process.
+    pub fn prepare(settings: QueueSettings) -> Self {
+        let folder = tempfile::tempdir().expect("a machine has a temporary folder");
+        let (address, http) = (ports::free(), ports::free());
+        let config = QueueConfig {
+            namespace: NAMESPACE.to_owned(),
+            name: QUEUE.to_owned(),
+            generation: 1,
+            shard_addresses: vec![address.to_string()],
+            settings: Some(settings),
+        };
+        let json = serde_json::to_vec_pretty(&config).expect("a config is JSON");
+        std::fs::write(folder.path().join("queue.json"), json).expect("a test can write into its own folder");
+        Self { process: None, address, http, folder }
+    }
+
+    /// Starts it on the same addresses and folder as before.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        let mut command = Command::new(super::binary("ackwelld"));
+        command.arg("broker").arg("--config").arg(self.path("queue.json")).arg("--data").arg(self.data());
+        command.args(["--listen", &self.address.to_string(), "--http", &self.http.to_string()]);
+        let mut process = Process::start(&mut command, &self.path("log"));
+        process.wait_ready(self.http);
+        self.process = Some(process);
+    }
+
+    /// Ends its process as a power cut would.
+    pub fn kill(&mut self) {
+        self.take().kill();
+    }
+
+    /// Its process, to be ended otherwise.
+    pub fn take(&mut self) -> Process {
+        self.process.take().expect("the broker runs")
+    }
+
+    /// Where it serves gRPC.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A caller of its queue.
+    pub async fn caller(&self) -> Caller {
+        Caller::connect(self.address, QUEUE).await
+    }
+
+    /// The metrics it shows.
+    pub fn metrics(&self) -> String {
+        get(self.http, "/metrics").expect("a broker that runs shows its metrics")
+    }
+
+    /// Where its store is.
+    pub fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        Path::new(self.folder.path()).join(name)
+    }
+}

@@ -1,0 +1,49 @@
+//! `ackwelld sidecar` in front of a broker.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{Broker, NAMESPACE, QUEUE};
+use crate::caller::Caller;
+use crate::ports;
+
+/// A sidecar.
+pub struct Sidecar {
+    process: Process,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Sidecar {
+    /// Starts one that knows the broker's queue; the broker itself need not run.
+    #[track_caller]
+    pub fn start(broker: &Broker) -> Self {
+        let folder = tempfile::tempdir().expect("a machine has a temporary folder");
+        let (address, http) = (ports::free(), ports::free());
+        let mut command = Command::new(super::binary("ackwelld"));
+        command.args(["sidecar", "--namespace", NAMESPACE, "--queues", QUEUE]);
+        command.args(["--broker-address", &broker.address().to_string()]);
+        command.args(["--listen", &address.to_string(), "--http", &http.to_string()]);
+        let mut process = Process::start(&mut command, &folder.path().join("log"));
+        process.wait_ready(http);
+        Self { process, address, _folder: folder }
+    }
+
+    /// Where applications reach it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A caller of its queue.
+    pub async fn caller(&self) -> Caller {
+        Caller::connect(self.address, QUEUE).await
+    }
+
+    /// Its process, to be ended.
+    pub fn into_process(self) -> Process {
+        self.process
+    }
+}
