@@ -71,7 +71,7 @@ fn layers(session: &mut Session<'_>, options: &Options) -> anyhow::Result<()> {
         lint(session)?;
     }
     if options.wants(Layer::Unit) {
-        session.step("unit", session.workspace.cargo(["test", "--workspace", "--no-fail-fast"]))?;
+        session.step("unit", session.workspace.cargo(["test", "--no-fail-fast"]))?;
     }
     let built = needs_binaries && session.step("binaries", image::static_binaries(session.workspace))?;
     if options.wants(Layer::It) {
