@@ -5,6 +5,9 @@
 //! - [`Keeper`]: the leader's loop. It tells the API server whom to trust first, and changes what is served after.
 //! - [`Served`]: the certificate that this replica shows, replaced without closing anything.
 //!
+//! Rights it needs: on `secrets` of its own namespace create, and get, list, watch, update on the one it makes; get, list,
+//! watch, patch on its own `mutatingwebhookconfigurations`.
+//!
 //! A new authority is trusted before anything it signed is served, and the old one is trusted until nothing that it
 //! signed is served any more; so no call fails while certificates change.
 

@@ -6,6 +6,8 @@
 //! - [`requested_queues`], [`inject`], [`warnings`]: what happens to a pod, without any cluster.
 //! - [`run`]: HTTPS on `POST /inject`.
 //!
+//! Rights it needs: get on `queues` where labelled pods are.
+//!
 //! It validates no Queues (the schema does) and looks into no namespace: an unknown Queue is only a warning.
 
 mod inject;
