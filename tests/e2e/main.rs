@@ -1,3 +1,12 @@
 //! A real cluster: the chart, the examples, and what goes wrong in a cluster.
+//!
+//! Every test has a namespace of its own; the chart is installed once.
 
 #![cfg(test)]
+
+mod delivery;
+mod examples;
+mod lifecycle;
+mod manifests;
+mod pods;
+mod refusals;

@@ -30,7 +30,7 @@ async fn calls_through_a_sidecar_do_what_they_do_on_a_broker() {
     assert_eq!(states, [State::Unspecified, State::Delayed, State::Ready, State::Dead]);
     assert_eq!(caller.peek(&[State::Dead]).await[0].body, "rejected");
     assert_eq!(caller.redrive().await, 1);
-    let left = caller.left().await;
+    let left = caller.stats().await;
     assert_eq!((left.ready + left.delayed, left.dead), (3, 0));
 }
 

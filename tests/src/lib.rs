@@ -2,9 +2,11 @@
 //!
 //! - [`processes`]: brokers, sidecars and the CLI as processes of this machine.
 //! - [`caller`]: an application that uses nothing but the generated stubs.
+//! - [`cluster`]: a real cluster, and what is installed in it.
 //! - [`wait`]: the one way to wait for something.
 
 pub mod caller;
+pub mod cluster;
 pub mod ports;
 pub mod processes;
 pub mod wait;

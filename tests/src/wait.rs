@@ -40,7 +40,8 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Between two looks.
 #[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(PAUSE);
 }

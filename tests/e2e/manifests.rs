@@ -1,0 +1,51 @@
+//! What tests apply besides the examples.
+
+use ackwell_tests::cluster::image;
+
+/// A small Queue `orders`: two attempts, a second apart.
+pub(crate) const ORDERS: &str = "
+apiVersion: ackwell.dev/v1alpha1
+kind: Queue
+metadata: {name: orders}
+spec:
+  storage: {size: 256Mi}
+  delivery: {maxAttempts: 2, backoff: {policy: Constant, minSeconds: 1, maxSeconds: 1}}
+";
+
+/// A pod with a sidecar that is there to be called from outside: its application does nothing.
+pub(crate) fn idle_pod(name: &str) -> String {
+    // The one program in our images that runs without anything to do: a sidecar that nobody calls.
+    let args = ["sidecar", "--namespace=idle", "--listen=127.0.0.1:7401", "--http=127.0.0.1:7411"];
+    let spec = spec("ackwelld", &args, 0);
+    format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n{}{spec}", metadata(2))
+}
+
+/// A Job with a sidecar whose application is one `ackwell` command; it is not tried again.
+pub(crate) fn job(name: &str, args: &[&str]) -> String {
+    let template = format!("    metadata:\n{}{}", metadata(6), spec("ackwell", args, 4));
+    format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:\n  backoffLimit: 0\n  template:\n{template}"
+    )
+}
+
+fn metadata(indent: usize) -> String {
+    let pad = " ".repeat(indent);
+    format!(
+        "{pad}labels: {{ackwell.dev/inject: \"true\"}}\n{pad}annotations: {{ackwell.dev/queues: orders}}\n"
+    )
+}
+
+fn spec(image_name: &str, args: &[&str], indent: usize) -> String {
+    let (pad, image) = (" ".repeat(indent), image(image_name));
+    let args = serde_json::to_string(args).unwrap();
+    format!(
+        "{pad}spec:\n\
+         {pad}  restartPolicy: Never\n\
+         {pad}  securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}\n\
+         {pad}  containers:\n\
+         {pad}  - name: app\n\
+         {pad}    image: {image}\n\
+         {pad}    args: {args}\n\
+         {pad}    securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}\n"
+    )
+}
