@@ -35,8 +35,12 @@ pub mod reasons {
     pub const VOLUME_PENDING: &str = "VolumePending";
     /// All volumes are bound.
     pub const VOLUMES_BOUND: &str = "VolumesBound";
+    /// Volumes of an earlier Queue hold messages that no shard serves.
+    pub const VOLUMES_UNSERVED: &str = "VolumesUnserved";
     /// Pods cannot be made: a quota or an admission policy refuses them.
     pub const PODS_REFUSED: &str = "PodsRefused";
+    /// Brokers are being replaced by others with a new template.
+    pub const ROLLING_OUT: &str = "RollingOut";
     /// A broker serves but does not answer the operator.
     pub const BROKER_UNREACHABLE: &str = "BrokerUnreachable";
     /// New settings are not confirmed by every shard yet.

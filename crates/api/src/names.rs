@@ -58,6 +58,17 @@ pub fn ordinal(queue: &str, pod_name: &str) -> Option<u32> {
     text.parse().ok().filter(|ordinal: &u32| ordinal.to_string() == text)
 }
 
+/// The Queue that an object named like [`child`] belongs to.
+pub fn queue_of_child(name: &str) -> Option<&str> {
+    name.strip_prefix("ackwell-")
+}
+
+/// The Queue that a volume claim named like [`volume_claim`] belongs to.
+pub fn queue_of_claim(name: &str) -> Option<&str> {
+    let pod = name.strip_prefix(DATA_VOLUME)?.strip_prefix('-')?;
+    Some(queue_of_child(pod)?.rsplit_once('-')?.0)
+}
+
 /// Labels that select the broker pods of a Queue. They can never change.
 pub fn selector_labels(queue: &str) -> BTreeMap<String, String> {
     owned([NAME_LABEL, COMPONENT_LABEL, ("app.kubernetes.io/instance", queue), (QUEUE_LABEL, queue)])
@@ -94,6 +105,13 @@ mod tests {
             shard_address("shop", "orders", 0),
             "ackwell-orders-0.ackwell-orders-shards.shop.svc:7400"
         );
+    }
+
+    #[test]
+    fn queue_is_read_back_from_names() {
+        assert_eq!(queue_of_child(&child("orders-eu")), Some("orders-eu"));
+        assert_eq!(queue_of_claim(&volume_claim("orders-eu", 12)), Some("orders-eu"));
+        assert_eq!((queue_of_child("redis"), queue_of_claim("data-redis-0")), (None, None));
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::{names, parse_bytes, rules};
 /// Namespace of a manifest that names none.
 const DEFAULT_NAMESPACE: &str = "default";
 
+/// Room for changes of one Queue below the second in which it was made: a change each second for 12 days would fill it.
+const GENERATION_BITS: u32 = 20;
+
 /// A Queue whose every rule holds: of the schema, and between fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedQueue {
@@ -76,6 +79,15 @@ impl ValidatedQueue {
     /// What the user asks for.
     pub fn spec(&self) -> &QueueSpec {
         &self.queue.spec
+    }
+
+    /// Grows with every change of the spec, also when the Queue was deleted and made again: its brokers find their
+    /// volumes again, and on them the generation of the Queue before. 0 outside of a cluster.
+    pub fn generation(&self) -> u64 {
+        let metadata = &self.queue.metadata;
+        let created = metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
+        let number = |value: i64| u64::try_from(value).unwrap_or(0);
+        (number(created) << GENERATION_BITS) + number(metadata.generation.unwrap_or(0))
     }
 
     /// What a broker is told. `shard_addresses` is empty where one process serves the whole queue.

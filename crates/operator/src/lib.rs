@@ -1,1 +1,17 @@
-//! operator
+//! `ackwell-operator`: makes Queues real, and inserts sidecars into pods.
+//!
+//! - [`run`]: the process; its module lists the rights it needs.
+//! - `queue_controller`: five steps from a Queue to brokers and a status.
+//! - [`webhook`], [`certificates`]: sidecars for pods that ask for one.
+//!
+//! It never reads messages and keeps no state outside the API server.
+
+pub mod certificates;
+pub mod run;
+pub mod webhook;
+
+mod clock;
+mod http;
+mod leader;
+mod metrics;
+mod queue_controller;

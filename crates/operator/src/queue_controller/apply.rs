@@ -1,0 +1,187 @@
+//! Step 4: makes the children what they should be, by server-side apply. Unchanged objects are not written.
+
+mod fingerprint;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ackwell_api::conditions::reasons;
+use ackwell_api::names::{MANAGER, QUEUE_LABEL};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+pub(crate) use self::fingerprint::Applied;
+use super::build::Children;
+use super::caches::Caches;
+use super::error::{Class, classify};
+use crate::metrics::Metrics;
+
+/// Longest wait for one request: a hanging API server must not hold one of the few visits at a time for long.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A child could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    #[error("{operation} {child}: {source}")]
+    Request { operation: &'static str, child: String, source: Box<kube::Error> },
+    #[error("{operation} {child}: no answer within {} s", REQUEST_TIMEOUT.as_secs())]
+    Timeout { operation: &'static str, child: String },
+    /// Taking over an object that somebody else made could break them.
+    #[error("{child} exists and belongs to {owner}: delete or rename it")]
+    Foreign { child: String, owner: String },
+    /// Garbage collection has not got there yet.
+    #[error("{child} of an earlier Queue of this name is still being deleted")]
+    Leaving { child: String },
+}
+
+impl ApplyError {
+    pub(super) fn class(&self) -> Class {
+        match self {
+            Self::Request { source, .. } => classify(source),
+            Self::Timeout { .. } => Class::Transient,
+            Self::Foreign { .. } => Class::User,
+            Self::Leaving { .. } => Class::Waiting,
+        }
+    }
+
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Request { .. } | Self::Timeout { .. } => reasons::APPLY_REFUSED,
+            Self::Foreign { .. } => reasons::OWNERSHIP_CONFLICT,
+            Self::Leaving { .. } => reasons::SHARDS_STARTING,
+        }
+    }
+}
+
+/// Applies children, one kind after the other.
+pub(super) struct Applier<'a> {
+    pub(super) client: &'a Client,
+    pub(super) applied: &'a Applied,
+    pub(super) metrics: &'a Metrics,
+}
+
+impl Applier<'_> {
+    /// Applies all `children`; the first that fails ends it, since a later visit starts over.
+    pub(super) async fn apply(&self, caches: &Caches, children: &Children) -> Result<(), ApplyError> {
+        self.one(&caches.service_accounts, &children.service_account).await?;
+        self.one(&caches.config_maps, &children.config_map).await?;
+        self.one(&caches.services, &children.shards_service).await?;
+        self.one(&caches.services, &children.service).await?;
+        self.one(&caches.stateful_sets, &children.stateful_set).await
+    }
+
+    async fn one<K>(&self, cache: &Store<K>, desired: &K) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + Debug + DeserializeOwned + Serialize + k8s_openapi::Resource,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &desired.namespace().unwrap_or_default());
+        let live = match cache.get(&ObjectRef::from_obj(desired)) {
+            Some(live) => Some(live),
+            // Caches hold only what carries our labels: something else may have the name.
+            None => request("read", desired, api.get_opt(&desired.name_any())).await?.map(Arc::new),
+        };
+        if let Some(live) = &live {
+            check_owner(desired, live.as_ref())?;
+        }
+        if live.is_some_and(|live| self.applied.is_current(desired, live.as_ref())) {
+            self.metrics.applied(K::KIND, "unchanged");
+            return Ok(());
+        }
+        let parameters = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(desired);
+        let written = request("apply", desired, api.patch(&desired.name_any(), &parameters, &patch)).await?;
+        self.metrics.applied(K::KIND, "applied");
+        self.applied.remember(desired, &written);
+        Ok(())
+    }
+}
+
+async fn request<K, T>(
+    operation: &'static str,
+    child: &K,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ApplyError>
+where
+    K: Resource<DynamicType = ()>,
+{
+    match timeout(REQUEST_TIMEOUT, call).await {
+        Ok(answer) => answer.map_err(|error| ApplyError::Request {
+            operation,
+            child: describe(child),
+            source: Box::new(error),
+        }),
+        Err(_) => Err(ApplyError::Timeout { operation, child: describe(child) }),
+    }
+}
+
+/// Refuses to touch what is not ours. An object without an owner that carries our labels was orphaned, and is adopted.
+fn check_owner<K: Resource<DynamicType = ()>>(desired: &K, live: &K) -> Result<(), ApplyError> {
+    let child = || describe(desired);
+    let ours = controller(desired);
+    match controller(live) {
+        Some(theirs) if ours.is_some_and(|ours| ours.uid == theirs.uid) => Ok(()),
+        Some(theirs) if ours.is_some_and(|ours| same_name(ours, theirs)) => {
+            Err(ApplyError::Leaving { child: child() })
+        }
+        Some(theirs) => {
+            Err(ApplyError::Foreign { child: child(), owner: format!("{} {}", theirs.kind, theirs.name) })
+        }
+        None if live.labels().get(QUEUE_LABEL) == desired.labels().get(QUEUE_LABEL) => Ok(()),
+        None => Err(ApplyError::Foreign { child: child(), owner: "something else".to_owned() }),
+    }
+}
+
+fn same_name(ours: &OwnerReference, theirs: &OwnerReference) -> bool {
+    (&ours.api_version, &ours.kind, &ours.name) == (&theirs.api_version, &theirs.kind, &theirs.name)
+}
+
+fn controller<K: Resource>(object: &K) -> Option<&OwnerReference> {
+    object.owner_references().iter().find(|owner| owner.controller == Some(true))
+}
+
+fn describe<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    format!("{} {}", K::kind(&()), object.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue_controller::fixtures::{owned_by, stateful_set};
+
+    fn refusal(live: &k8s_openapi::api::apps::v1::StatefulSet) -> Option<&'static str> {
+        check_owner(&owned_by(stateful_set(1), "Queue", "orders", "uid-1"), live)
+            .err()
+            .map(|error| error.reason())
+    }
+
+    /// A second visit, and a Queue whose StatefulSet was orphaned on purpose.
+    #[test]
+    fn own_and_orphaned_children_are_ours() {
+        assert_eq!(refusal(&owned_by(stateful_set(1), "Queue", "orders", "uid-1")), None);
+        assert_eq!(refusal(&stateful_set(1)), None);
+    }
+
+    /// Applying over a child that garbage collection is about to delete would delete it a moment later.
+    #[test]
+    fn child_of_the_earlier_queue_is_waited_for() {
+        let live = owned_by(stateful_set(1), "Queue", "orders", "uid-0");
+        assert_eq!(refusal(&live), Some(reasons::SHARDS_STARTING));
+    }
+
+    #[test]
+    fn foreign_object_is_not_taken_over() {
+        let mut unlabelled = stateful_set(1);
+        unlabelled.metadata.labels = None;
+        assert_eq!(refusal(&unlabelled), Some(reasons::OWNERSHIP_CONFLICT));
+        let helm = owned_by(stateful_set(1), "Release", "orders", "uid-9");
+        assert_eq!(refusal(&helm), Some(reasons::OWNERSHIP_CONFLICT));
+    }
+}

@@ -1,0 +1,50 @@
+//! Step 3: the objects a Queue is made of. Pure.
+
+mod config_map;
+mod pod;
+mod service;
+mod service_account;
+mod stateful_set;
+
+use ackwell_api::names;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+
+use super::BrokerImage;
+use super::dereference::Observed;
+use super::validate::Plan;
+
+/// The objects, in the order in which they are applied.
+#[derive(Clone, Debug)]
+pub(crate) struct Children {
+    pub(super) service_account: ServiceAccount,
+    pub(super) config_map: ConfigMap,
+    pub(super) shards_service: Service,
+    pub(super) service: Service,
+    pub(super) stateful_set: StatefulSet,
+}
+
+/// Builds the objects of the Queue in `plan`, whose brokers run `image`.
+pub(super) fn build(plan: &Plan, observed: &Observed, image: &BrokerImage) -> Children {
+    Children {
+        service_account: service_account::build(plan),
+        config_map: config_map::build(plan),
+        shards_service: service::shards(plan),
+        service: service::ready(plan),
+        stateful_set: stateful_set::build(plan, observed.stateful_set.as_deref(), image),
+    }
+}
+
+/// Name, namespace, labels and owner: everything is deleted with the Queue by garbage collection.
+fn metadata(plan: &Plan, name: String) -> ObjectMeta {
+    let queue = plan.queue.name();
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(queue.namespace().to_owned()),
+        labels: Some(names::labels(queue.name())),
+        owner_references: plan.queue.queue().controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}

@@ -1,0 +1,172 @@
+//! A broker's pod. It carries nothing of the settings that are pushed, so that changing them restarts nothing.
+
+use ackwell_api::{Scheduling, names};
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodAffinityTerm,
+    PodAntiAffinity, PodSecurityContext, PodSpec, Probe, SeccompProfile, SecurityContext, Volume,
+    VolumeMount, WeightedPodAffinityTerm,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{BrokerImage, Plan};
+
+/// User and group of the image.
+const USER: i64 = 65_532;
+const CONFIG_FOLDER: &str = "/etc/ackwell";
+const CONFIG_VOLUME: &str = "config";
+const DATA_FOLDER: &str = "/var/lib/ackwell";
+/// A broker that was killed checks its store before it answers; a large one takes minutes.
+const STARTUP_SECONDS: i32 = 600;
+/// Weight among the scheduler's preferences: the highest.
+const SPREAD_WEIGHT: i32 = 100;
+
+pub(super) fn build(plan: &Plan, image: &BrokerImage) -> PodSpec {
+    let spec = plan.queue.spec();
+    let queue = plan.queue.name().name();
+    PodSpec {
+        service_account_name: Some(names::child(queue)),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(pod_security()),
+        termination_grace_period_seconds: Some(i64::from(spec.termination_grace_period_seconds)),
+        containers: vec![container(plan, image)],
+        volumes: Some(vec![config_volume(queue)]),
+        ..scheduled(&spec.scheduling, queue)
+    }
+}
+
+fn scheduled(scheduling: &Scheduling, queue: &str) -> PodSpec {
+    let Scheduling { node_selector, tolerations, topology_spread_constraints, image_pull_secrets, .. } =
+        scheduling;
+    PodSpec {
+        affinity: Some(scheduling.affinity.clone().unwrap_or_else(|| different_nodes(queue))),
+        node_selector: (!node_selector.is_empty()).then(|| node_selector.clone()),
+        tolerations: some(tolerations),
+        topology_spread_constraints: some(topology_spread_constraints),
+        priority_class_name: scheduling.priority_class_name.clone(),
+        image_pull_secrets: some(image_pull_secrets),
+        ..PodSpec::default()
+    }
+}
+
+/// Server-side apply tells an empty list from an absent one.
+fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+fn different_nodes(queue: &str) -> Affinity {
+    let selector =
+        LabelSelector { match_labels: Some(names::selector_labels(queue)), ..LabelSelector::default() };
+    let term = PodAffinityTerm {
+        label_selector: Some(selector),
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        ..PodAffinityTerm::default()
+    };
+    let preferred = vec![WeightedPodAffinityTerm { weight: SPREAD_WEIGHT, pod_affinity_term: term }];
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(preferred),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+fn container(plan: &Plan, image: &BrokerImage) -> Container {
+    let config = format!("{CONFIG_FOLDER}/{}", names::CONFIG_KEY);
+    let args = ["broker", "--config", &config, "--data", DATA_FOLDER];
+    Container {
+        name: "broker".to_owned(),
+        image: Some(image.image.clone()),
+        image_pull_policy: image.pull_policy.clone(),
+        // The status shows why a broker crashes, without a look at its log.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        args: Some(args.map(str::to_owned).to_vec()),
+        ports: Some(vec![port("grpc", names::GRPC_PORT), port("http", names::HTTP_PORT)]),
+        resources: Some(plan.queue.spec().resources.clone()),
+        security_context: Some(container_security()),
+        startup_probe: Some(probe("/livez", 1, STARTUP_SECONDS)),
+        liveness_probe: Some(probe("/livez", 10, 6)),
+        readiness_probe: Some(probe("/readyz", 2, 2)),
+        volume_mounts: Some(vec![config_mount(), data_mount()]),
+        ..Container::default()
+    }
+}
+
+fn port(name: &str, number: u16) -> ContainerPort {
+    ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: i32::from(number),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }
+}
+
+fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("http".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        failure_threshold: Some(failures),
+        timeout_seconds: Some(5),
+        ..Probe::default()
+    }
+}
+
+fn config_volume(queue: &str) -> Volume {
+    Volume {
+        name: CONFIG_VOLUME.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: names::child(queue),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn config_mount() -> VolumeMount {
+    VolumeMount {
+        name: CONFIG_VOLUME.to_owned(),
+        mount_path: CONFIG_FOLDER.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
+}
+
+fn data_mount() -> VolumeMount {
+    VolumeMount {
+        name: names::DATA_VOLUME.to_owned(),
+        mount_path: DATA_FOLDER.to_owned(),
+        ..VolumeMount::default()
+    }
+}
+
+/// The "restricted" Pod Security Standard, with the container's half in [`container_security`].
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        // A volume with millions of files is not walked on every start.
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+        ..SecurityContext::default()
+    }
+}

@@ -1,0 +1,120 @@
+//! What can go wrong in a visit to a Queue, and what to do about it.
+
+use std::time::Duration;
+
+use ackwell_api::InvalidQueue;
+use ackwell_api::conditions::reasons;
+
+use super::apply::ApplyError;
+use super::update_status::StatusError;
+
+/// First wait after a failed visit; doubled with each further failure.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+/// Longest wait after a failed visit.
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// Safety net where a watch should report the change that is waited for.
+const WAITING: Duration = Duration::from_secs(30);
+
+/// A visit to a Queue failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The object is no Queue that this version can read.
+    #[error("read the Queue: {0}")]
+    Undecodable(String),
+    #[error(transparent)]
+    Invalid(#[from] InvalidQueue),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Try again, ever more rarely.
+    Transient,
+    /// Something else must happen first, and will by itself.
+    Waiting,
+    /// Only a person can help, and a watch reports it when they did.
+    User,
+    /// Our mistake.
+    Bug,
+}
+
+impl Class {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Waiting => "waiting",
+            Self::User => "user",
+            Self::Bug => "bug",
+        }
+    }
+
+    /// How long to wait after this many failed visits in a row.
+    pub(crate) fn backoff(self, failures: u32) -> Duration {
+        match self {
+            Self::Waiting => WAITING,
+            Self::User => MAX_BACKOFF,
+            Self::Transient | Self::Bug => {
+                let doublings = failures.saturating_sub(1).min(16);
+                MIN_BACKOFF.saturating_mul(1 << doublings).min(MAX_BACKOFF)
+            }
+        }
+    }
+}
+
+impl Error {
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::Undecodable(_) | Self::Invalid(_) => Class::User,
+            Self::Apply(error) => error.class(),
+            Self::Status(error) => error.class(),
+        }
+    }
+
+    /// The reason in conditions.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Undecodable(_) | Self::Invalid(_) => reasons::INVALID_SPEC,
+            Self::Apply(error) => error.reason(),
+            Self::Status(_) => reasons::APPLY_REFUSED,
+        }
+    }
+}
+
+/// What to do about an answer of the API server.
+pub(crate) fn classify(error: &kube::Error) -> Class {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            409 | 429 => Class::Transient,
+            400..=499 => Class::User,
+            _ => Class::Transient,
+        },
+        kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) => Class::Bug,
+        _ => Class::Transient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An API server in trouble is left in peace, and found again soon after it recovers.
+    #[test]
+    fn backoff_doubles_from_one_second_to_five_minutes() {
+        let waits = [1, 2, 3, 9, 10, 1000].map(|failures| Class::Transient.backoff(failures).as_secs());
+        assert_eq!(waits, [1, 2, 4, 256, 300, 300]);
+    }
+
+    #[test]
+    fn answers_of_the_api_server_are_classified_by_who_can_help() {
+        let answer = |code| {
+            let status = kube::core::Status { code, ..kube::core::Status::failure("", "") };
+            classify(&kube::Error::Api(Box::new(status)))
+        };
+        assert_eq!([409, 429, 500, 503].map(answer), [Class::Transient; 4]);
+        assert_eq!([400, 403, 404, 422].map(answer), [Class::User; 4]);
+    }
+}

@@ -1,0 +1,94 @@
+//! Links to the brokers of every Queue: settings go out, counts come in. An unreachable broker only shows in the status.
+
+mod link;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+
+use ackwell_api::{ValidatedQueue, names};
+use ackwell_proto::v1::{QueueConfig, StatsResponse};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::QueueRef;
+use super::dereference::Observed;
+
+/// What is known of one shard that Kubernetes calls ready.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ShardView {
+    pub(super) ordinal: u32,
+    /// The generation the broker confirmed last.
+    pub(super) generation: Option<u64>,
+    /// Its newest counts.
+    pub(super) stats: Option<StatsResponse>,
+    /// Why it cannot be reached, once that has lasted.
+    pub(super) unreachable: Option<String>,
+}
+
+struct Link {
+    address: SocketAddr,
+    config: watch::Sender<QueueConfig>,
+    view: watch::Receiver<ShardView>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// All links of this operator.
+pub(crate) struct Shards {
+    /// By Queue, and by the pod's uid: a new pod of the same name is another process.
+    links: Mutex<HashMap<QueueRef, BTreeMap<String, Link>>>,
+    visit: mpsc::Sender<QueueRef>,
+}
+
+impl Shards {
+    /// News of a shard sends its Queue to `visit`.
+    pub(crate) fn new(visit: mpsc::Sender<QueueRef>) -> Self {
+        Self { links: Mutex::default(), visit }
+    }
+
+    /// Keeps exactly one link to each ready pod, and tells all of them the current settings.
+    pub(super) fn sync(&self, queue: &ValidatedQueue, shards: u32, observed: &Observed) {
+        let config = queue.config(queue.shard_addresses(shards));
+        let key = QueueRef::new(queue.name().name()).within(queue.name().namespace());
+        let mut all = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let links = all.entry(key.clone()).or_default();
+        let ready: BTreeMap<String, (u32, SocketAddr)> = observed.pods.iter().filter_map(ready_pod).collect();
+        links.retain(|uid, link| ready.get(uid).is_some_and(|(_, address)| *address == link.address));
+        for (uid, (ordinal, address)) in ready {
+            let link = links.entry(uid).or_insert_with(|| self.connect(&key, ordinal, address, &config));
+            link.config.send_if_modified(|old| std::mem::replace(old, config.clone()) != config);
+        }
+    }
+
+    /// What is known of the ready shards of a Queue.
+    pub(super) fn views(&self, queue: &QueueRef) -> Vec<ShardView> {
+        let all = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(queue).into_iter().flat_map(BTreeMap::values).map(|link| link.view.borrow().clone()).collect()
+    }
+
+    /// Ends the links of a Queue that is gone.
+    pub(super) fn forget(&self, queue: &QueueRef) {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
+    }
+
+    fn connect(&self, queue: &QueueRef, ordinal: u32, address: SocketAddr, config: &QueueConfig) -> Link {
+        let (config, configs) = watch::channel(config.clone());
+        let (views, view) = watch::channel(ShardView { ordinal, ..ShardView::default() });
+        let task = link::run(address, configs, views, self.visit.clone(), queue.clone());
+        Link { address, config, view, _task: AbortOnDropHandle::new(tokio::spawn(task)) }
+    }
+}
+
+fn ready_pod((ordinal, pod): &(u32, std::sync::Arc<Pod>)) -> Option<(String, (u32, SocketAddr))> {
+    let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    is_ready(pod).then_some((pod.uid()?, (*ordinal, SocketAddr::new(address, names::GRPC_PORT))))
+}
+
+/// Whether Kubernetes sends traffic to `pod`.
+pub(super) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ready && pod.metadata.deletion_timestamp.is_none()
+}

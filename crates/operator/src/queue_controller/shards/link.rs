@@ -1,0 +1,153 @@
+//! The link to one broker.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
+use ackwell_proto::v1::shard_client::ShardClient;
+use ackwell_proto::v1::{ConfigureRequest, QueueConfig, StatsRequest, StatsResponse};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status, Streaming};
+
+use super::ShardView;
+use crate::queue_controller::QueueRef;
+
+/// Longest wait for a connection or an answer.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// How often a broker may report its counts.
+const STATS_INTERVAL_SECONDS: i64 = 5;
+/// Detects a broker that vanished without closing its connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Wait before each new attempt.
+const RECONNECT: Duration = Duration::from_secs(1);
+/// Failures in a row before people hear of it: a restart takes less.
+const FAILURES_TOLERATED: u32 = 5;
+
+/// Why a session with a broker ended.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("connect: {0}")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("{0}: {message}", message = .1.message())]
+    Call(&'static str, Status),
+    #[error("{0}: no answer within {seconds} s", seconds = DEADLINE.as_secs())]
+    Timeout(&'static str),
+    #[error("the broker ended the stream of counts")]
+    Ended,
+}
+
+/// Where news of the broker go.
+struct News {
+    view: watch::Sender<ShardView>,
+    visit: mpsc::Sender<QueueRef>,
+    queue: QueueRef,
+}
+
+/// Keeps a session with the broker at `address` until the task is dropped.
+pub(super) async fn run(
+    address: SocketAddr,
+    mut configs: watch::Receiver<QueueConfig>,
+    view: watch::Sender<ShardView>,
+    visit: mpsc::Sender<QueueRef>,
+    queue: QueueRef,
+) {
+    let news = News { view, visit, queue };
+    let mut failures = 0_u32;
+    loop {
+        let Err(error) = session(address, &mut configs, &news, &mut failures).await;
+        failures = failures.saturating_add(1);
+        tracing::debug!(%address, %error, failures, "session with a broker ended");
+        if failures == FAILURES_TOLERATED {
+            news.tell(|view| view.unreachable = Some(format!("{address}: {error}"))).await;
+        }
+        sleep(RECONNECT).await;
+    }
+}
+
+/// Tells the broker its settings, then passes on its counts and tells it new settings, until something fails.
+async fn session(
+    address: SocketAddr,
+    configs: &mut watch::Receiver<QueueConfig>,
+    news: &News,
+    failures: &mut u32,
+) -> Result<Infallible, Error> {
+    let channel = connect(address).await?;
+    let mut stats = None;
+    loop {
+        let config = configs.borrow_and_update().clone();
+        let name = format!("{}/{}", config.namespace, config.name);
+        configure(&channel, config, news).await?;
+        let stats = match &mut stats {
+            Some(stats) => stats,
+            None => stats.insert(watch_stats(&channel, name).await?),
+        };
+        *failures = 0;
+        pass_on(stats, configs, news).await?;
+    }
+}
+
+/// Passes counts on until there are new settings.
+async fn pass_on(
+    stats: &mut Streaming<StatsResponse>,
+    configs: &mut watch::Receiver<QueueConfig>,
+    news: &News,
+) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            changed = configs.changed() => return changed.map_err(|_| Error::Ended),
+            message = stats.message() => {
+                let counts = message.map_err(|status| Error::Call("WatchStats", status))?.ok_or(Error::Ended)?;
+                news.tell(|view| (view.stats, view.unreachable) = (Some(counts), None)).await;
+            }
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<Channel, Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(DEADLINE)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(DEADLINE)
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect().await?)
+}
+
+async fn configure(channel: &Channel, config: QueueConfig, news: &News) -> Result<(), Error> {
+    let request = ConfigureRequest { config: Some(config) };
+    let mut client = ShardClient::new(channel.clone());
+    let generation = answer("Configure", client.configure(request)).await?.generation;
+    news.tell(|view| view.generation = Some(generation)).await;
+    Ok(())
+}
+
+async fn watch_stats(channel: &Channel, queue: String) -> Result<Streaming<StatsResponse>, Error> {
+    let interval = prost_types::Duration { seconds: STATS_INTERVAL_SECONDS, nanos: 0 };
+    let request = StatsRequest { queue, interval: Some(interval) };
+    answer("WatchStats", QueueAdminClient::new(channel.clone()).watch_stats(request)).await
+}
+
+async fn answer<T>(
+    call: &'static str,
+    response: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Error> {
+    let response = timeout(DEADLINE, response).await.map_err(|_| Error::Timeout(call))?;
+    response.map(Response::into_inner).map_err(|status| Error::Call(call, status))
+}
+
+impl News {
+    /// Changes the view and, if anything is new, has the Queue visited.
+    async fn tell(&self, change: impl FnOnce(&mut ShardView)) {
+        let is_new = self.view.send_if_modified(|view| {
+            let before = view.clone();
+            change(view);
+            *view != before
+        });
+        if is_new {
+            // A closed channel means that the operator stops, and with it this task.
+            drop(self.visit.send(self.queue.clone()).await);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Conditions of a Queue. All six are there from the first visit on, and tools that know kstatus understand them.
+
+mod causes;
+
+use ackwell_api::MessageCounts;
+use ackwell_api::conditions::{reasons, types};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::Facts;
+use crate::queue_controller::error::Class;
+use crate::queue_controller::shards::is_ready;
+
+/// What is said about one aspect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+/// The conditions that `facts` amount to.
+pub(super) fn compute(facts: &Facts<'_>, messages: Option<MessageCounts>, now: Time) -> Vec<Condition> {
+    let ready = ready(facts);
+    let stalled = stalled(facts);
+    let findings = [
+        (types::RECONCILING, reconciling(&ready, &stalled)),
+        (types::READY, ready),
+        (types::STALLED, stalled),
+        (types::AVAILABLE, available(facts)),
+        (types::STORAGE_HEALTHY, storage_healthy(facts)),
+        (types::DEAD_LETTERS, dead_letters(messages)),
+    ];
+    types::ALL
+        .into_iter()
+        .filter_map(|type_| findings.iter().find(|(of, _)| *of == type_))
+        .map(|(type_, finding)| condition(facts, type_, finding, &now))
+        .collect()
+}
+
+/// Pods that Kubernetes sends traffic to.
+pub(super) fn ready_pods(facts: &Facts<'_>) -> u32 {
+    let ready = facts.observed.pods.iter().filter(|(_, pod)| is_ready(pod)).count();
+    u32::try_from(ready).unwrap_or(u32::MAX)
+}
+
+/// The time of the last transition only moves when the status does.
+fn condition(facts: &Facts<'_>, type_: &str, finding: &Finding, now: &Time) -> Condition {
+    let before = facts.queue.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let same = before.iter().find(|known| known.type_ == type_ && known.status == finding.status);
+    Condition {
+        type_: type_.to_owned(),
+        status: finding.status.to_owned(),
+        reason: finding.reason.to_owned(),
+        message: finding.message.clone(),
+        observed_generation: facts.queue.metadata.generation,
+        last_transition_time: same.map_or(now, |known| &known.last_transition_time).clone(),
+    }
+}
+
+fn ready(facts: &Facts<'_>) -> Finding {
+    match facts.outcome {
+        Err(error) => Finding::no(error.reason(), error.to_string()),
+        Ok(plan) => causes::not_ready(facts, plan).unwrap_or_else(|| {
+            Finding::yes(reasons::ALL_SHARDS_READY, format!("{} serve", shards(plan.shards)))
+        }),
+    }
+}
+
+fn reconciling(ready: &Finding, stalled: &Finding) -> Finding {
+    if ready.status == "True" || stalled.status == "True" {
+        return Finding::no(reasons::UP_TO_DATE, "nothing is left that can be done");
+    }
+    Finding { status: "True", ..ready.clone() }
+}
+
+fn stalled(facts: &Facts<'_>) -> Finding {
+    match facts.outcome {
+        Err(error) if error.class() == Class::User => Finding::yes(error.reason(), error.to_string()),
+        Ok(plan) if !plan.unsupported.is_empty() => {
+            Finding::yes(reasons::NOT_SUPPORTED_YET, plan.unsupported.join("; "))
+        }
+        Ok(_) | Err(_) => Finding::no(reasons::UP_TO_DATE, "nothing needs a person"),
+    }
+}
+
+fn available(facts: &Facts<'_>) -> Finding {
+    match ready_pods(facts) {
+        0 => Finding::no(reasons::NO_SHARDS, "no shard serves"),
+        count => Finding::yes(reasons::MINIMUM_SHARDS, format!("{} serve", shards(count))),
+    }
+}
+
+fn storage_healthy(facts: &Facts<'_>) -> Finding {
+    let claims = &facts.observed.claims;
+    if let Some((ordinal, claim)) = claims.iter().find(|(_, claim)| phase(claim) != "Bound") {
+        let why = facts.observed.volumes_refused.as_deref().unwrap_or("it is being made");
+        return Finding::no(
+            reasons::VOLUME_PENDING,
+            format!("the volume of shard {ordinal} is {}: {why}", phase(claim)),
+        );
+    }
+    let Some((last, _)) = claims.last() else {
+        return Finding::unknown(reasons::VOLUME_PENDING, "no volume exists yet");
+    };
+    let wanted = facts.outcome.ok().map(|plan| plan.shards);
+    match wanted.filter(|wanted| last >= wanted) {
+        Some(wanted) => Finding::no(
+            reasons::VOLUMES_UNSERVED,
+            format!(
+                "volumes of shards {wanted} to {last} exist and are not served: set spec.shards to {} to serve their \
+                 messages, or delete these volume claims",
+                last + 1
+            ),
+        ),
+        None => Finding::yes(reasons::VOLUMES_BOUND, "all volumes are bound"),
+    }
+}
+
+fn dead_letters(messages: Option<MessageCounts>) -> Finding {
+    match messages {
+        None => Finding::unknown(reasons::UNKNOWN, "no shard has reported yet"),
+        Some(counts) if counts.dead > 0 => Finding::yes(
+            reasons::MESSAGES_DEAD,
+            "messages are dead: see why with `ackwell peek --state dead`, try them again with `ackwell redrive`",
+        ),
+        Some(_) => Finding::no(reasons::NONE_DEAD, "no message is dead"),
+    }
+}
+
+fn phase(claim: &PersistentVolumeClaim) -> &str {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+}
+
+/// `1 shard`, `3 shards`.
+fn shards(count: u32) -> String {
+    format!("{count} shard{}", if count == 1 { "" } else { "s" })
+}
+
+impl Finding {
+    fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: "True", reason, message: message.into() }
+    }
+
+    fn no(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: "False", reason, message: message.into() }
+    }
+
+    fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: "Unknown", reason, message: message.into() }
+    }
+}

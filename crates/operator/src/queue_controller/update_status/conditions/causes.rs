@@ -1,0 +1,114 @@
+//! Why a Queue is not ready: the first cause that explains the rest.
+
+use ackwell_api::conditions::reasons;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use super::{Finding, phase, ready_pods, shards};
+use crate::queue_controller::update_status::Facts;
+use crate::queue_controller::validate::Plan;
+
+/// States of a container that it does not leave by itself in a normal start.
+const FAILING: [&str; 8] = [
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+];
+
+/// `None`: all shards serve the current spec.
+pub(super) fn not_ready(facts: &Facts<'_>, plan: &Plan) -> Option<Finding> {
+    pods_refused(facts, plan)
+        .or_else(|| volume_pending(facts))
+        .or_else(|| pod_failing(facts))
+        .or_else(|| starting(facts, plan))
+        .or_else(|| rolling_out(facts))
+        .or_else(|| unreachable(facts))
+        .or_else(|| configuring(facts, plan))
+}
+
+fn pods_refused(facts: &Facts<'_>, plan: &Plan) -> Option<Finding> {
+    let missing = u32::try_from(facts.observed.pods.len()).is_ok_and(|count| count < plan.shards);
+    let message = facts.observed.pods_refused.as_deref().filter(|_| missing)?;
+    Some(Finding::no(reasons::PODS_REFUSED, message))
+}
+
+/// A volume that waits for its pod to be scheduled is no cause by itself: only one that somebody refused.
+fn volume_pending(facts: &Facts<'_>) -> Option<Finding> {
+    let (ordinal, claim) = facts.observed.claims.iter().find(|(_, claim)| phase(claim) != "Bound")?;
+    let message = facts.observed.volumes_refused.as_deref()?;
+    let text = format!("the volume of shard {ordinal} is {}: {message}", phase(claim));
+    Some(Finding::no(reasons::VOLUME_PENDING, text))
+}
+
+fn pod_failing(facts: &Facts<'_>) -> Option<Finding> {
+    let mut pods = facts.observed.pods.iter();
+    let (ordinal, why) = pods.find_map(|(ordinal, pod)| Some((ordinal, failure(pod)?)))?;
+    Some(Finding::no(reasons::POD_FAILING, format!("shard {ordinal}: {why}")))
+}
+
+fn failure(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let mut containers = status.container_statuses.as_deref().unwrap_or_default().iter();
+    containers.find_map(container_failure).or_else(|| unschedulable(pod))
+}
+
+fn container_failure(container: &ContainerStatus) -> Option<String> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().filter(|reason| FAILING.contains(reason))?;
+    let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    let message =
+        last.and_then(|last| last.message.as_deref()).or(waiting.message.as_deref()).unwrap_or("no message");
+    Some(format!("{reason}: {}", message.trim()))
+}
+
+fn unschedulable(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    let refused = conditions.iter().find(|condition| {
+        condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("Unschedulable")
+    })?;
+    Some(format!("no node takes it: {}", refused.message.as_deref().unwrap_or("no message")))
+}
+
+fn starting(facts: &Facts<'_>, plan: &Plan) -> Option<Finding> {
+    let serving = ready_pods(facts);
+    let text = || format!("{serving} of {} serve", shards(plan.shards));
+    (serving < plan.shards).then(|| Finding::no(reasons::SHARDS_STARTING, text()))
+}
+
+fn rolling_out(facts: &Facts<'_>) -> Option<Finding> {
+    let set = facts.observed.stateful_set.as_deref()?;
+    let (updated, replicas) = progress(set)?;
+    let text = || format!("{updated} of {replicas} brokers run the new template");
+    (updated < replicas).then(|| Finding::no(reasons::ROLLING_OUT, text()))
+}
+
+/// Brokers with the newest template, and brokers in all.
+fn progress(set: &StatefulSet) -> Option<(i32, i32)> {
+    let status = set.status.as_ref()?;
+    let current = status.observed_generation >= set.metadata.generation;
+    Some((if current { status.updated_replicas.unwrap_or(0) } else { 0 }, status.replicas))
+}
+
+fn unreachable(facts: &Facts<'_>) -> Option<Finding> {
+    let (shard, why) = facts.shards.iter().find_map(|shard| Some((shard, shard.unreachable.as_deref()?)))?;
+    let text = format!(
+        "shard {} is ready but does not answer the operator at {why}; a NetworkPolicy may be in the way",
+        shard.ordinal
+    );
+    Some(Finding::no(reasons::BROKER_UNREACHABLE, text))
+}
+
+fn configuring(facts: &Facts<'_>, plan: &Plan) -> Option<Finding> {
+    let wanted = plan.queue.generation();
+    let confirmed =
+        facts.shards.iter().filter(|shard| shard.generation.is_some_and(|has| has >= wanted)).count();
+    let text = || format!("{confirmed} of {} confirmed the current settings", shards(plan.shards));
+    u32::try_from(confirmed)
+        .is_ok_and(|confirmed| confirmed < plan.shards)
+        .then(|| Finding::no(reasons::CONFIGURING, text()))
+}

@@ -1,0 +1,102 @@
+//! Events for people, only when something changed: never once per visit.
+
+use ackwell_api::conditions::{reasons, types};
+use ackwell_api::{Queue, QueueStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Resource;
+use kube::runtime::events::{Event, EventType, Recorder};
+
+/// Publishes what became different; failures are only logged, since events are a courtesy.
+pub(super) async fn publish(
+    recorder: &Recorder,
+    queue: &Queue,
+    before: Option<&QueueStatus>,
+    after: &QueueStatus,
+) {
+    for event in edges(before, after) {
+        if let Err(error) = recorder.publish(&event, &queue.object_ref(&())).await {
+            tracing::debug!(%error, reason = event.reason, "event not published");
+        }
+    }
+}
+
+fn edges(before: Option<&QueueStatus>, after: &QueueStatus) -> Vec<Event> {
+    let created =
+        before.is_none().then(|| event(EventType::Normal, "Created", "The operator took the Queue up."));
+    let ready = became(before, after, types::READY, "True")
+        .map(|condition| event(EventType::Normal, "ShardsReady", &condition.message));
+    let stalled = became(before, after, types::STALLED, "True")
+        .map(|condition| event(EventType::Warning, &condition.reason, &condition.message));
+    created.into_iter().chain(ready).chain(stalled).chain(trouble(before, after)).collect()
+}
+
+/// A cause of not being ready that people should look at.
+fn trouble(before: Option<&QueueStatus>, after: &QueueStatus) -> Option<Event> {
+    const TROUBLES: [&str; 3] = [reasons::POD_FAILING, reasons::PODS_REFUSED, reasons::BROKER_UNREACHABLE];
+    let now = find(after, types::READY).filter(|condition| TROUBLES.contains(&condition.reason.as_str()))?;
+    let known = before.and_then(|before| find(before, types::READY));
+    known
+        .is_none_or(|known| known.reason != now.reason)
+        .then(|| event(EventType::Warning, &now.reason, &now.message))
+}
+
+fn became<'a>(
+    before: Option<&QueueStatus>,
+    after: &'a QueueStatus,
+    type_: &str,
+    status: &str,
+) -> Option<&'a Condition> {
+    let was =
+        before.and_then(|before| find(before, type_)).is_some_and(|condition| condition.status == status);
+    find(after, type_).filter(|condition| condition.status == status && !was)
+}
+
+fn find<'a>(status: &'a QueueStatus, type_: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+fn event(type_: EventType, reason: &str, note: &str) -> Event {
+    Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(note.to_owned()),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(type_: &str, status: &str, reason: &str) -> QueueStatus {
+        let condition = Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: crate::clock::now(),
+        };
+        QueueStatus { conditions: vec![condition], ..QueueStatus::default() }
+    }
+
+    fn reasons_of(before: Option<&QueueStatus>, after: &QueueStatus) -> Vec<String> {
+        edges(before, after).into_iter().map(|event| event.reason).collect()
+    }
+
+    /// `kubectl describe` tells the story once, however often the Queue is visited.
+    #[test]
+    fn events_are_published_on_edges_only() {
+        let (starting, ready) =
+            (status("Ready", "False", "ShardsStarting"), status("Ready", "True", "AllShardsReady"));
+        assert_eq!(reasons_of(None, &starting), ["Created"]);
+        assert_eq!(reasons_of(Some(&starting), &ready), ["ShardsReady"]);
+        assert_eq!(reasons_of(Some(&ready), &ready), Vec::<String>::new());
+        let failing = status("Ready", "False", "PodFailing");
+        assert_eq!(reasons_of(Some(&ready), &failing), ["PodFailing"]);
+        assert_eq!(reasons_of(Some(&failing), &failing), Vec::<String>::new());
+        let stalled = status("Stalled", "True", "NotSupportedYet");
+        assert_eq!(reasons_of(Some(&ready), &stalled), ["NotSupportedYet"]);
+    }
+}

@@ -1,0 +1,206 @@
+//! The process: leader election, the controller on the leader, the webhook and HTTP on every replica.
+//!
+//! Rights it needs. In every namespace with Queues (a ClusterRole, or a Role in each watched namespace):
+//!
+//! | Group | Resources | Verbs |
+//! |---|---|---|
+//! | `ackwell.dev` | `queues` | get, list, watch |
+//! | `ackwell.dev` | `queues/status` | patch |
+//! | `ackwell.dev` | `queues/finalizers` | update (owner references, where the cluster enforces permission for them) |
+//! | `apps` | `statefulsets` | get, list, watch, create, patch |
+//! | core | `configmaps`, `services`, `serviceaccounts` | get, list, watch, create, patch |
+//! | core | `pods`, `persistentvolumeclaims`, `events` | list, watch |
+//! | `events.k8s.io` | `events` | create, patch |
+//!
+//! In its own namespace (a Role):
+//!
+//! | Group | Resources | Verbs |
+//! |---|---|---|
+//! | `coordination.k8s.io` | `leases` | create; get, update on `ackwell-operator` |
+//!
+//! What the webhook and its certificates need is written in [`crate::webhook`] and [`crate::certificates`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::{Parser, ValueEnum};
+use kube::Client;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::certificates::Lifetimes;
+use crate::metrics::Metrics;
+use crate::webhook::SidecarOptions;
+use crate::{http, leader, queue_controller, webhook};
+
+/// Makes Queues real and inserts sidecars into pods.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "ackwell-operator", version)]
+pub struct Args {
+    /// Image of the brokers.
+    #[arg(long, env = "ACKWELL_BROKER_IMAGE")]
+    pub broker_image: String,
+
+    /// Image of the sidecars.
+    #[arg(long, env = "ACKWELL_SIDECAR_IMAGE")]
+    pub sidecar_image: String,
+
+    /// imagePullPolicy of brokers and sidecars; absent: Kubernetes decides by the tag.
+    #[arg(long, env = "ACKWELL_IMAGE_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub image_pull_policy: Option<String>,
+
+    /// Namespace this operator runs in.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: String,
+
+    /// Name of this replica in the leader election.
+    #[arg(long, env = "POD_NAME")]
+    pub identity: String,
+
+    /// Namespace to look for Queues in, repeatable; absent: all.
+    #[arg(long = "watch-namespace", env = "ACKWELL_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+
+    /// Address of health and metrics.
+    #[arg(long, env = "ACKWELL_HTTP", default_value = "0.0.0.0:7410")]
+    pub http: SocketAddr,
+
+    /// Address of the webhook.
+    #[arg(long, env = "ACKWELL_WEBHOOK_LISTEN", default_value = "0.0.0.0:9443")]
+    pub webhook_listen: SocketAddr,
+
+    /// Service by which the API server calls the webhook.
+    #[arg(long, env = "ACKWELL_WEBHOOK_SERVICE", default_value = "ackwell-webhook")]
+    pub webhook_service: String,
+
+    /// MutatingWebhookConfiguration to keep the CA bundle of.
+    #[arg(long, env = "ACKWELL_WEBHOOK_CONFIGURATION", default_value = "ackwell-webhook")]
+    pub webhook_configuration: String,
+
+    /// Secret to keep the webhook's certificates in; it is made when missing.
+    #[arg(long, env = "ACKWELL_WEBHOOK_SECRET", default_value = "ackwell-webhook-certificates")]
+    pub webhook_secret: String,
+
+    /// Form of the log; RUST_LOG chooses what is logged.
+    #[arg(long, env = "ACKWELL_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Form of the log.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors.
+    Json,
+}
+
+/// Why the operator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another replica reconciles from now on.
+    #[error(transparent)]
+    Leader(#[from] leader::Error),
+    /// Pods cannot get sidecars from this replica.
+    #[error("serve the webhook")]
+    Webhook(#[from] webhook::Error),
+    /// Health and metrics cannot be asked for.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+}
+
+/// Runs until `shutdown`, or until something essential fails. The lease is given back last, when nothing writes any more.
+pub async fn run(client: Client, args: Args, shutdown: CancellationToken) -> Result<(), Error> {
+    let metrics = Arc::new(Metrics::new());
+    let (leader, leads) = watch::channel(false);
+    let (ready, is_ready) = watch::channel(false);
+    tokio::try_join!(
+        serve_http(&args, Arc::clone(&metrics), is_ready, shutdown.clone()),
+        serve_webhook(&client, &args, ready, leads.clone(), shutdown.clone()),
+        reconcile(&client, &args, metrics, leader, leads, shutdown.clone()),
+    )?;
+    Ok(())
+}
+
+async fn serve_http(
+    args: &Args,
+    metrics: Arc<Metrics>,
+    ready: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let _end_all = shutdown.clone().drop_guard();
+    Ok(http::serve(args.http, metrics, ready, shutdown).await?)
+}
+
+async fn serve_webhook(
+    client: &Client,
+    args: &Args,
+    ready: watch::Sender<bool>,
+    leads: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let _end_all = shutdown.clone().drop_guard();
+    let options = webhook::Options {
+        listen: args.webhook_listen,
+        namespace: args.namespace.clone(),
+        service: args.webhook_service.clone(),
+        configuration: args.webhook_configuration.clone(),
+        secret: args.webhook_secret.clone(),
+        lifetimes: Lifetimes::default(),
+        sidecar: SidecarOptions {
+            image: args.sidecar_image.clone(),
+            pull_policy: args.image_pull_policy.clone(),
+        },
+        ready,
+    };
+    Ok(webhook::run(client.clone(), options, leads, shutdown).await?)
+}
+
+/// Takes part in the election, and visits Queues while this replica leads. Losing the lease is an error that drops the
+/// controller at once.
+async fn reconcile(
+    client: &Client,
+    args: &Args,
+    metrics: Arc<Metrics>,
+    leader: watch::Sender<bool>,
+    leads: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let _end_all = shutdown.clone().drop_guard();
+    let give_back = CancellationToken::new();
+    let election =
+        leader::run(client.clone(), &args.namespace, args.identity.clone(), leader, give_back.clone());
+    let control = async {
+        let _give_back = give_back.drop_guard();
+        lead(client, args, metrics, leads, shutdown).await;
+        Ok(())
+    };
+    tokio::try_join!(election, control)?;
+    Ok(())
+}
+
+/// Waits for leadership, then visits Queues until `shutdown`.
+async fn lead(
+    client: &Client,
+    args: &Args,
+    metrics: Arc<Metrics>,
+    mut leads: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) {
+    tokio::select! {
+        _ = leads.wait_for(|leads| *leads) => {}
+        () = shutdown.cancelled() => return,
+    }
+    metrics.leading(true);
+    let options = queue_controller::Options {
+        client: client.clone(),
+        namespaces: args.watch_namespaces.clone(),
+        broker: queue_controller::BrokerImage {
+            image: args.broker_image.clone(),
+            pull_policy: args.image_pull_policy.clone(),
+        },
+        identity: args.identity.clone(),
+        metrics,
+    };
+    queue_controller::run(options, shutdown).await;
+}
