@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Longest queue name: the StatefulSet's name and a revision hash must fit a label of 63 characters.
+/// Longest queue name: the `StatefulSet`'s name and a revision hash must fit a label of 63 characters.
 const MAX_NAME_CHARS: usize = 40;
 /// Longest namespace: a DNS label.
 const MAX_NAMESPACE_CHARS: usize = 63;

@@ -449,7 +449,8 @@ pub mod queues_client {
     /// A queue is named "orders" (in the caller's own namespace) or "namespace/orders".
     ///
     /// A call that fails as a whole carries google.rpc.ErrorInfo with domain "ackwell.dev" and a stable reason, and
-    /// google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal.
+    /// google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal. A call with a
+    /// single item fails as a whole when that item is refused, so that the simplest client cannot overlook it.
     #[derive(Debug, Clone)]
     pub struct QueuesClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -676,7 +677,8 @@ pub mod queues_server {
     /// A queue is named "orders" (in the caller's own namespace) or "namespace/orders".
     ///
     /// A call that fails as a whole carries google.rpc.ErrorInfo with domain "ackwell.dev" and a stable reason, and
-    /// google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal.
+    /// google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal. A call with a
+    /// single item fails as a whole when that item is refused, so that the simplest client cannot overlook it.
     #[derive(Debug)]
     pub struct QueuesServer<T> {
         inner: Arc<T>,
