@@ -1,4 +1,4 @@
-//! Peek, Stats, WatchStats, Redrive.
+//! Peek, Stats, `WatchStats`, Redrive.
 
 use std::pin::Pin;
 use std::time::Duration;

@@ -172,7 +172,7 @@ impl Session {
     async fn pass_on(&mut self, event: Event) {
         match event {
             Event::GoAway => {
-                self.send(Frame::GoAway(GoAway { reason: "the broker is stopping".to_owned() })).await
+                self.send(Frame::GoAway(GoAway { reason: "the broker is stopping".to_owned() })).await;
             }
             Event::Revoked(receipts) => {
                 let receipts = receipts.into_iter().map(Into::into).collect();

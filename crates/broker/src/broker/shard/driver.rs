@@ -218,7 +218,7 @@ impl Driver {
         let (commands, thens): (Vec<Command>, Vec<Then>) =
             std::mem::take(&mut self.batch).into_iter().unzip();
         let Some(engine) = &mut self.engine else {
-            return self.fail_all(thens, &refusal::storage_unavailable());
+            return fail_all(thens, &refusal::storage_unavailable());
         };
         match engine.apply(now, commands) {
             Ok(applied) => self.conclude(now, applied, thens),
@@ -226,7 +226,7 @@ impl Driver {
                 error!(error = &error as &dyn std::error::Error, "the store failed; reopening it");
                 self.engine = None;
                 self.is_ready.send_replace(false);
-                self.fail_all(thens, &refusal::storage_failure(&error));
+                fail_all(thens, &refusal::storage_failure(&error));
             }
         }
     }
@@ -410,19 +410,6 @@ impl Driver {
         }
     }
 
-    fn fail_all(&mut self, thens: Vec<Then>, failure: &Failure) {
-        for then in thens {
-            match then {
-                Then::Answer(answer) | Then::AnswerSettled(answer, _) => {
-                    _ = answer.send(Err(failure.clone()))
-                }
-                Then::Hand(Asker::Poll(poll)) => _ = poll.reply.send(Err(failure.clone())),
-                // Streams stay open: they are served again once the store is.
-                Then::Hand(Asker::Consumer(_)) | Then::Adopt(..) | Then::Extended(..) | Then::Nothing => {}
-            }
-        }
-    }
-
     fn ensure_open(&mut self) {
         if self.engine.is_some() {
             return;
@@ -434,6 +421,19 @@ impl Driver {
                 self.is_ready.send_replace(true);
             }
             Err(error) => error!(error = &*error as &dyn std::error::Error, "cannot reopen the store"),
+        }
+    }
+}
+
+fn fail_all(thens: Vec<Then>, failure: &Failure) {
+    for then in thens {
+        match then {
+            Then::Answer(answer) | Then::AnswerSettled(answer, _) => {
+                _ = answer.send(Err(failure.clone()));
+            }
+            Then::Hand(Asker::Poll(poll)) => _ = poll.reply.send(Err(failure.clone())),
+            // Streams stay open: they are served again once the store is.
+            Then::Hand(Asker::Consumer(_)) | Then::Adopt(..) | Then::Extended(..) | Then::Nothing => {}
         }
     }
 }
