@@ -23,13 +23,24 @@ pub(crate) struct Options {
     /// Tag of the images.
     #[arg(long, default_value = VERSION)]
     tag: String,
+    /// Build the images of the examples' applications too; those have the tag `dev`.
+    #[arg(long)]
+    examples: bool,
 }
 
 /// Builds the binaries and writes one OCI archive per image to `target/images`.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     child::run(&mut static_binaries(workspace))?;
     let builder = Builder::find()?;
-    BINARIES.iter().try_for_each(|name| image(workspace, &builder, name, &options.tag))
+    BINARIES.iter().try_for_each(|name| image(workspace, &builder, name, &options.tag))?;
+    if options.examples { child::run(&mut examples(workspace)?) } else { Ok(()) }
+}
+
+/// The command that builds the images of the examples, which are not ours to pull: they have no limit.
+fn examples(workspace: &Workspace) -> anyhow::Result<Command> {
+    let mut command = child::command(workspace.top.join("examples/build-images"), []);
+    command.arg(workspace.folder("images")?);
+    Ok(command)
 }
 
 /// The cargo command that builds what the images hold.

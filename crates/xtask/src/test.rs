@@ -128,7 +128,7 @@ fn e2e(
         session.skip("e2e", kubernetes::count_tests(session)?, reason);
         return Ok(());
     }
-    let images = session.workspace.cargo(["xtask", "image"]);
+    let images = session.workspace.cargo(["xtask", "image", "--examples"]);
     if !built || !session.step("images", images)? {
         session.fail("e2e", &anyhow::anyhow!("there are no images to install"));
         return Ok(());
