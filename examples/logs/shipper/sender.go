@@ -7,6 +7,7 @@ import (
 	"log"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -65,7 +66,7 @@ func (s *sender) call(ctx context.Context, messages []*ackwellv1.Message) ([]*ac
 	request := &ackwellv1.SendRequest{Queue: s.queue, Messages: messages, RequestId: rand.Text()}
 	for pause := shortestPause; ; pause = min(2*pause, longestPause) {
 		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-		response, err := s.queues.Send(callCtx, request)
+		response, err := s.queues.Send(callCtx, request, grpc.WaitForReady(true))
 		cancel()
 		if err == nil {
 			return response.Results, nil

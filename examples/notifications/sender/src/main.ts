@@ -87,8 +87,9 @@ async function store(queues: QueuesClient, message: Message): Promise<SendResult
 async function send(queues: QueuesClient, request: SendRequest): Promise<SendResult | undefined> {
   try {
     const response = await new Promise<SendResponse>((resolve, reject) => {
+      const metadata = new Metadata({ waitForReady: true });
       const options = { deadline: Date.now() + CALL_MS };
-      queues.send(request, new Metadata(), options, (error, answer) => (error ? reject(error) : resolve(answer)));
+      queues.send(request, metadata, options, (error, answer) => (error ? reject(error) : resolve(answer)));
     });
     return response.results[0];
   } catch (error) {

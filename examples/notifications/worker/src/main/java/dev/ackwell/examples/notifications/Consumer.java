@@ -70,7 +70,7 @@ final class Consumer {
                     throw end.asRuntimeException();
                 }
                 if (!closed) {
-                    System.err.printf("stream ended, opening it again in %d ms: %s%n", pauseMillis, end);
+                    System.err.printf("stream ended, opening it again in %d ms: %s%n", pauseMillis, end.getDescription());
                     Thread.sleep(pauseMillis);
                     pauseMillis = Math.min(2 * pauseMillis, LONGEST_PAUSE_MILLIS);
                 }
