@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use ackwell_tests::caller::delivered;
+use ackwell_proto::Reason;
+use ackwell_tests::caller::{delivered, message};
 use ackwell_tests::cluster::{Namespace, PortForward};
+use ackwell_tests::wait::until_async;
 
 use crate::manifests::ORDERS;
 
@@ -55,10 +57,12 @@ async fn changed_setting_reaches_the_broker_without_a_restart() {
     namespace.expect(&["patch", "queues.ackwell.dev", "orders", "--type=merge", "--patch", patch]);
     let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
     let caller = forward.caller("orders").await;
-    ackwell_tests::wait::until_async("the limit to apply", Duration::from_secs(30), async || {
-        let result = caller.send(vec![ackwell_tests::caller::message(vec![0; 1025])]).await?;
-        let reason = result[0].error.as_ref().map(|error| error.reason.as_str());
-        anyhow::ensure!(reason == Some("MESSAGE_TOO_LARGE"), "{reason:?}");
+    until_async("the limit to apply", Duration::from_secs(30), async || {
+        let sent = caller.try_send(message(vec![0; 1025])).await;
+        anyhow::ensure!(
+            sent.as_ref().is_err_and(|error| error.reason == Reason::MessageTooLarge),
+            "{sent:?}"
+        );
         Ok(())
     })
     .await;

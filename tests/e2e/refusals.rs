@@ -44,9 +44,8 @@ async fn wrong_calls_get_their_code_and_reason_through_the_sidecar() {
     let status = caller.queue("Orders").send(vec![message("x")]).await.unwrap_err();
     assert_eq!((status.code(), failure(&status).reason), (Code::InvalidArgument, Reason::InvalidArgument));
 
-    let results = caller.send(vec![message(vec![0; (1 << 20) + 1])]).await.unwrap();
-    let error = results[0].error.clone().expect("the body is too large");
-    assert_eq!(error.reason, "MESSAGE_TOO_LARGE");
+    let status = caller.send(vec![message(vec![0; (1 << 20) + 1])]).await.unwrap_err();
+    assert_eq!((status.code(), failure(&status).reason), (Code::InvalidArgument, Reason::MessageTooLarge));
     assert_stale_receipt_is_refused(&caller).await;
 }
 
@@ -61,7 +60,7 @@ async fn assert_stale_receipt_is_refused(caller: &Caller) {
     let first = caller.queues.clone().receive(request).await.unwrap().into_inner().deliveries;
     let again = caller.receive(1, Duration::from_secs(20)).await.unwrap();
     assert_eq!(again[0].message.as_ref().unwrap().id, first[0].message.as_ref().unwrap().id);
-    let refused = caller.settle_one(ack(&first[0])).await.error.expect("its time ran out");
-    assert_eq!(refused.reason, "RECEIPT_EXPIRED");
-    assert_eq!(caller.settle_one(ack(&again[0])).await.error, None);
+    let status = caller.settle(vec![ack(&first[0])]).await.expect_err("its time ran out");
+    assert_eq!((status.code(), failure(&status).reason), (Code::FailedPrecondition, Reason::ReceiptExpired));
+    caller.settle_one(ack(&again[0])).await.unwrap();
 }

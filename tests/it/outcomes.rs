@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ackwell_proto::v1::message::Available;
 use ackwell_proto::v1::{Message, SendRequest, State};
-use ackwell_proto::{duration, timestamp_millis};
+use ackwell_proto::{Reason, duration, timestamp_millis};
 use ackwell_tests::caller::{ack, delivered, message, nack, reject, release};
 use ackwell_tests::processes::{Broker, settings};
 use ackwell_tests::wait::until_async;
@@ -62,7 +62,7 @@ async fn nacked_message_comes_back_after_its_backoff() {
     caller.send_body("order").await;
     let first = caller.receive_one().await;
 
-    let settled = caller.settle_one(nack(&first, None)).await;
+    let settled = caller.settle_one(nack(&first, None)).await.unwrap();
     assert_eq!(settled.state(), State::Delayed);
     let due = timestamp_millis(&settled.next_attempt_at.expect("a Delayed message has a time")).unwrap();
     assert!(caller.is_empty().await, "it is not handed out before its time");
@@ -86,7 +86,7 @@ async fn nack_with_delay_overrides_the_backoff() {
     let caller = broker.caller().await;
     caller.send_body("order").await;
     let first = caller.receive_one().await;
-    caller.settle_one(nack(&first, Some(Duration::from_millis(50)))).await;
+    caller.settle_one(nack(&first, Some(Duration::from_millis(50)))).await.unwrap();
     assert_eq!(delivered(&caller.receive_one().await).attempts, 1);
 }
 
@@ -97,7 +97,7 @@ async fn released_message_keeps_its_place_and_loses_no_attempt() {
     let caller = broker.caller().await;
     let ids = [caller.send_body("first").await, caller.send_body("second").await];
     let first = caller.receive_one().await;
-    assert_eq!(caller.settle_one(release(&first)).await.state(), State::Ready);
+    assert_eq!(caller.settle_one(release(&first)).await.unwrap().state(), State::Ready);
     let again = caller.receive(2, SOON).await.unwrap();
     assert_eq!(again.iter().map(|one| delivered(one).id.clone()).collect::<Vec<_>>(), ids);
     assert_eq!(delivered(&again[0]).attempts, 0);
@@ -110,9 +110,9 @@ async fn message_out_of_attempts_is_dead_until_redriven() {
     let caller = broker.caller().await;
     let id = caller.send_body("poison").await;
     let first = caller.receive_one().await;
-    caller.settle_one(nack(&first, Some(Duration::ZERO))).await;
+    caller.settle_one(nack(&first, Some(Duration::ZERO))).await.unwrap();
     let second = caller.receive_one().await;
-    assert_eq!(caller.settle_one(nack(&second, None)).await.state(), State::Dead);
+    assert_eq!(caller.settle_one(nack(&second, None)).await.unwrap().state(), State::Dead);
 
     let dead = caller.peek(&[State::Dead]).await;
     assert_eq!((dead.len(), &dead[0].id, dead[0].dead_reason.as_str()), (1, &id, "MAX_ATTEMPTS"));
@@ -132,7 +132,7 @@ async fn rejected_message_is_dead_at_once() {
     let caller = broker.caller().await;
     caller.send_body("nonsense").await;
     let delivery = caller.receive_one().await;
-    assert_eq!(caller.settle_one(reject(&delivery)).await.state(), State::Dead);
+    assert_eq!(caller.settle_one(reject(&delivery)).await.unwrap().state(), State::Dead);
     let dead = caller.peek(&[State::Dead]).await;
     assert_eq!((dead[0].dead_reason.as_str(), dead[0].attempts), ("REJECTED", 1));
     assert_eq!(dead[0].history[0].reason, "nonsense");
@@ -149,9 +149,9 @@ async fn message_held_too_long_is_handed_to_another() {
     assert_eq!(delivered(&second).history[0].outcome, "ack-timeout");
     assert_eq!(delivered(&second).attempts, 1);
     assert!(second.fencing_token > late.fencing_token);
-    let refused = caller.settle_one(ack(&late)).await.error.expect("a late ack is refused");
-    assert_eq!(refused.reason, "RECEIPT_EXPIRED");
-    assert_eq!(caller.settle_one(ack(&second)).await.error, None);
+    let refused = caller.settle_one(ack(&late)).await.expect_err("a late ack is refused");
+    assert_eq!(refused.reason, Reason::ReceiptExpired);
+    caller.settle_one(ack(&second)).await.unwrap();
 }
 
 /// Promise: whoever extends in time keeps the message beyond the ack timeout.
@@ -162,13 +162,12 @@ async fn extended_message_stays_with_its_holder() {
     caller.send_body("slow").await;
     caller.send_body("marker").await;
     let slow = caller.receive_one().await;
-    let extended = caller.extend(&slow, Duration::from_mins(1)).await;
-    assert_eq!(extended.error, None);
+    caller.extend(&slow, Duration::from_mins(1)).await.unwrap();
     let marker = caller.receive_one().await;
     // The second message shows that the first one's original time has passed.
     let again = caller.receive_one().await;
     assert_eq!(delivered(&again).id, delivered(&marker).id);
-    assert_eq!(caller.settle_one(ack(&slow)).await.error, None);
+    caller.settle_one(ack(&slow)).await.unwrap();
 }
 
 /// Promise: a message with a delay waits for its time.
@@ -205,14 +204,14 @@ async fn duplicate_is_stored_once_across_a_crash() {
     let with_id = || Message { dedup_id: "order-17".to_owned(), ..message("order") };
     let caller = broker.caller().await;
     let first = caller.send_one(with_id()).await;
-    let again = caller.send(vec![with_id()]).await.unwrap();
-    assert_eq!((&again[0].id, again[0].duplicate), (&first, true));
+    let again = caller.try_send(with_id()).await.unwrap();
+    assert_eq!((&again.id, again.duplicate), (&first, true));
 
     broker.kill();
     broker.restart();
     let caller = broker.caller().await;
-    let after = caller.send(vec![with_id()]).await.unwrap();
-    assert_eq!((&after[0].id, after[0].duplicate), (&first, true));
+    let after = caller.try_send(with_id()).await.unwrap();
+    assert_eq!((&after.id, after.duplicate), (&first, true));
     assert_eq!(caller.stats().await.ready, 1);
 }
 
@@ -243,9 +242,8 @@ async fn repeated_ack_is_answered_like_the_first() {
     let caller = broker.caller().await;
     caller.send_body("order").await;
     let delivery = caller.receive_one().await;
-    let first = caller.settle_one(ack(&delivery)).await;
-    assert_eq!(first.error, None);
-    assert_eq!(caller.settle_one(ack(&delivery)).await, first);
+    let first = caller.settle_one(ack(&delivery)).await.unwrap();
+    assert_eq!(caller.settle_one(ack(&delivery)).await.unwrap(), first);
 }
 
 /// Promise: a waiting Receive is answered as soon as a message comes, not when its wait is over.

@@ -6,7 +6,7 @@ use ackwell_proto::v1::{
     Message, PeekRequest, QueueSettings, ReceiveRequest, SendRequest, Settlement, State,
 };
 use ackwell_proto::{Reason, duration};
-use ackwell_tests::caller::{Caller, ack, failure, filter, message, nack};
+use ackwell_tests::caller::{ack, failure, filter, message, nack};
 use ackwell_tests::processes::{Broker, settings};
 use tonic::{Code, Status};
 
@@ -16,12 +16,6 @@ fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Status>, reason: Reason,
     let failure = failure(&status);
     assert_eq!((failure.reason, status.code()), (reason, code), "{failure}");
     assert!(failure.message.contains(says), "{:?} says {says:?}", failure.message);
-}
-
-/// The reason of the one item that was sent.
-async fn item_reason(caller: &Caller, item: Message) -> String {
-    let results = caller.send(vec![item]).await.expect("only the item is refused");
-    results[0].error.clone().expect("it is refused").reason
 }
 
 /// Promise: a queue that does not exist is named.
@@ -130,11 +124,11 @@ async fn full_queue_refuses_until_there_is_room() {
     let caller = broker.caller().await;
     caller.send_body("1").await;
     caller.send_body("2").await;
-    let refused = caller.send(vec![message("3")]).await.unwrap()[0].error.clone().unwrap();
-    assert_eq!(refused.reason, "QUEUE_FULL");
-    assert!(refused.retry_after.is_some());
+    let refused = caller.send(vec![message("3")]).await;
+    assert!(failure(refused.as_ref().unwrap_err()).retry_after.is_some());
+    assert_refused(refused, Reason::QueueFull, Code::ResourceExhausted, "full");
     let delivery = caller.receive_one().await;
-    caller.settle_one(ack(&delivery)).await;
+    caller.settle_one(ack(&delivery)).await.unwrap();
     caller.send_body("3").await;
     assert_eq!(caller.stats().await.ready, 2);
 }
@@ -149,8 +143,11 @@ async fn forged_receipt_is_invalid() {
     let mut bytes = forged.receipt.to_vec();
     *bytes.last_mut().unwrap() ^= 1;
     forged.receipt = bytes.into();
-    assert_eq!(caller.settle_one(ack(&forged)).await.error.unwrap().reason, "INVALID_RECEIPT");
-    assert_eq!(caller.extend(&forged, Duration::from_secs(5)).await.error.unwrap().reason, "INVALID_RECEIPT");
+    assert_eq!(caller.settle_one(ack(&forged)).await.unwrap_err().reason, Reason::InvalidReceipt);
+    assert_eq!(
+        caller.extend(&forged, Duration::from_secs(5)).await.unwrap_err().reason,
+        Reason::InvalidReceipt
+    );
     assert_eq!(caller.stats().await.in_flight, 1);
 }
 
@@ -161,18 +158,17 @@ async fn second_outcome_for_one_delivery_is_refused() {
     let caller = broker.caller().await;
     caller.send_body("order").await;
     let delivery = caller.receive_one().await;
-    caller.settle_one(ack(&delivery)).await;
-    let refused = caller.settle_one(nack(&delivery, None)).await.error.unwrap();
-    assert_eq!(refused.reason, "SETTLED_OTHERWISE");
+    caller.settle_one(ack(&delivery)).await.unwrap();
+    let refused = caller.settle_one(nack(&delivery, None)).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::SettledOtherwise);
 }
 
-/// Promise: reserved headers and oversized ids are told apart from queue errors, so that programs can act on them.
+/// Promise: a call with a single item fails with it, with code and reason, so that no client can overlook it.
 #[tokio::test]
-async fn oversized_body_says_the_limit() {
+async fn oversized_body_alone_fails_the_call_and_says_the_limit() {
     let broker = Broker::start(QueueSettings { max_message_bytes: 1024, ..settings() });
     let caller = broker.caller().await;
-    assert_eq!(item_reason(&caller, message(vec![0; 1025])).await, "MESSAGE_TOO_LARGE");
-    let error = caller.send(vec![message(vec![0; 1025])]).await.unwrap()[0].error.clone().unwrap();
-    assert!(error.message.contains("1024"), "{:?}", error.message);
+    let answer = caller.send(vec![message(vec![0; 1025])]).await;
+    assert_refused(answer, Reason::MessageTooLarge, Code::InvalidArgument, "1024");
     caller.send_body(vec![0; 1024]).await;
 }

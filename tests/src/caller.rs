@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ackwell_proto::Failure;
 use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
 use ackwell_proto::v1::queues_client::QueuesClient;
 use ackwell_proto::v1::settlement::Outcome;
@@ -11,7 +12,6 @@ use ackwell_proto::v1::{
     RedriveRequest, Reject, Release, SendRequest, SendResult, SettleRequest, SettleResult, Settlement, State,
     StatsRequest, StatsResponse,
 };
-use ackwell_proto::{Failure, duration_millis};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
@@ -56,12 +56,14 @@ impl Caller {
         Ok(self.queues.clone().send(request).await?.into_inner().results)
     }
 
+    /// Sends one message; why it was refused, otherwise.
+    pub async fn try_send(&self, message: Message) -> Result<SendResult, Failure> {
+        self.send(vec![message]).await.map(only).map_err(|status| failure(&status))
+    }
+
     /// Sends one message that must be stored; its id.
     pub async fn send_one(&self, message: Message) -> String {
-        let results = self.send(vec![message]).await.expect("the call succeeds");
-        assert_eq!(results.len(), 1, "one result per message");
-        assert_eq!(results[0].error, None);
-        results[0].id.clone()
+        self.try_send(message).await.expect("it is stored").id
     }
 
     /// Sends one body.
@@ -98,21 +100,20 @@ impl Caller {
         Ok(self.queues.clone().settle(request).await?.into_inner().results)
     }
 
-    /// Settles one delivery; what became of it.
-    pub async fn settle_one(&self, settlement: Settlement) -> SettleResult {
-        let mut results = self.settle(vec![settlement]).await.expect("the call succeeds");
-        assert_eq!(results.len(), 1, "one result per settlement");
-        results.pop().expect("there is one")
+    /// Settles one delivery; what became of it, or why not.
+    pub async fn settle_one(&self, settlement: Settlement) -> Result<SettleResult, Failure> {
+        let results = self.settle(vec![settlement]).await.map_err(|status| failure(&status))?;
+        Ok(only(results))
     }
 
     /// Holds a delivery for `hold` from now.
-    pub async fn extend(&self, delivery: &Delivery, hold: Duration) -> ExtendResult {
+    pub async fn extend(&self, delivery: &Delivery, hold: Duration) -> Result<ExtendResult, Failure> {
         let ack_timeout =
             Some(ackwell_proto::duration(u64::try_from(hold.as_millis()).expect("a short time")));
         let receipts = vec![delivery.receipt.to_vec()];
         let request = ExtendRequest { queue: self.queue.clone(), receipts, ack_timeout };
-        let response = self.queues.clone().extend(request).await.expect("the call succeeds").into_inner();
-        response.results.into_iter().next().expect("one result per receipt")
+        let response = self.queues.clone().extend(request).await.map_err(|status| failure(&status))?;
+        Ok(only(response.into_inner().results))
     }
 
     /// Counts.
@@ -138,6 +139,12 @@ impl Caller {
         let request = RedriveRequest { queue: self.queue.clone(), ..RedriveRequest::default() };
         self.admin.clone().redrive(request).await.expect("the call succeeds").into_inner().redriven
     }
+}
+
+/// The answer to a call with a single item, which would have failed as a whole with it.
+fn only<T>(mut results: Vec<T>) -> T {
+    assert_eq!(results.len(), 1, "one result per item");
+    results.pop().expect("there is one")
 }
 
 /// A filter for states.
@@ -186,9 +193,4 @@ fn settlement(delivery: &Delivery, outcome: Outcome) -> Settlement {
 #[track_caller]
 pub fn failure(status: &Status) -> Failure {
     Failure::from_status(status).unwrap_or_else(|| panic!("not one of our refusals: {status:?}"))
-}
-
-/// Time between now-ish `from` and the deadline in a delivery, for tests of deadlines.
-pub fn millis(duration: &prost_types::Duration) -> u64 {
-    duration_millis(duration).expect("brokers send valid durations")
 }
