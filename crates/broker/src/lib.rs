@@ -9,3 +9,4 @@ pub mod broker;
 mod clock;
 mod http;
 pub mod sidecar;
+mod stream_end;

@@ -6,6 +6,7 @@
 //! It stores nothing. What it confirmed was confirmed by a broker.
 
 mod admin;
+mod consume;
 mod held;
 mod merge;
 mod options;

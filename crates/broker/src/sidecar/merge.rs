@@ -6,7 +6,7 @@ use ackwell_proto::v1::ItemError;
 use ackwell_proto::{Failure, Reason};
 use tonic::Status;
 
-use super::retry::describe;
+use super::retry::{describe, is_transient};
 
 /// The items of a batch that one shard handles.
 #[derive(Debug)]
@@ -58,16 +58,15 @@ pub(crate) fn split<I, T>(
     Split { parts: parts.into_values().collect(), refused }
 }
 
-/// Puts the answers in order. A shard that failed fails its items, and the call when no shard answered.
+/// Puts the answers in order. A shard that failed fails its items; the call fails when its only shard did, or when
+/// no shard was there.
 pub(crate) fn merge<R>(
-    total: usize,
     answers: Vec<(Vec<usize>, Result<Vec<R>, Status>)>,
     refusal: impl Fn(ItemError) -> R,
 ) -> Result<Vec<R>, Status> {
     let mut merged: BTreeMap<usize, R> = BTreeMap::new();
-    let covered: usize = answers.iter().map(|(positions, _)| positions.len()).sum();
-    let all_failed =
-        !answers.is_empty() && covered == total && answers.iter().all(|(_, answer)| answer.is_err());
+    let is_down = |answer: &Result<Vec<R>, Status>| answer.as_ref().is_err_and(is_transient);
+    let fails_whole = answers.len() == 1 || answers.iter().all(|(_, answer)| is_down(answer));
     for (positions, answer) in answers {
         match answer {
             Ok(results) if results.len() == positions.len() => {
@@ -76,7 +75,7 @@ pub(crate) fn merge<R>(
             Ok(_) => {
                 return Err(Status::internal("a broker answered another number of items than it was given"));
             }
-            Err(status) if all_failed => return Err(status),
+            Err(status) if fails_whole => return Err(status),
             Err(status) => {
                 let error = item_error(&status);
                 merged.extend(positions.into_iter().map(|position| (position, refusal(error.clone()))));
@@ -131,7 +130,7 @@ mod tests {
             .into_iter()
             .map(|part| (part.positions, Ok(vec![format!("s{}", part.shard); 2])))
             .collect();
-        assert_eq!(merge(4, answers, refusal).unwrap(), ["s0", "s1", "s0", "s1"]);
+        assert_eq!(merge(answers, refusal).unwrap(), ["s0", "s1", "s0", "s1"]);
     }
 
     /// One shard's outage does not hide the other's answer.
@@ -139,8 +138,8 @@ mod tests {
     fn failed_part_fails_only_its_items() {
         let down: Status = Failure::new(Reason::BrokerUnavailable, "down").into();
         let answers = vec![(vec![0, 2], Ok(vec!["ok".to_owned(); 2])), (vec![1], Err(down.clone()))];
-        assert_eq!(merge(3, answers, refusal).unwrap(), ["ok", "BROKER_UNAVAILABLE", "ok"]);
+        assert_eq!(merge(answers, refusal).unwrap(), ["ok", "BROKER_UNAVAILABLE", "ok"]);
         let answers = vec![(vec![0], Err(down.clone())), (vec![1], Err(down))];
-        assert_eq!(merge(2, answers, refusal).unwrap_err().code(), tonic::Code::Unavailable);
+        assert_eq!(merge(answers, refusal).unwrap_err().code(), tonic::Code::Unavailable);
     }
 }

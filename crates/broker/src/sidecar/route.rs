@@ -204,6 +204,13 @@ impl Queue {
         self.tasks.spawn(async move { queue.refresh().await });
     }
 
+    /// A shard that ended a stream may have moved.
+    pub(crate) fn refresh_after_failure(self: &Arc<Self>, ended: Option<&Status>) {
+        if ended.is_none_or(is_transient) {
+            self.refresh_if_older(REFRESH_AFTER_FAILURE);
+        }
+    }
+
     async fn learn(self: &Arc<Self>, deadline: Deadline) -> Result<Arc<Route>, Status> {
         let mut backoff = Backoff::new();
         let mut last = None;

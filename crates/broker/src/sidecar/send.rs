@@ -27,9 +27,8 @@ pub(crate) async fn send(
     if request.request_id.is_empty() {
         request.request_id = uuid::Uuid::new_v4().to_string();
     }
-    let total = parts.iter().map(|part| part.items.len()).sum();
     let calls = parts.into_iter().map(|part| send_part(queue, &request, part, deadline));
-    let results = merge::merge(total, join_all(calls).await, |error: ItemError| SendResult {
+    let results = merge::merge(join_all(calls).await, |error: ItemError| SendResult {
         error: Some(error),
         ..SendResult::default()
     })?;

@@ -20,7 +20,7 @@ use tonic::transport::server::TcpIncoming;
 use super::options::Options;
 use super::receive;
 use super::retry::Deadline;
-use super::service::Sidecar;
+use super::service::{Service, Sidecar};
 use super::shard_channel::MAX_MESSAGE_BYTES;
 use crate::clock;
 use crate::http::{self, Probes};
@@ -73,8 +73,8 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 async fn serve(listener: TcpListener, sidecar: Arc<Sidecar>) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<QueuesServer<Sidecar>>().await;
-    health.set_serving::<QueueAdminServer<Sidecar>>().await;
+    health.set_serving::<QueuesServer<Service>>().await;
+    health.set_serving::<QueueAdminServer<Service>>().await;
     let describe =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
     let stopping = sidecar.stopping.clone();
@@ -83,9 +83,9 @@ async fn serve(listener: TcpListener, sidecar: Arc<Sidecar>) -> anyhow::Result<(
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(MAX_CONCURRENT_CALLS)
         .add_service(
-            QueuesServer::from_arc(Arc::clone(&sidecar)).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            QueuesServer::new(Service(Arc::clone(&sidecar))).max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
-        .add_service(QueueAdminServer::from_arc(sidecar))
+        .add_service(QueueAdminServer::new(Service(sidecar)))
         .add_service(health_service)
         .add_service(describe().build_v1()?)
         .add_service(describe().build_v1alpha()?)

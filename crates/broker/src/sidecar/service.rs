@@ -20,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::consume::Orphans;
 use super::options::Options;
 use super::receive::{self, Receiver};
 use super::retry::{DEFAULT_BUDGET, Deadline, RETRY_AFTER};
 use super::route::Router;
-use super::{admin, send, settle};
+use super::{admin, consume, send, settle};
 use crate::clock;
 
 /// Sends that wait for a broker are held in memory; more of them are refused.
@@ -35,10 +36,23 @@ const MAX_STREAMS: usize = 256;
 /// What all calls share.
 pub(crate) struct Sidecar {
     pub(crate) router: Router,
+    pub(crate) orphans: Orphans,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
     sending_kib: Semaphore,
     streams: Arc<Semaphore>,
+}
+
+/// The handlers; a stream's task shares the state with them.
+#[derive(Clone)]
+pub(crate) struct Service(pub(crate) Arc<Sidecar>);
+
+impl std::ops::Deref for Service {
+    type Target = Arc<Sidecar>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -47,6 +61,7 @@ impl Sidecar {
     pub(crate) fn new(options: Options, tasks: TaskTracker, stopping: CancellationToken) -> Self {
         Self {
             router: Router::new(options, tasks.clone()),
+            orphans: Orphans::default(),
             tasks,
             stopping,
             sending_kib: Semaphore::new(MAX_SENDING_KIB),
@@ -88,7 +103,7 @@ pub(crate) fn shutting_down() -> Failure {
 }
 
 #[tonic::async_trait]
-impl Queues for Sidecar {
+impl Queues for Service {
     async fn send(&self, request: Request<SendRequest>) -> Result<Response<SendResponse>, Status> {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let request = request.into_inner();
@@ -119,8 +134,8 @@ impl Queues for Sidecar {
         &self,
         request: Request<Streaming<ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
-        let _ = (self.stream()?, request);
-        Err(Status::unimplemented("not yet"))
+        let permit = self.stream()?;
+        Ok(Response::new(Box::pin(consume::start(self, request.into_inner(), permit))))
     }
 
     async fn settle(&self, request: Request<SettleRequest>) -> Result<Response<SettleResponse>, Status> {
@@ -145,7 +160,7 @@ impl Queues for Sidecar {
 }
 
 #[tonic::async_trait]
-impl QueueAdmin for Sidecar {
+impl QueueAdmin for Service {
     async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let queue = self.router.queue(&request.get_ref().queue)?;

@@ -25,16 +25,11 @@ pub(crate) async fn settle(
 ) -> Result<SettleResponse, Status> {
     merge::check_batch(settlements.len(), "settlements")?;
     let shards = queue.route(deadline).await?.shards.len();
-    let total = settlements.len();
     let Split { parts, refused } = split_settlements(settlements, shards);
     let calls = parts.into_iter().map(|part| settle_part(queue, part, deadline));
     let mut answers = join_all(calls).await;
-    answers.extend(
-        refused
-            .into_iter()
-            .map(|(position, failure)| (vec![position], Ok(vec![settle_refusal(failure.into())]))),
-    );
-    let results = merge::merge(total, answers, settle_refusal)?;
+    answers.extend(refused.into_iter().map(refused_item));
+    let results = merge::merge(answers, settle_refusal)?;
     Ok(SettleResponse { results })
 }
 
@@ -46,17 +41,17 @@ pub(crate) async fn extend(
 ) -> Result<ExtendResponse, Status> {
     merge::check_batch(request.receipts.len(), "receipts")?;
     let shards = queue.route(deadline).await?.shards.len();
-    let total = request.receipts.len();
     let Split { parts, refused } = split_receipts(request.receipts, shards);
     let calls = parts.into_iter().map(|part| extend_part(queue, part, request.ack_timeout, deadline));
     let mut answers = join_all(calls).await;
-    answers.extend(
-        refused
-            .into_iter()
-            .map(|(position, failure)| (vec![position], Ok(vec![extend_refusal(failure.into())]))),
-    );
-    let results = merge::merge(total, answers, extend_refusal)?;
+    answers.extend(refused.into_iter().map(refused_item));
+    let results = merge::merge(answers, extend_refusal)?;
     Ok(ExtendResponse { results })
+}
+
+/// A refused receipt as an answer of its own, which fails the call when it was the only item, as a broker's does.
+fn refused_item<R>((position, failure): (usize, Failure)) -> (Vec<usize>, Result<Vec<R>, Status>) {
+    (vec![position], Err(failure.into()))
 }
 
 /// Sorts settlements by shard and gives each the broker's own receipt.

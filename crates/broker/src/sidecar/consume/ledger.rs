@@ -1,0 +1,190 @@
+//! What a consumer holds, and what waits for room in its window.
+
+use std::collections::{HashMap, VecDeque};
+
+use ackwell_proto::v1::Delivery;
+use bytes::Bytes;
+
+use super::window::Limits;
+use crate::sidecar::receipt::Receipt;
+
+/// Below the 4 MiB that gRPC clients accept by default. A larger body comes alone.
+const MAX_FRAME_BYTES: u64 = 3 << 20;
+
+/// Deliveries by sealed receipt.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) window: Limits,
+    held: HashMap<Bytes, Held>,
+    held_bytes: u64,
+    waiting: VecDeque<Delivery>,
+}
+
+#[derive(Debug)]
+struct Held {
+    bytes: u64,
+    /// Number of the frame that carries it; 0 for what the application held before.
+    frame: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new(window: Limits) -> Self {
+        Self { window, held: HashMap::new(), held_bytes: 0, waiting: VecDeque::new() }
+    }
+
+    /// The application says that it holds this from a stream before.
+    pub(crate) fn resume(&mut self, receipt: Bytes) {
+        self.held.insert(receipt, Held { bytes: 0, frame: 0 });
+    }
+
+    /// Takes what a shard delivered; it waits until [`Self::admit`] finds room.
+    pub(crate) fn wait(&mut self, deliveries: Vec<Delivery>) {
+        self.waiting.extend(deliveries);
+    }
+
+    /// What fits the window now, as one frame; empty when nothing does.
+    pub(crate) fn admit(&mut self, frame: u64) -> Vec<Delivery> {
+        let mut admitted = Vec::new();
+        let mut frame_bytes = 0;
+        while let Some(next) = self.waiting.front() {
+            let bytes = next.message.as_ref().map_or(0, |message| message.body.len() as u64);
+            let fits_frame = admitted.is_empty() || frame_bytes + bytes <= MAX_FRAME_BYTES;
+            if !fits_frame || !self.has_room(bytes) {
+                break;
+            }
+            frame_bytes += bytes;
+            self.held_bytes += bytes;
+            let delivery = self.waiting.pop_front().expect("its front was just seen");
+            self.held.insert(delivery.receipt.clone(), Held { bytes, frame });
+            admitted.push(delivery);
+        }
+        admitted
+    }
+
+    /// The receipt is no longer valid; whether the application knew it.
+    pub(crate) fn remove(&mut self, receipt: &Bytes) -> bool {
+        if let Some(held) = self.held.remove(receipt) {
+            self.held_bytes -= held.bytes;
+            return true;
+        }
+        self.waiting.retain(|delivery| delivery.receipt != receipt);
+        false
+    }
+
+    /// The broker's receipts of one shard that are unsettled, waiting ones included.
+    pub(crate) fn of_shard(&self, shard: usize) -> Vec<Vec<u8>> {
+        let all = self.held.keys().chain(self.waiting.iter().map(|delivery| &delivery.receipt));
+        let of_shard = |receipt: &Bytes| {
+            let receipt = Receipt::open(receipt, usize::MAX).ok()?;
+            (usize::from(receipt.shard) == shard).then(|| receipt.inner.to_vec())
+        };
+        all.filter_map(of_shard).collect()
+    }
+
+    /// How many messages of each of `shards` shards are unsettled.
+    pub(crate) fn in_hand(&self, shards: usize) -> Vec<u32> {
+        let mut counts = vec![0; shards];
+        for receipt in self.held.keys().chain(self.waiting.iter().map(|delivery| &delivery.receipt)) {
+            let shard = Receipt::open(receipt, shards).map(|receipt| usize::from(receipt.shard));
+            if let Some(count) = shard.ok().and_then(|shard| counts.get_mut(shard)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// Takes what the application has not got.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Bytes> {
+        self.waiting.drain(..).map(|delivery| delivery.receipt).collect()
+    }
+
+    /// Takes everything: what frames up to number `taken` showed to the application, and what nobody saw.
+    pub(crate) fn take(&mut self, taken: u64) -> Unsettled {
+        self.held_bytes = 0;
+        let (seen, unseen): (Vec<_>, Vec<_>) = self.held.drain().partition(|(_, held)| held.frame <= taken);
+        let receipts = |list: Vec<(Bytes, Held)>| list.into_iter().map(|(receipt, _)| receipt);
+        let waiting = self.take_waiting();
+        Unsettled { seen: receipts(seen).collect(), unseen: receipts(unseen).chain(waiting).collect() }
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        let count = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+        self.held.is_empty() || count < self.window.messages && self.held_bytes + bytes <= self.window.bytes
+    }
+}
+
+/// Sealed receipts at the end of a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unsettled {
+    pub(crate) seen: Vec<Bytes>,
+    pub(crate) unseen: Vec<Bytes>,
+}
+
+#[cfg(test)]
+mod tests {
+    use ackwell_proto::v1::Message;
+
+    use super::*;
+
+    fn delivery(shard: u16, name: &str, bytes: usize) -> Delivery {
+        let message = Message { body: vec![0; bytes].into(), ..Message::default() };
+        Delivery {
+            receipt: Receipt::seal(shard, name.as_bytes()),
+            message: Some(message),
+            ..Delivery::default()
+        }
+    }
+
+    fn names(deliveries: &[Delivery]) -> Vec<Bytes> {
+        deliveries.iter().map(|delivery| Receipt::open(&delivery.receipt, 9).unwrap().inner).collect()
+    }
+
+    /// The application never holds more than its window, whatever the shards sent.
+    #[test]
+    fn surplus_waits_for_room() {
+        let mut ledger = Ledger::new(Limits { messages: 2, bytes: 100 });
+        ledger.wait(vec![delivery(0, "a", 1), delivery(1, "b", 1), delivery(0, "c", 1)]);
+        let first = ledger.admit(1);
+        assert_eq!(names(&first), ["a", "b"]);
+        assert!(ledger.admit(2).is_empty());
+        assert!(ledger.remove(&first[0].receipt));
+        assert_eq!(names(&ledger.admit(2)), ["c"]);
+        assert_eq!(ledger.in_hand(2), [1, 1]);
+    }
+
+    /// A message larger than the window still comes, alone.
+    #[test]
+    fn oversized_delivery_comes_alone() {
+        let mut ledger = Ledger::new(Limits { messages: 9, bytes: 10 });
+        ledger.wait(vec![delivery(0, "big", 50), delivery(0, "small", 1)]);
+        let big = ledger.admit(1);
+        assert_eq!(names(&big), ["big"]);
+        assert!(ledger.admit(2).is_empty());
+        ledger.remove(&big[0].receipt);
+        assert_eq!(names(&ledger.admit(2)), ["small"]);
+    }
+
+    /// A frame fits what gRPC clients take by default.
+    #[test]
+    fn frames_are_cut_below_the_default_limit() {
+        let mut ledger = Ledger::new(Limits { messages: 9, bytes: 64 << 20 });
+        ledger.wait(vec![delivery(0, "a", 2 << 20), delivery(0, "b", 2 << 20)]);
+        assert_eq!(names(&ledger.admit(1)), ["a"]);
+        assert_eq!(names(&ledger.admit(2)), ["b"]);
+    }
+
+    /// Blame only follows what the application can have seen.
+    #[test]
+    fn take_tells_seen_from_unseen() {
+        let mut ledger = Ledger::new(Limits { messages: 2, bytes: 100 });
+        ledger.wait(vec![delivery(0, "a", 1)]);
+        ledger.admit(1);
+        ledger.wait(vec![delivery(0, "b", 1), delivery(0, "c", 1)]);
+        ledger.admit(2);
+        let open = |receipts: Vec<Bytes>| -> Vec<_> {
+            receipts.iter().map(|receipt| Receipt::open(receipt, 1).unwrap().inner).collect()
+        };
+        let Unsettled { seen, unseen } = ledger.take(1);
+        assert_eq!((open(seen), open(unseen)), (vec!["a".into()], vec!["b".into(), "c".into()]));
+    }
+}
