@@ -120,3 +120,6 @@ fn trusts(configuration: &MutatingWebhookConfiguration, bundle: &str) -> bool {
         webhook.client_config.ca_bundle.as_ref().is_some_and(|trusted| trusted.0 == bundle.as_bytes())
     })
 }
+
+#[cfg(test)]
+mod tests;
