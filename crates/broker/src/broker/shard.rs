@@ -24,6 +24,7 @@ use driver::Driver;
 
 use super::refusal;
 use crate::clock;
+use crate::stream_end::StreamEnd;
 
 /// Jobs waiting for the engine. A few commits' worth: more would only be waiting elsewhere, and is told so (BUSY).
 const MAILBOX: usize = 4096;
@@ -67,16 +68,8 @@ pub(crate) struct Closed {
     pub(crate) id: SubscriptionId,
     /// Deliveries that never reached the transport.
     pub(crate) unseen: Vec<Bytes>,
-    pub(crate) end: End,
-}
-
-/// How a consumer left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// On purpose: what it holds is released.
-    Clean,
-    /// It broke off: what it holds waits a moment for its return.
-    Broken,
+    /// Deliberate: what it holds is released. Broken: that waits a moment for its return.
+    pub(crate) end: StreamEnd,
 }
 
 /// The gRPC handlers' end of the engine's thread.

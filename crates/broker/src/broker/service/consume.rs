@@ -1,9 +1,8 @@
 //! One consumer's stream: frames in, deliveries and results out, in a task of its own.
 //!
-//! How a stream ends decides what becomes of the messages that it holds. A half-close, and a cancelled call, which the
-//! transport shows as the same end of the request stream, are a consumer that left on purpose: released. An error is a
-//! connection that broke: its messages wait for the consumer to come back. What never reached the transport was not seen
-//! by anybody and is released in any case.
+//! How a stream ends ([`StreamEnd`]) decides what becomes of the messages that it holds: of a consumer that left on
+//! purpose they are released; of one whose connection broke they wait for it to come back. What never reached the
+//! transport was not seen by anybody and is released in any case.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +25,8 @@ use tonic::{Status, Streaming};
 use super::Service;
 use super::queues::{extend_result, settle_result};
 use crate::broker::convert;
-use crate::broker::shard::{Closed, End, Event, Job, Subscription, SubscriptionId, Window};
+use crate::broker::shard::{Closed, Event, Job, Subscription, SubscriptionId, Window};
+use crate::stream_end::{self, StreamEnd};
 
 const DEFAULT_WINDOW_MESSAGES: u32 = 32;
 const DEFAULT_WINDOW_BYTES: u64 = 16 << 20;
@@ -110,6 +110,10 @@ impl Session {
         };
         self.service.shard.tell(Job::Open(subscription, held)).await;
         let end = self.serve(&mut incoming, &mut told).await;
+        // What was asked before the end is done before the end takes effect.
+        while let Some(answer) = self.unanswered.next().await {
+            self.put(answer).await;
+        }
         let closed = Closed { id: self.id, unseen: self.unseen(&mut told), end };
         self.service.shard.tell(Job::Close(closed)).await;
     }
@@ -118,30 +122,35 @@ impl Session {
         &mut self,
         incoming: &mut Streaming<ConsumeRequest>,
         told: &mut mpsc::Receiver<Event>,
-    ) -> End {
-        let mut is_open = true;
+    ) -> StreamEnd {
         loop {
             tokio::select! {
-                frame = incoming.message(), if is_open && self.unanswered.len() < MAX_UNANSWERED => match frame {
-                    Ok(Some(ConsumeRequest { frame: Some(frame) })) => match self.take(frame).await {
-                        Ok(()) => {}
-                        Err(failure) => return self.refuse(failure).await,
+                () = self.out.closed() => return self.read_on(incoming).await,
+                read = incoming.message(), if self.unanswered.len() < MAX_UNANSWERED => match StreamEnd::of(read) {
+                    Ok(end) => return end,
+                    Err(request) => if let Err(failure) = self.take(request).await {
+                        return self.refuse(failure).await;
                     },
-                    Ok(Some(ConsumeRequest { frame: None })) => {}
-                    // The settlements that came before the end are still answered.
-                    Ok(None) => is_open = false,
-                    Err(_) => return End::Broken,
                 },
                 Some(answer) = self.unanswered.next() => self.put(answer).await,
-                Some(event) = told.recv(), if is_open => self.pass_on(event).await,
-                () = self.out.closed(), if is_open => return ended(incoming).await,
-                else => return End::Clean,
+                Some(event) = told.recv() => self.pass_on(event).await,
             }
         }
     }
 
-    async fn take(&mut self, frame: consume_request::Frame) -> Result<(), Failure> {
-        match frame {
+    /// What the consumer still said before it dropped our half of the stream.
+    async fn read_on(&mut self, incoming: &mut Streaming<ConsumeRequest>) -> StreamEnd {
+        let mut last = Vec::new();
+        let end = stream_end::after_drop(incoming, |request| last.push(request)).await;
+        for request in last {
+            // Nobody is left to be told that a frame was refused.
+            _ = self.take(request).await;
+        }
+        end
+    }
+
+    async fn take(&mut self, request: ConsumeRequest) -> Result<(), Failure> {
+        match request.frame.ok_or_else(|| Failure::invalid("a frame of Consume is empty, or newer than this broker"))? {
             consume_request::Frame::Open(_) => {
                 Err(Failure::invalid("`open` may only be the first frame of Consume"))
             }
@@ -164,9 +173,9 @@ impl Session {
     }
 
     /// A frame that breaks the protocol ends the stream; what it held is released.
-    async fn refuse(&mut self, failure: Failure) -> End {
+    async fn refuse(&mut self, failure: Failure) -> StreamEnd {
         self.put(Err(failure.into())).await;
-        End::Clean
+        StreamEnd::Deliberate
     }
 
     async fn pass_on(&mut self, event: Event) {
@@ -214,17 +223,6 @@ impl Session {
             }
         }
         unseen
-    }
-}
-
-/// The transport dropped our half: the other half tells why.
-async fn ended(incoming: &mut Streaming<ConsumeRequest>) -> End {
-    loop {
-        match incoming.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => return End::Clean,
-            Err(_) => return End::Broken,
-        }
     }
 }
 

@@ -14,9 +14,10 @@ use tracing::{error, info};
 
 use super::demand::{Asker, Demands, Poll, Subscription, SubscriptionId};
 use super::extension::{self, Orphans, RESUME_GRACE_MS};
-use super::{Closed, End, Event, Job, View, disk};
+use super::{Closed, Event, Job, View, disk};
 use crate::broker::refusal;
 use crate::clock;
+use crate::stream_end::StreamEnd;
 
 /// Jobs taken into one commit. Enough to use a slow disk well, few enough that one commit stays short.
 const MAX_BATCH: usize = 1024;
@@ -168,10 +169,10 @@ impl Driver {
             held.into_iter().partition(|receipt| unseen.contains(receipt));
         self.release(queue, unseen);
         match closed.end {
-            End::Clean => self.release(queue, seen),
+            StreamEnd::Deliberate => self.release(queue, seen),
             // The consumer will look for us again, and bring its receipts to the next process.
-            End::Broken if !self.is_granting => {}
-            End::Broken => self.orphan(queue, seen),
+            StreamEnd::Broken if !self.is_granting => {}
+            StreamEnd::Broken => self.orphan(queue, seen),
         }
     }
 
