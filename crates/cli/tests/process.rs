@@ -49,10 +49,12 @@ fn messages_survive_a_restart_of_dev() {
 fn send_outlasts_a_restart_of_the_broker() {
     let mut dev = Dev::start();
     let mut sender = dev.sender();
-    sender.send("before");
+    sender.write("before");
+    sender.wait_until_stored();
     dev.kill();
+    sender.write("while it is away");
     dev.restart();
-    sender.send("after");
+    sender.wait_until_stored();
     assert_eq!(sender.end(), 0);
     assert_eq!(dev.counts(), [2, 0, 0, 0]);
 }
@@ -142,16 +144,18 @@ fn whole_files_are_messages_and_bytes_survive() {
     assert_eq!(received[0]["bodyBase64"], "iVBORwoA/w==");
 }
 
-/// A file with one line too many bytes: the person learns which, and what is stored.
+/// A file with a line that is too long: the person learns which, and what is stored.
 #[test]
 fn refused_line_is_named_and_ends_the_send() {
     let dev = Dev::start();
-    let lines = format!("a\n{}\nb\n", "x".repeat(8001));
+    let lines = format!("a\n{}\n{}", "x".repeat(8001), "b\n".repeat(5000));
     let sent = dev.run(&["send", "orders"], &lines);
     assert_eq!(sent.code, 1, "{sent:?}");
     assert!(sent.stderr.contains("error: stdin:2 was refused: "), "{sent:?}");
     assert!(sent.stderr.contains("[MESSAGE_TOO_LARGE]"), "{sent:?}");
     assert!(sent.stderr.contains("sent to orders: "), "{sent:?}");
+    // The refused line is in one of the first two batches, of at most 1000.
+    assert!(dev.counts()[0] < 2000, "{:?}", dev.counts());
 }
 
 #[test]

@@ -78,9 +78,12 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// One message; returns when it is stored.
-    pub(crate) fn send(&mut self, body: &str) {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{body}").unwrap();
+    pub(crate) fn write(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Returns when one more message is stored.
+    pub(crate) fn wait_until_stored(&mut self) {
         let mut line = String::new();
         self.results.read_line(&mut line).unwrap();
         assert!(line.contains("\"id\""), "{line:?}");
