@@ -2,19 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-/// Between two looks at a condition that nobody announces. Short against everything that is waited for here.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks at a condition that nobody announces: short at first, for what is nearly true already, then longer,
+/// since looking into a cluster takes time from what is waited for.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// Looks until `look` gives something; panics after `limit`, saying what was waited for and what was seen last.
 #[track_caller]
-pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> anyhow::Result<T>) -> T {
-    let deadline = now() + limit;
+pub fn until<T>(what: &str, limit: Duration, look: impl FnMut() -> anyhow::Result<T>) -> T {
+    try_until(limit, look).unwrap_or_else(|last| panic!("{what}: not within {limit:?}; last: {last:#}"))
+}
+
+/// Looks until `look` gives something, or `limit` is over: then what was seen last.
+pub(crate) fn try_until<T>(
+    limit: Duration,
+    mut look: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (deadline, mut pause) = (now() + limit, SHORTEST_PAUSE);
     loop {
         match look() {
-            Ok(found) => return found,
-            Err(last) => assert!(now() < deadline, "{what}: not within {limit:?}; last: {last:#}"),
+            Err(_) if now() < deadline => sleep(&mut pause),
+            seen => return seen,
         }
-        pause();
     }
 }
 
@@ -24,13 +33,22 @@ pub async fn until_async<T>(
     limit: Duration,
     mut look: impl AsyncFnMut() -> anyhow::Result<T>,
 ) -> T {
-    let deadline = now() + limit;
+    let (deadline, mut pause) = (now() + limit, SHORTEST_PAUSE);
     loop {
         match look().await {
             Ok(found) => return found,
             Err(last) => assert!(now() < deadline, "{what}: not within {limit:?}; last: {last:#}"),
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = longer(pause);
+    }
+}
+
+/// Repeats `work` until it says that it is done, for threads that follow something.
+pub(crate) fn repeat(mut work: impl FnMut() -> bool) {
+    let mut pause = LONGEST_PAUSE;
+    while !work() {
+        sleep(&mut pause);
     }
 }
 
@@ -40,8 +58,13 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Between two looks.
+/// Sleeps, and the next time longer.
 #[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
-pub(crate) fn pause() {
-    std::thread::sleep(PAUSE);
+fn sleep(pause: &mut Duration) {
+    std::thread::sleep(*pause);
+    *pause = longer(*pause);
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 3 / 2).min(LONGEST_PAUSE)
 }

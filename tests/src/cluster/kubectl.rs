@@ -108,18 +108,13 @@ pub(super) fn run_limited(mut command: Command, input: &str, limit: Duration) ->
 
 /// Whether it succeeded.
 fn wait_limited(child: &mut Child, limit: Duration) -> anyhow::Result<bool> {
-    let deadline = wait::now() + limit;
-    loop {
-        if let Some(status) = child.try_wait().context("wait for it")? {
-            return Ok(status.success());
-        }
-        if wait::now() > deadline {
-            child.kill().context("end it")?;
-            child.wait().context("wait for its end")?;
-            bail!("no end within {limit:?}");
-        }
-        wait::pause();
+    let ended = wait::try_until(limit, || child.try_wait().context("wait for it")?.context("it still runs"));
+    if let Ok(status) = ended {
+        return Ok(status.success());
     }
+    child.kill().context("end it")?;
+    child.wait().context("wait for its end")?;
+    bail!("no end within {limit:?}");
 }
 
 fn read(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {

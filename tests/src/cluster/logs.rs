@@ -85,13 +85,13 @@ struct Follow {
 impl Follow {
     fn run(mut self, stop: &AtomicBool) -> Vec<Child> {
         let mut children = Vec::new();
-        while !stop.load(Ordering::SeqCst) {
+        wait::repeat(|| {
             // A cluster that does not answer now is asked again.
             for pod in self.kubectl.list("pods", &self.selector).unwrap_or_default() {
                 children.extend(self.follow(&pod));
             }
-            wait::pause();
-        }
+            stop.load(Ordering::SeqCst)
+        });
         children
     }
 
