@@ -95,12 +95,7 @@ impl ValidatedQueue {
         QueueConfig {
             namespace: self.name.namespace().to_owned(),
             name: self.name.name().to_owned(),
-            generation: self
-                .queue
-                .metadata
-                .generation
-                .and_then(|number| u64::try_from(number).ok())
-                .unwrap_or(0),
+            generation: self.generation(),
             shard_addresses,
             settings: Some(self.settings),
         }
@@ -174,3 +169,6 @@ fn backoff(backoff: &Backoff) -> v1::Backoff {
     };
     v1::Backoff { policy: policy.into(), min_seconds: backoff.min_seconds, max_seconds: backoff.max_seconds }
 }
+
+#[cfg(test)]
+mod tests;

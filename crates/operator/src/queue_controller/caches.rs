@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use ackwell_api::Queue;
 use ackwell_api::names::{self, QUEUE_LABEL};
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
@@ -87,7 +88,9 @@ impl Starter<'_> {
         K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         self.watch(watcher::Config::default().labels(OURS), |object: &K| {
-            let queue = object.labels().get(QUEUE_LABEL)?;
+            let owner = object.owner_references().iter().find(|owner| owner.kind == Queue::kind(&()));
+            // Pods and volume claims belong to the StatefulSet; the label of the others may have been changed by hand.
+            let queue = owner.map(|owner| &owner.name).or_else(|| object.labels().get(QUEUE_LABEL))?;
             Some(QueueRef::new(queue).within(&object.namespace()?))
         })
     }

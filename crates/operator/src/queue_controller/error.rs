@@ -12,6 +12,8 @@ use super::update_status::StatusError;
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest wait after a failed visit.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// Wait where only a person can help and no watch may notice that they did, as when they delete a foreign object.
+const USER: Duration = Duration::from_secs(60);
 /// Safety net where a watch should report the change that is waited for.
 const WAITING: Duration = Duration::from_secs(30);
 
@@ -36,7 +38,7 @@ pub(crate) enum Class {
     Transient,
     /// Something else must happen first, and will by itself.
     Waiting,
-    /// Only a person can help, and a watch reports it when they did.
+    /// Only a person can help.
     User,
     /// Our mistake.
     Bug,
@@ -56,7 +58,7 @@ impl Class {
     pub(crate) fn backoff(self, failures: u32) -> Duration {
         match self {
             Self::Waiting => WAITING,
-            Self::User => MAX_BACKOFF,
+            Self::User => USER,
             Self::Transient | Self::Bug => {
                 let doublings = failures.saturating_sub(1).min(16);
                 MIN_BACKOFF.saturating_mul(1 << doublings).min(MAX_BACKOFF)

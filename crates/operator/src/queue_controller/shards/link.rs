@@ -29,7 +29,7 @@ const FAILURES_TOLERATED: u32 = 5;
 /// Why a session with a broker ended.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("connect: {0}")]
+    #[error("connect: {}", cause(.0))]
     Connect(#[from] tonic::transport::Error),
     #[error("{0}: {message}", message = .1.message())]
     Call(&'static str, Status),
@@ -37,6 +37,11 @@ enum Error {
     Timeout(&'static str),
     #[error("the broker ended the stream of counts")]
     Ended,
+}
+
+/// The innermost cause: tonic's own text is only "transport error".
+fn cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
+    error.source().map_or(error, cause)
 }
 
 /// Where news of the broker go.
@@ -151,3 +156,6 @@ impl News {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

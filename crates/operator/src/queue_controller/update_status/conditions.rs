@@ -1,6 +1,8 @@
 //! Conditions of a Queue. All six are there from the first visit on, and tools that know kstatus understand them.
 
 mod causes;
+#[cfg(test)]
+mod tests;
 
 use ackwell_api::MessageCounts;
 use ackwell_api::conditions::{reasons, types};
@@ -94,11 +96,11 @@ fn available(facts: &Facts<'_>) -> Finding {
 fn storage_healthy(facts: &Facts<'_>) -> Finding {
     let claims = &facts.observed.claims;
     if let Some((ordinal, claim)) = claims.iter().find(|(_, claim)| phase(claim) != "Bound") {
-        let why = facts.observed.volumes_refused.as_deref().unwrap_or("it is being made");
-        return Finding::no(
-            reasons::VOLUME_PENDING,
-            format!("the volume of shard {ordinal} is {}: {why}", phase(claim)),
-        );
+        let text = |why: &str| format!("the volume of shard {ordinal} is {}: {why}", phase(claim));
+        return match facts.observed.volumes_refused.as_deref() {
+            Some(why) => Finding::no(reasons::VOLUME_PENDING, text(why)),
+            None => Finding::unknown(reasons::VOLUME_PENDING, text("it is being made")),
+        };
     }
     let Some((last, _)) = claims.last() else {
         return Finding::unknown(reasons::VOLUME_PENDING, "no volume exists yet");

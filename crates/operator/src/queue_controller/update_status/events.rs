@@ -6,6 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
 
+/// What Kubernetes accepts is 1024 bytes; messages of ours are ASCII but for what they quote.
+const MAX_NOTE_CHARS: usize = 512;
+
 /// Publishes what became different; failures are only logged, since events are a courtesy.
 pub(super) async fn publish(
     recorder: &Recorder,
@@ -59,7 +62,7 @@ fn event(type_: EventType, reason: &str, note: &str) -> Event {
     Event {
         type_,
         reason: reason.to_owned(),
-        note: Some(note.to_owned()),
+        note: Some(note.chars().take(MAX_NOTE_CHARS).collect()),
         action: "Reconcile".to_owned(),
         secondary: None,
     }

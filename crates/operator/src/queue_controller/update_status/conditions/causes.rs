@@ -20,6 +20,9 @@ const FAILING: [&str; 8] = [
     "RunContainerError",
 ];
 
+/// What the scheduler says while a volume is still being made; the volume's own state tells more.
+const VOLUME_NOT_MADE_YET: &str = "unbound immediate PersistentVolumeClaims";
+
 /// `None`: all shards serve the current spec.
 pub(super) fn not_ready(facts: &Facts<'_>, plan: &Plan) -> Option<Finding> {
     pods_refused(facts, plan)
@@ -71,7 +74,8 @@ fn unschedulable(pod: &Pod) -> Option<String> {
     let refused = conditions.iter().find(|condition| {
         condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("Unschedulable")
     })?;
-    Some(format!("no node takes it: {}", refused.message.as_deref().unwrap_or("no message")))
+    let message = refused.message.as_deref().unwrap_or("no message");
+    (!message.contains(VOLUME_NOT_MADE_YET)).then(|| format!("no node takes it: {message}"))
 }
 
 fn starting(facts: &Facts<'_>, plan: &Plan) -> Option<Finding> {

@@ -1,0 +1,106 @@
+//! The same cases are put to a real API server by the tests across processes.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn cases(text: &str) -> Vec<Value> {
+    serde_json::from_str(text).unwrap()
+}
+
+fn manifest(patch: &Value) -> Value {
+    let mut manifest = json!({
+        "apiVersion": "ackwell.dev/v1alpha1",
+        "kind": "Queue",
+        "metadata": {"name": "orders", "namespace": "shop"},
+        "spec": {"storage": {"size": "1Gi"}},
+    });
+    merge(&mut manifest, patch);
+    manifest
+}
+
+/// JSON merge patch.
+fn merge(target: &mut Value, patch: &Value) {
+    let Some(fields) = patch.as_object() else { return *target = patch.clone() };
+    for (name, value) in fields {
+        match value {
+            Value::Null => drop(target.as_object_mut().map(|target| target.remove(name))),
+            _ => merge(&mut target[name.as_str()], value),
+        }
+    }
+}
+
+/// What the API server refuses is refused without one, with the place and the reason.
+#[test]
+fn refused_manifests_are_refused_with_path_and_message() {
+    for case in cases(include_str!("../../tests/refused.json")) {
+        let error =
+            ValidatedQueue::from_manifest(&manifest(&case["patch"])).expect_err(&case["because"].to_string());
+        let text = error.to_string();
+        for part in ["path", "message"].map(|field| case[field].as_str().unwrap_or_default()) {
+            assert!(text.contains(part), "{}: {part:?} is not in {text:?}", case["because"]);
+        }
+    }
+}
+
+/// The limits themselves are allowed.
+#[test]
+fn accepted_manifests_are_accepted_and_decode_the_same_again() {
+    for case in cases(include_str!("../../tests/accepted.json")) {
+        let queue = ValidatedQueue::from_manifest(&manifest(&case["patch"]));
+        let queue = queue.unwrap_or_else(|error| panic!("{}: {error}", case["because"]));
+        assert_eq!(ValidatedQueue::try_from(queue.queue().clone()), Ok(queue));
+    }
+}
+
+#[test]
+fn every_violation_is_listed() {
+    let patch = json!({"spec": {"shards": 0, "delivery": {"maxAttempts": 0}}});
+    let text = ValidatedQueue::from_manifest(&manifest(&patch)).unwrap_err().to_string();
+    assert!(text.contains("spec.shards") && text.contains("spec.delivery.maxAttempts"), "{text}");
+}
+
+#[test]
+fn other_kinds_are_named() {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}});
+    let text = ValidatedQueue::from_manifest(&pod).unwrap_err().to_string();
+    assert_eq!(text, "this is Pod of v1, not a Queue of ackwell.dev/v1alpha1");
+}
+
+/// Defaults are what docs and the schema say.
+#[test]
+fn config_of_the_smallest_manifest_has_the_defaults() {
+    let config = ValidatedQueue::from_manifest(&manifest(&json!({}))).unwrap().config(Vec::new());
+    assert_eq!((config.namespace.as_str(), config.name.as_str(), config.generation), ("shop", "orders", 0));
+    let expected = QueueSettings {
+        ack_timeout_seconds: 30,
+        max_processing_seconds: 1800,
+        max_attempts: 10,
+        backoff: Some(v1::Backoff {
+            policy: v1::BackoffPolicy::Exponential.into(),
+            min_seconds: 1,
+            max_seconds: 300,
+        }),
+        max_messages: 0,
+        max_bytes: 0,
+        max_message_bytes: 1 << 20,
+        max_in_flight: 100_000,
+        dead_seconds: 1_209_600,
+        dedup_window_seconds: 600,
+        dead_letter_expired: true,
+    };
+    assert_eq!(config.settings, Some(expected));
+}
+
+/// A broker that finds its old volume again must take the settings of the new Queue.
+#[test]
+fn generation_grows_over_a_new_queue_of_the_same_name() {
+    let made = |created: &str, generation: i64| {
+        let metadata = json!({"metadata": {"creationTimestamp": created, "generation": generation}});
+        ValidatedQueue::from_manifest(&manifest(&metadata)).unwrap().generation()
+    };
+    let first = made("2026-01-01T00:00:00Z", 1);
+    let changed = made("2026-01-01T00:00:00Z", 900_000);
+    let again = made("2026-01-01T00:00:01Z", 1);
+    assert!(first < changed && changed < again);
+}

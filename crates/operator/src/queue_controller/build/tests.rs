@@ -1,0 +1,152 @@
+//! Golden manifests. `cargo insta review` shows what a change does to them.
+
+use ackwell_api::{AccessMode, BackoffPolicy, DeletionPolicy, ExpiredPolicy, QueueSpec};
+use insta::{assert_snapshot, assert_yaml_snapshot};
+use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration, TopologySpreadConstraint};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::queue_controller::fixtures::queue;
+use crate::queue_controller::validate::validate;
+
+fn image() -> BrokerImage {
+    BrokerImage { image: "registry.example/ackwelld@sha256:1234".to_owned(), pull_policy: None }
+}
+
+fn children(edit: impl FnOnce(&mut QueueSpec)) -> Children {
+    let observed = Observed::default();
+    let plan = validate(&queue(edit), &observed).unwrap();
+    build(&plan, &observed, &image())
+}
+
+fn json_of(children: &Children) -> Value {
+    json!({
+        "ServiceAccount": children.service_account,
+        "ConfigMap": children.config_map,
+        "ShardsService": children.shards_service,
+        "Service": children.service,
+        "StatefulSet": children.stateful_set,
+    })
+}
+
+/// What `edit` changes in all children: JSON patch operations, one a line.
+fn changes(edit: impl FnOnce(&mut QueueSpec)) -> String {
+    let patch = json_patch::diff(&json_of(&children(|_| {})), &json_of(&children(edit)));
+    let lines: Vec<_> = patch.0.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+fn everything(spec: &mut QueueSpec) {
+    spec.shards = 3;
+    spec.storage.class_name = Some("fast".to_owned());
+    spec.storage.access_mode = AccessMode::ReadWriteOncePod;
+    spec.deletion_policy = DeletionPolicy::Delete;
+    spec.termination_grace_period_seconds = 120;
+    spec.resources.limits = None;
+    hot(spec);
+    scheduling(spec);
+}
+
+/// Settings that are pushed.
+fn hot(spec: &mut QueueSpec) {
+    spec.delivery.ack_timeout_seconds = 60;
+    spec.delivery.max_processing_seconds = 7200;
+    spec.delivery.max_attempts = 3;
+    spec.delivery.backoff.policy = BackoffPolicy::Linear;
+    spec.limits.max_messages = 1000;
+    spec.limits.max_bytes.0 = "512Mi".to_owned();
+    spec.limits.max_message_bytes.0 = "2Mi".to_owned();
+    spec.limits.max_in_flight = 10;
+    spec.retention.dead_seconds = 60;
+    spec.retention.dedup_window_seconds = 0;
+    spec.retention.expired = ExpiredPolicy::Drop;
+}
+
+fn scheduling(spec: &mut QueueSpec) {
+    let scheduling = &mut spec.scheduling;
+    scheduling.node_selector.insert("disk".to_owned(), "fast".to_owned());
+    scheduling.tolerations =
+        vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }];
+    scheduling.topology_spread_constraints = vec![TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "topology.kubernetes.io/zone".to_owned(),
+        when_unsatisfiable: "DoNotSchedule".to_owned(),
+        ..TopologySpreadConstraint::default()
+    }];
+    scheduling.priority_class_name = Some("high".to_owned());
+    scheduling.image_pull_secrets = vec![LocalObjectReference { name: "registry".to_owned() }];
+    scheduling.affinity = Some(k8s_openapi::api::core::v1::Affinity::default());
+}
+
+/// What a Queue with nothing but a size is made of.
+#[test]
+fn smallest_queue_is_golden() {
+    assert_yaml_snapshot!(json_of(&children(|_| {})));
+}
+
+/// What a Queue with every field is made of.
+#[test]
+fn largest_queue_is_golden() {
+    assert_yaml_snapshot!(json_of(&children(everything)));
+}
+
+/// Each field of the spec changes exactly what it is for.
+#[test]
+fn each_option_alone_is_golden() {
+    let options: [(&str, fn(&mut QueueSpec)); 7] = [
+        ("shards", |spec| spec.shards = 3),
+        ("storage.className", |spec| spec.storage.class_name = Some("fast".to_owned())),
+        ("storage.accessMode", |spec| spec.storage.access_mode = AccessMode::ReadWriteOncePod),
+        ("deletionPolicy", |spec| spec.deletion_policy = DeletionPolicy::Delete),
+        ("terminationGracePeriodSeconds", |spec| spec.termination_grace_period_seconds = 120),
+        ("resources", |spec| spec.resources.limits = None),
+        ("scheduling", scheduling),
+    ];
+    let text: Vec<_> = options.iter().map(|(name, edit)| format!("# {name}\n{}\n", changes(edit))).collect();
+    assert_snapshot!(text.join("\n"));
+}
+
+/// Changing delivery, limits or retention restarts nothing.
+#[test]
+fn hot_settings_change_only_the_config_map() {
+    let text = changes(hot);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("/ConfigMap/data/queue.json"), "{text}");
+}
+
+/// Kubernetes refuses a change of these, and the volumes that exist are what counts.
+#[test]
+fn fields_that_cannot_change_are_taken_from_the_live_set() {
+    let mut live = children(|_| {}).stateful_set;
+    let spec = live.spec.as_mut().unwrap();
+    spec.service_name = Some("older-name".to_owned());
+    spec.pod_management_policy = Some("OrderedReady".to_owned());
+    let observed = Observed { stateful_set: Some(live.clone().into()), ..Observed::default() };
+    let plan = validate(&queue(|spec| spec.storage.size.0 = "2Gi".to_owned()), &observed).unwrap();
+    let built = build(&plan, &observed, &image()).stateful_set.spec.unwrap();
+    let live = live.spec.unwrap();
+    assert_eq!(built.volume_claim_templates, live.volume_claim_templates);
+    assert_eq!((built.service_name, built.selector), (live.service_name, live.selector));
+    assert_eq!(built.pod_management_policy, live.pod_management_policy);
+}
+
+/// The broker reads this file when it starts.
+#[test]
+fn config_map_decodes_as_the_brokers_configuration() {
+    let text = children(|spec| spec.shards = 2).config_map.data.unwrap().remove(names::CONFIG_KEY).unwrap();
+    let config: ackwell_proto::v1::QueueConfig = serde_json::from_str(&text).unwrap();
+    assert_eq!((config.namespace.as_str(), config.name.as_str()), ("shop", "orders"));
+    assert_eq!(config.shard_addresses, [0, 1].map(|ordinal| names::shard_address("shop", "orders", ordinal)));
+    assert_eq!(config.settings.unwrap().max_attempts, 10);
+}
+
+/// Garbage collection deletes exactly what the Queue owns.
+#[test]
+fn every_child_is_owned_and_labelled() {
+    let all = json_of(&children(|_| {}));
+    for (kind, child) in all.as_object().unwrap() {
+        let owner = &child["metadata"]["ownerReferences"][0];
+        assert_eq!((&owner["uid"], &owner["controller"]), (&json!("uid-1"), &json!(true)), "{kind}");
+        assert_eq!(child["metadata"]["labels"], json!(names::labels("orders")), "{kind}");
+    }
+}

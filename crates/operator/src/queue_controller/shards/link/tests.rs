@@ -1,0 +1,148 @@
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ackwell_proto::v1::queue_admin_server::{QueueAdmin, QueueAdminServer};
+use ackwell_proto::v1::shard_server::{Shard, ShardServer};
+use ackwell_proto::v1::{
+    ConfigureResponse, PeekRequest, PeekResponse, RedriveRequest, RedriveResponse, RouteRequest,
+    RouteResponse,
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Request;
+use tonic::transport::Server;
+
+use super::*;
+
+/// A broker that takes every setting and reports what the test says.
+#[derive(Clone)]
+struct Broker {
+    configured: mpsc::Sender<u64>,
+    reports: Arc<tokio::sync::Mutex<Option<mpsc::Receiver<Result<StatsResponse, Status>>>>>,
+}
+
+#[tonic::async_trait]
+impl Shard for Broker {
+    async fn configure(
+        &self,
+        request: Request<ConfigureRequest>,
+    ) -> Result<Response<ConfigureResponse>, Status> {
+        let generation = request.into_inner().config.unwrap_or_default().generation;
+        self.configured.send(generation).await.map_err(|_| Status::aborted("the test is over"))?;
+        Ok(Response::new(ConfigureResponse { generation }))
+    }
+
+    async fn route(&self, _: Request<RouteRequest>) -> Result<Response<RouteResponse>, Status> {
+        Err(Status::unimplemented("the operator knows the routes"))
+    }
+}
+
+#[tonic::async_trait]
+impl QueueAdmin for Broker {
+    type WatchStatsStream = Pin<Box<ReceiverStream<Result<StatsResponse, Status>>>>;
+
+    async fn watch_stats(
+        &self,
+        request: Request<StatsRequest>,
+    ) -> Result<Response<Self::WatchStatsStream>, Status> {
+        assert_eq!(request.into_inner().queue, "shop/orders");
+        let reports = self.reports.lock().await.take().ok_or_else(|| Status::aborted("watched twice"))?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(reports))))
+    }
+
+    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
+        Err(Status::unimplemented("the operator watches"))
+    }
+
+    async fn peek(&self, _: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
+        Err(Status::unimplemented("the operator reads no messages"))
+    }
+
+    async fn redrive(&self, _: Request<RedriveRequest>) -> Result<Response<RedriveResponse>, Status> {
+        Err(Status::unimplemented("the operator moves no messages"))
+    }
+}
+
+/// A link and both of its ends.
+struct Scene {
+    configs: watch::Sender<QueueConfig>,
+    view: watch::Receiver<ShardView>,
+    visits: mpsc::Receiver<QueueRef>,
+    configured: mpsc::Receiver<u64>,
+    reports: mpsc::Sender<Result<StatsResponse, Status>>,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+fn config(generation: u64) -> QueueConfig {
+    QueueConfig {
+        namespace: "shop".to_owned(),
+        name: "orders".to_owned(),
+        generation,
+        ..QueueConfig::default()
+    }
+}
+
+async fn linked() -> Scene {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (configured_sender, configured) = mpsc::channel(8);
+    let (reports, reports_receiver) = mpsc::channel(8);
+    let reports_receiver = Arc::new(tokio::sync::Mutex::new(Some(reports_receiver)));
+    let broker = Broker { configured: configured_sender, reports: reports_receiver };
+    let server = Server::builder()
+        .add_service(ShardServer::new(broker.clone()))
+        .add_service(QueueAdminServer::new(broker))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    let (configs, config_receiver) = watch::channel(config(1));
+    let (view_sender, view) = watch::channel(ShardView::default());
+    let (visit, visits) = mpsc::channel(8);
+    let queue = QueueRef::new("orders").within("shop");
+    let link = run(address, config_receiver, view_sender, visit, queue);
+    let serve = async { server.await.unwrap() };
+    let tasks = [tokio::spawn(serve), tokio::spawn(link)].map(AbortOnDropHandle::new);
+    Scene { configs, view, visits, configured, reports, _tasks: tasks }
+}
+
+/// Settings reach a running broker: on connecting, and whenever they change.
+#[tokio::test]
+async fn settings_are_told_on_connect_and_on_change() {
+    let mut scene = linked().await;
+    assert_eq!(scene.configured.recv().await, Some(1));
+    scene.view.wait_for(|view| view.generation == Some(1)).await.unwrap();
+    scene.configs.send_replace(config(2));
+    assert_eq!(scene.configured.recv().await, Some(2));
+    scene.view.wait_for(|view| view.generation == Some(2)).await.unwrap();
+}
+
+/// Counts come by themselves and lead to a visit.
+#[tokio::test]
+async fn counts_are_seen_and_lead_to_a_visit() {
+    let mut scene = linked().await;
+    scene.view.wait_for(|view| view.generation == Some(1)).await.unwrap();
+    assert_eq!(scene.visits.recv().await.unwrap().name, "orders", "for the confirmed settings");
+    let report = StatsResponse { ready: 7, ..StatsResponse::default() };
+    scene.reports.send(Ok(report)).await.unwrap();
+    scene.view.wait_for(|view| view.stats.is_some_and(|stats| stats.ready == 7)).await.unwrap();
+    assert_eq!(scene.visits.recv().await.unwrap().name, "orders", "for the counts");
+    scene.reports.send(Ok(report)).await.unwrap();
+    scene.reports.send(Ok(StatsResponse { ready: 8, ..report })).await.unwrap();
+    scene.view.wait_for(|view| view.stats.is_some_and(|stats| stats.ready == 8)).await.unwrap();
+    assert!(scene.visits.recv().await.is_some());
+    assert!(scene.visits.try_recv().is_err(), "the same counts again are no news");
+}
+
+/// A broker that stays away is reported once it has been away for longer than a restart takes.
+#[tokio::test(start_paused = true)]
+async fn broker_that_stays_away_is_reported() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let (_configs, config_receiver) = watch::channel(config(1));
+    let (view_sender, mut view) = watch::channel(ShardView::default());
+    let (visit, _visits) = mpsc::channel(8);
+    let link = run(address, config_receiver, view_sender, visit, QueueRef::new("orders").within("shop"));
+    let _task = AbortOnDropHandle::new(tokio::spawn(link));
+    let away = view.wait_for(|view| view.unreachable.is_some()).await.unwrap();
+    assert!(away.unreachable.as_ref().unwrap().starts_with(&address.to_string()));
+}

@@ -1,0 +1,233 @@
+use std::sync::Arc;
+
+use ackwell_api::{Queue, QueueStatus};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, ContainerStatus, Pod};
+
+use super::*;
+use crate::queue_controller::apply::ApplyError;
+use crate::queue_controller::dereference::Observed;
+use crate::queue_controller::error::Error;
+use crate::queue_controller::fixtures::{claim, pod, queue, stateful_set};
+use crate::queue_controller::shards::ShardView;
+use crate::queue_controller::validate::{Plan, validate};
+
+/// A Queue of two shards, all well; tests break one thing each.
+struct Scene {
+    queue: Queue,
+    observed: Observed,
+    shards: Vec<ShardView>,
+    messages: Option<MessageCounts>,
+}
+
+fn well() -> Scene {
+    let queue = queue(|spec| spec.shards = 2);
+    let observed = Observed {
+        stateful_set: Some(stateful_set(2).into()),
+        pods: vec![(0, pod(0, true).into()), (1, pod(1, true).into())],
+        claims: vec![(0, claim(0, "Bound", "1Gi").into()), (1, claim(1, "Bound", "1Gi").into())],
+        ..Observed::default()
+    };
+    let generation = validate(&queue, &observed).unwrap().queue.generation();
+    let view = |ordinal| ShardView { ordinal, generation: Some(generation), ..ShardView::default() };
+    Scene { queue, observed, shards: vec![view(0), view(1)], messages: Some(MessageCounts::default()) }
+}
+
+impl Scene {
+    fn plan(&self) -> Result<Plan, Error> {
+        validate(&self.queue, &self.observed)
+    }
+
+    fn conditions_of(&self, outcome: &Result<Plan, Error>, second: i64) -> Vec<Condition> {
+        let Self { queue, observed, shards, messages } = self;
+        let facts = Facts { queue, outcome: outcome.as_ref(), observed, shards };
+        compute(&facts, *messages, Time(Timestamp::from_second(second).unwrap()))
+    }
+
+    /// `Type=Status/Reason`, in order.
+    fn words(&self) -> Vec<String> {
+        words(&self.conditions_of(&self.plan(), 0))
+    }
+
+    fn ready(&self) -> (String, String) {
+        let conditions = self.conditions_of(&self.plan(), 0);
+        let ready = conditions.into_iter().find(|condition| condition.type_ == types::READY).unwrap();
+        (format!("{}/{}", ready.status, ready.reason), ready.message)
+    }
+}
+
+fn words(conditions: &[Condition]) -> Vec<String> {
+    conditions.iter().map(|one| format!("{}={}/{}", one.type_, one.status, one.reason)).collect()
+}
+
+fn waiting(mut pod: Pod, reason: &str) -> Arc<Pod> {
+    let waiting =
+        ContainerStateWaiting { reason: Some(reason.to_owned()), message: Some("because".to_owned()) };
+    let state = ContainerState { waiting: Some(waiting), ..ContainerState::default() };
+    let container = ContainerStatus { state: Some(state), ..ContainerStatus::default() };
+    pod.status.as_mut().unwrap().container_statuses = Some(vec![container]);
+    pod.into()
+}
+
+/// Tools that know kstatus call this "Current".
+#[test]
+fn all_well_is_ready_and_nothing_else() {
+    let expected = [
+        "Ready=True/AllShardsReady",
+        "Reconciling=False/UpToDate",
+        "Stalled=False/UpToDate",
+        "Available=True/MinimumShards",
+        "StorageHealthy=True/VolumesBound",
+        "DeadLetters=False/NoneDead",
+    ];
+    assert_eq!(well().words(), expected);
+}
+
+/// A Queue that was just made has every condition, so that nothing can mistake a missing one for a good one.
+#[test]
+fn first_visit_has_all_conditions() {
+    let scene = Scene { observed: Observed::default(), shards: Vec::new(), messages: None, ..well() };
+    let expected = [
+        "Ready=False/ShardsStarting",
+        "Reconciling=True/ShardsStarting",
+        "Stalled=False/UpToDate",
+        "Available=False/NoShards",
+        "StorageHealthy=Unknown/VolumePending",
+        "DeadLetters=Unknown/Unknown",
+    ];
+    assert_eq!(scene.words(), expected);
+}
+
+#[test]
+fn one_shard_down_is_available_and_not_ready() {
+    let mut scene = well();
+    scene.observed.pods[1] = (1, pod(1, false).into());
+    assert_eq!(scene.ready(), ("False/ShardsStarting".to_owned(), "1 of 2 shards serve".to_owned()));
+    assert!(scene.words().contains(&"Available=True/MinimumShards".to_owned()));
+}
+
+/// The status alone must say why a Queue does not start.
+#[test]
+fn causes_are_named_with_what_kubernetes_says() {
+    let mut crashing = well();
+    crashing.observed.pods[0] = (0, waiting(pod(0, false), "CrashLoopBackOff"));
+    assert_eq!(crashing.ready(), ("False/PodFailing".into(), "shard 0: CrashLoopBackOff: because".into()));
+
+    let mut quota = well();
+    quota.observed.pods.clear();
+    quota.observed.pods_refused = Some("exceeded quota: small".to_owned());
+    assert_eq!(quota.ready(), ("False/PodsRefused".into(), "exceeded quota: small".into()));
+
+    let mut class = well();
+    class.observed.claims[1] = (1, claim(1, "Pending", "1Gi").into());
+    class.observed.volumes_refused = Some(r#"storageclass "nope" not found"#.to_owned());
+    let (word, message) = class.ready();
+    assert_eq!(word, "False/VolumePending");
+    assert_eq!(message, r#"the volume of shard 1 is Pending: storageclass "nope" not found"#);
+    assert!(class.words().contains(&"StorageHealthy=False/VolumePending".to_owned()));
+}
+
+/// Old complaints are no cause once what they were about exists.
+#[test]
+fn old_complaints_are_ignored_when_all_is_well() {
+    let mut scene = well();
+    scene.observed.pods_refused = Some("exceeded quota: small".to_owned());
+    scene.observed.volumes_refused = Some("no space".to_owned());
+    assert_eq!(scene.words(), well().words());
+}
+
+#[test]
+fn container_that_is_being_created_is_starting_not_failing() {
+    let mut scene = well();
+    scene.observed.pods[0] = (0, waiting(pod(0, false), "ContainerCreating"));
+    assert_eq!(scene.ready().0, "False/ShardsStarting");
+}
+
+/// Ready means that every shard runs these settings, not just some.
+#[test]
+fn shard_with_older_settings_is_not_ready() {
+    let mut scene = well();
+    scene.shards[0].generation = Some(1);
+    assert_eq!(
+        scene.ready(),
+        ("False/Configuring".into(), "1 of 2 shards confirmed the current settings".into())
+    );
+}
+
+#[test]
+fn unreachable_broker_only_degrades_the_status() {
+    let mut scene = well();
+    scene.shards[1].unreachable = Some("10.0.0.7:7400: refused".to_owned());
+    let (word, message) = scene.ready();
+    assert_eq!(word, "False/BrokerUnreachable");
+    assert!(message.contains("10.0.0.7:7400"), "{message}");
+    assert!(scene.words().contains(&"Available=True/MinimumShards".to_owned()));
+}
+
+#[test]
+fn rollout_is_not_ready_until_every_broker_has_the_new_template() {
+    let mut scene = well();
+    let mut set = stateful_set(2);
+    set.status.as_mut().unwrap().updated_replicas = Some(1);
+    scene.observed.stateful_set = Some(set.into());
+    assert_eq!(scene.ready().0, "False/RollingOut");
+    assert!(scene.words().contains(&"Reconciling=True/RollingOut".to_owned()));
+}
+
+/// A wish that cannot be fulfilled is said, though the Queue serves as before.
+#[test]
+fn unsupported_wish_is_stalled_and_still_ready() {
+    let mut scene = well();
+    scene.queue.spec.shards = 1;
+    let words = scene.words();
+    assert!(words.contains(&"Stalled=True/NotSupportedYet".to_owned()), "{words:?}");
+    assert!(words.contains(&"Ready=True/AllShardsReady".to_owned()), "{words:?}");
+}
+
+#[test]
+fn error_of_the_user_is_stalled_and_nothing_is_in_progress() {
+    let scene = well();
+    let child = "ConfigMap ackwell-orders".to_owned();
+    let outcome = Err(Error::Apply(ApplyError::Foreign { child, owner: "Release orders".to_owned() }));
+    let words = words(&scene.conditions_of(&outcome, 0));
+    let expected =
+        ["Ready=False/OwnershipConflict", "Reconciling=False/UpToDate", "Stalled=True/OwnershipConflict"];
+    assert_eq!(words[..3], expected);
+}
+
+#[test]
+fn error_that_passes_is_in_progress() {
+    let outcome =
+        Err(Error::Apply(ApplyError::Timeout { operation: "apply", child: "Service a".to_owned() }));
+    let words = words(&well().conditions_of(&outcome, 0));
+    assert_eq!(words[..2], ["Ready=False/ApplyRefused", "Reconciling=True/ApplyRefused"]);
+}
+
+/// Messages on a volume that nobody serves are not lost, but nobody would know.
+#[test]
+fn volumes_beyond_the_shards_are_said() {
+    let mut scene = well();
+    scene.observed.claims.push((2, claim(2, "Bound", "1Gi").into()));
+    assert!(scene.words().contains(&"StorageHealthy=False/VolumesUnserved".to_owned()));
+}
+
+#[test]
+fn dead_messages_show() {
+    let scene = Scene { messages: Some(MessageCounts { dead: 1, ..MessageCounts::default() }), ..well() };
+    assert!(scene.words().contains(&"DeadLetters=True/MessagesDead".to_owned()));
+}
+
+/// "Ready since" must be the time it became ready, whatever else changed in between.
+#[test]
+fn transition_time_moves_only_with_the_status() {
+    let mut scene = well();
+    let first = scene.conditions_of(&scene.plan(), 100);
+    scene.queue.status = Some(QueueStatus { conditions: first, ..QueueStatus::default() });
+    scene.observed.pods[1] = (1, pod(1, false).into());
+    let second = scene.conditions_of(&scene.plan(), 200);
+    let time = |type_: &str| {
+        let condition = second.iter().find(|condition| condition.type_ == type_).unwrap();
+        condition.last_transition_time.0.as_second()
+    };
+    assert_eq!((time(types::READY), time(types::AVAILABLE)), (200, 100));
+}
