@@ -67,7 +67,7 @@ pub async fn run(
         let name = format!("{}/{}", config.namespace, config.name);
         queues.add(&shard, config).await.with_context(|| format!("configure queue {name}"))?;
     }
-    let service = Service { shard: shard.clone(), queues };
+    let service = Service { shard: shard.clone(), queues, stopping: CancellationToken::new() };
     let served = serve(&service, options.listen, options.http, ready, shutdown).await;
     shard.tell(Job::Stop).await;
     thread.join().await;
@@ -85,16 +85,16 @@ async fn serve(
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen} for gRPC"))?;
     let address = listener.local_addr().context("read the gRPC address")?;
     let probes = probe(service, http).await?;
-    let stop = CancellationToken::new();
-    let server = tokio::spawn(grpc(service, listener, stop.clone())?);
+    let server = tokio::spawn(grpc(service, listener)?);
     info!(%address, "serving");
     ready(address);
     tokio::select! {
         () = shutdown => {}
         ended = probes => return ended.context("serve health and metrics"),
+        () = service.shard.ended() => anyhow::bail!("the engine's thread ended"),
     }
     service.shard.tell(Job::Drain).await;
-    stop.cancel();
+    service.stopping.cancel();
     // Streams that outlive the grace are cut; their consumers return with what they hold.
     match tokio::time::timeout(STOP_GRACE, server).await {
         Ok(joined) => joined.context("join the gRPC server")?,
@@ -105,7 +105,6 @@ async fn serve(
 fn grpc(
     service: &Service,
     listener: TcpListener,
-    stop: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + use<>> {
     let (_, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -113,16 +112,14 @@ fn grpc(
         .build_v1()
         .context("read the API's descriptors")?;
     let routes = service.routes().add_service(health).add_service(reflection);
+    let stopping = service.stopping.clone().cancelled_owned();
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stopping);
     Ok(async move { server.await.context("serve gRPC") })
 }
 

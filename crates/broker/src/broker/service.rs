@@ -5,6 +5,7 @@ mod consume;
 mod queues;
 mod shard;
 
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use ackwell_proto::v1::queue_admin_server::QueueAdminServer;
@@ -22,6 +23,8 @@ const MAX_REQUEST_BYTES: usize = 20 << 20;
 pub(crate) struct Service {
     pub(crate) shard: Shard,
     pub(crate) queues: Queues,
+    /// Ends the streams that nobody else ends.
+    pub(crate) stopping: CancellationToken,
 }
 
 impl Service {

@@ -35,6 +35,8 @@ pub(crate) enum Job {
     Apply(Command, oneshot::Sender<Result<Reply, Failure>>),
     /// Hand messages out, or wait for them.
     Poll(Poll),
+    /// Take back what was handed out and never reached its caller.
+    Release(QueueId, Vec<Bytes>),
     /// Read without changing.
     Look(Box<dyn FnOnce(View<'_>) + Send>),
     /// A consumer's stream begins.
@@ -88,7 +90,7 @@ pub(crate) fn start(data: PathBuf) -> anyhow::Result<(Shard, Thread)> {
     let (jobs, mailbox) = mpsc::channel(MAILBOX);
     let (ready, is_ready) = watch::channel(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let driver = Driver::new(data, engine, ready);
+    let driver = Driver::new(data, engine, ready, jobs.downgrade());
     let run = move || runtime.block_on(driver.run(mailbox));
     let thread = std::thread::Builder::new().name("engine".into()).spawn(run)?;
     Ok((Shard { jobs, is_ready }, Thread(thread)))
@@ -124,6 +126,12 @@ impl Shard {
     pub(crate) async fn tell(&self, job: Job) {
         // The thread is gone only when the process ends; then there is nobody left to tell.
         _ = self.jobs.send(job).await;
+    }
+
+    /// Resolves when the engine's thread is gone, which it never is by itself.
+    pub(crate) async fn ended(&self) {
+        let mut is_ready = self.is_ready.clone();
+        while is_ready.changed().await.is_ok() {}
     }
 
     /// Whether the store is open.

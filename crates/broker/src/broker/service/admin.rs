@@ -63,7 +63,9 @@ impl queue_admin_server::QueueAdmin for Service {
         let queue = self.queues.find(&queue)?.id;
         let wanted = interval.map(|interval| convert::bounded_millis("interval", &interval, MAX_INTERVAL_MS));
         let interval_ms = wanted.transpose()?.unwrap_or(DEFAULT_INTERVAL_MS).max(MIN_INTERVAL_MS);
-        Ok(Response::new(watch(self.shard.clone(), queue, Duration::from_millis(interval_ms)).boxed()))
+        let stopping = self.stopping.clone().cancelled_owned();
+        let stats = watch(self.shard.clone(), queue, Duration::from_millis(interval_ms));
+        Ok(Response::new(stats.take_until(stopping).boxed()))
     }
 
     async fn redrive(&self, request: Request<RedriveRequest>) -> Result<Response<RedriveResponse>, Status> {
@@ -168,11 +170,12 @@ fn page(
     // One message at a time, so that a page ends where its size does.
     while messages.len() < limit && bytes < MAX_ANSWER_BYTES {
         let (found, next) = view.engine.peek(queue, filter, after, 1)?;
+        let is_scan_over = found.is_empty();
         let shown = found.into_iter().map(|message| show(message, body_bytes));
         messages.extend(shown.inspect(|message| bytes += message.body.len()));
         after = next;
-        if after.is_none() {
-            return Ok(PeekResponse { messages, cursor: Vec::new() });
+        if after.is_none() || is_scan_over {
+            break;
         }
     }
     let cursor = after.map(|after| after.to_be_bytes().to_vec()).unwrap_or_default();

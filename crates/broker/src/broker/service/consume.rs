@@ -150,7 +150,10 @@ impl Session {
     }
 
     async fn take(&mut self, request: ConsumeRequest) -> Result<(), Failure> {
-        match request.frame.ok_or_else(|| Failure::invalid("a frame of Consume is empty, or newer than this broker"))? {
+        match request
+            .frame
+            .ok_or_else(|| Failure::invalid("a frame of Consume is empty, or newer than this broker"))?
+        {
             consume_request::Frame::Open(_) => {
                 Err(Failure::invalid("`open` may only be the first frame of Consume"))
             }

@@ -50,8 +50,8 @@ impl queues_server::Queues for Service {
         let (reply, answer) = oneshot::channel();
         let give_up_at = clock::now().plus_ms(wait_ms);
         self.shard.submit(Job::Poll(Poll { receive, give_up_at, reply }))?;
-        let deliveries = answer.await.map_err(|_| shutting_down())??;
-        let deliveries = deliveries.into_iter().map(convert::delivery).collect();
+        let handed = answer.await.map_err(|_| shutting_down())??;
+        let deliveries = handed.into_deliveries().into_iter().map(convert::delivery).collect();
         Ok(Response::new(ReceiveResponse { deliveries }))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Each queue serves its demands in turn. This module knows no engine: it says what to ask for and takes what was given.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use ackwell_engine::Timestamp;
 use ackwell_engine::command::{Delivery, Receive};
@@ -11,7 +11,7 @@ use ackwell_proto::Failure;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Event;
+use super::{Event, Job};
 
 /// Names a consumer's stream within this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +22,44 @@ pub(crate) struct Poll {
     pub(crate) receive: Receive,
     /// Answered empty then.
     pub(crate) give_up_at: Timestamp,
-    pub(crate) reply: oneshot::Sender<Result<Vec<Delivery>, Failure>>,
+    pub(crate) reply: oneshot::Sender<Result<Handed, Failure>>,
+}
+
+/// Deliveries on their way to a Receive call. A call that is cancelled drops them wherever they are at that moment; then
+/// they go back at once, free of charge.
+pub(crate) struct Handed {
+    queue: QueueId,
+    deliveries: Vec<Delivery>,
+    give_back: mpsc::WeakSender<Job>,
+}
+
+impl Handed {
+    pub(super) fn new(queue: QueueId, deliveries: Vec<Delivery>, give_back: mpsc::WeakSender<Job>) -> Self {
+        Self { queue, deliveries, give_back }
+    }
+
+    /// For nothing that was found in time.
+    pub(super) fn nothing(queue: QueueId, give_back: mpsc::WeakSender<Job>) -> Self {
+        Self::new(queue, Vec::new(), give_back)
+    }
+
+    /// The deliveries have reached the caller's answer.
+    pub(crate) fn into_deliveries(mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.deliveries)
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if self.deliveries.is_empty() {
+            return;
+        }
+        let receipts = self.deliveries.drain(..).map(|delivery| delivery.receipt).collect();
+        if let Some(jobs) = self.give_back.upgrade() {
+            // A full mailbox leaves it to the ack timeout.
+            _ = jobs.try_send(Job::Release(self.queue, receipts));
+        }
+    }
 }
 
 /// How much a consumer may hold.
@@ -68,6 +105,7 @@ pub(super) enum Asker {
 #[derive(Default)]
 pub(super) struct Demands {
     polls: HashMap<u64, Poll>,
+    ends: BTreeSet<(Timestamp, u64)>,
     next_poll: u64,
     pub(super) consumers: HashMap<SubscriptionId, Consumer>,
     turns: HashMap<QueueId, VecDeque<Turn>>,
@@ -79,7 +117,14 @@ impl Demands {
     pub(super) fn park(&mut self, poll: Poll) {
         self.next_poll += 1;
         self.turns.entry(poll.receive.queue).or_default().push_back(Turn::Poll(self.next_poll));
+        self.ends.insert((poll.give_up_at, self.next_poll));
         self.polls.insert(self.next_poll, poll);
+    }
+
+    fn unpark(&mut self, number: u64) -> Option<Poll> {
+        let poll = self.polls.remove(&number)?;
+        self.ends.remove(&(poll.give_up_at, number));
+        Some(poll)
     }
 
     pub(super) fn open(&mut self, subscription: Subscription) {
@@ -168,18 +213,19 @@ impl Demands {
     fn ask_one(&mut self, turn: Turn, share: u64) -> Option<(Receive, Asker)> {
         match turn {
             Turn::Poll(number) => {
-                let poll = self.polls.remove(&number)?;
+                let poll = self.unpark(number)?;
                 (!poll.reply.is_closed()).then(|| (poll.receive.clone(), Asker::Poll(poll)))
             }
             Turn::Consumer(id) => Some((self.consumers.get(&id)?.ask(share)?, Asker::Consumer(id))),
         }
     }
 
-    /// Calls that waited long enough, or whose callers have gone.
+    /// Calls that waited long enough.
     pub(super) fn give_up(&mut self, now: Timestamp) -> Vec<Poll> {
-        let over: Vec<u64> =
-            self.polls.iter().filter(|(_, poll)| poll.is_over(now)).map(|(number, _)| *number).collect();
-        let over: Vec<Poll> = over.into_iter().filter_map(|number| self.polls.remove(&number)).collect();
+        let mut over = Vec::new();
+        while let Some((_, number)) = self.ends.first().copied().filter(|(end, _)| *end <= now) {
+            over.extend(self.unpark(number));
+        }
         if !over.is_empty() {
             self.forget_turns();
         }
@@ -187,10 +233,11 @@ impl Demands {
     }
 
     pub(super) fn next_give_up(&self) -> Option<Timestamp> {
-        self.polls.values().map(|poll| poll.give_up_at).min()
+        self.ends.first().map(|(end, _)| *end)
     }
 
     pub(super) fn take_polls(&mut self) -> Vec<Poll> {
+        self.ends.clear();
         let polls = std::mem::take(&mut self.polls).into_values().collect();
         self.forget_turns();
         polls
@@ -206,12 +253,6 @@ impl Demands {
             });
         }
         turns.retain(|_, turns| !turns.is_empty());
-    }
-}
-
-impl Poll {
-    fn is_over(&self, now: Timestamp) -> bool {
-        self.give_up_at <= now || self.reply.is_closed()
     }
 }
 

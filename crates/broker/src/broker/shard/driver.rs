@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ackwell_engine::command::{Delivery, Extend, Outcome, Receive, Settle};
+use ackwell_engine::command::{Delivery, Extend, Outcome, Settle};
 use ackwell_engine::message::QueueId;
 use ackwell_engine::{Applied, Command, Engine, Refusal, Reply, Timestamp};
 use ackwell_proto::Failure;
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
-use super::demand::{Asker, Demands, Poll, Subscription, SubscriptionId};
+use super::demand::{Asker, Demands, Handed, Poll, Subscription, SubscriptionId};
 use super::extension::{self, Orphans, RESUME_GRACE_MS};
 use super::{Closed, Event, Job, View, disk};
 use crate::broker::refusal;
@@ -45,6 +45,7 @@ pub(super) struct Driver {
     /// `None` between a failure and the next successful opening.
     engine: Option<Engine>,
     is_ready: watch::Sender<bool>,
+    jobs: mpsc::WeakSender<Job>,
     demands: Demands,
     orphans: Orphans,
     batch: Vec<(Command, Then)>,
@@ -56,11 +57,17 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(data: PathBuf, engine: Engine, is_ready: watch::Sender<bool>) -> Self {
+    pub(super) fn new(
+        data: PathBuf,
+        engine: Engine,
+        is_ready: watch::Sender<bool>,
+        jobs: mpsc::WeakSender<Job>,
+    ) -> Self {
         Self {
             data,
             engine: Some(engine),
             is_ready,
+            jobs,
             demands: Demands::default(),
             orphans: Orphans::default(),
             batch: Vec::new(),
@@ -112,6 +119,7 @@ impl Driver {
                 self.batch.push((Command::Receive(poll.receive.clone()), Then::Hand(Asker::Poll(poll))));
             }
             Job::Poll(poll) => _ = poll.reply.send(Err(refusal::shutting_down())),
+            Job::Release(queue, receipts) => self.release(queue, receipts),
             Job::Look(look) => self.look(look),
             Job::Open(subscription, held) => self.open(subscription, held),
             Job::Resize(id, window) => self.demands.resize(id, window),
@@ -242,7 +250,8 @@ impl Driver {
     /// What is due by itself: calls that waited long enough, lost consumers, extensions.
     fn add_due(&mut self, now: Timestamp) {
         for poll in self.demands.give_up(now) {
-            _ = poll.reply.send(Ok(Vec::new()));
+            let nothing = Handed::nothing(poll.receive.queue, self.jobs.clone());
+            _ = poll.reply.send(Ok(nothing));
         }
         for (queue, receipts) in self.orphans.take_due(now) {
             self.settle_all(
@@ -331,12 +340,9 @@ impl Driver {
                 self.demands.park(poll);
             }
             Ok(deliveries) => {
-                let Receive { queue, .. } = poll.receive;
+                let queue = poll.receive.queue;
                 *self.asked.entry(queue).or_default() += deliveries.len();
-                // The caller went away while its messages were being committed.
-                if let Err(Ok(deliveries)) = poll.reply.send(Ok(deliveries)) {
-                    self.release(queue, deliveries.into_iter().map(|delivery| delivery.receipt).collect());
-                }
+                _ = poll.reply.send(Ok(Handed::new(queue, deliveries, self.jobs.clone())));
             }
             Err(refused) => _ = poll.reply.send(Err(refusal::failure(&refused))),
         }
