@@ -1,0 +1,91 @@
+//! The chart and what it installs agree: flags, values, their schema and their documentation. Whether it renders and
+//! installs is tested on a cluster.
+
+use std::path::Path;
+
+use ackwell_operator::run::Args;
+use clap::{CommandFactory, Parser};
+use serde_json::Value;
+
+fn read(path: &str) -> String {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    std::fs::read_to_string(top.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The names of all values without children, like `image.tag`.
+fn leaves(prefix: &str, value: &Value) -> Vec<String> {
+    match value.as_object().filter(|children| !children.is_empty()) {
+        None => vec![prefix.to_owned()],
+        Some(children) => {
+            let name = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+            children.iter().flat_map(|(key, child)| leaves(&name(key), child)).collect()
+        }
+    }
+}
+
+fn values() -> Value {
+    serde_yaml_ng::from_str(&read("charts/ackwell/values.yaml")).unwrap()
+}
+
+/// The chart starts the operator with flags that it has, and with all that it needs.
+#[test]
+fn flags_of_the_deployment_exist_and_suffice() {
+    let deployment = read("charts/ackwell/templates/deployment.yaml");
+    let flags: Vec<&str> = deployment.lines().filter_map(|line| line.trim().strip_prefix("- --")).collect();
+    let example = |flag: &&str| {
+        let (name, value) = flag.split_once('=').unwrap();
+        let value = match value {
+            "{{ .Values.image.pullPolicy }}" => "Never",
+            "{{ .Values.log.format }}" => "json",
+            _ if name == "webhook-listen" => "0.0.0.0:9443",
+            other => other,
+        };
+        format!("--{name}={value}")
+    };
+    let arguments: Vec<String> = flags.iter().map(example).collect();
+    Args::try_parse_from([vec!["ackwell-operator".to_owned()], arguments].concat()).unwrap();
+    let known = Args::command();
+    let webhook =
+        known.get_arguments().filter_map(clap::Arg::get_long).filter(|name| name.starts_with("webhook"));
+    for name in webhook {
+        assert!(
+            flags.iter().any(|flag| flag.starts_with(&format!("{name}="))),
+            "the chart leaves --{name} out"
+        );
+    }
+}
+
+/// Nobody has to read templates: every value is in the table.
+#[test]
+fn every_value_is_documented() {
+    let documentation = read("docs/install.md");
+    for name in leaves("", &values()) {
+        assert!(
+            documentation.contains(&format!("`{name}`")) || is_part_of_a_documented(&name, &documentation),
+            "{name}"
+        );
+    }
+}
+
+/// `resources` is one row, whatever it has by default.
+fn is_part_of_a_documented(name: &str, documentation: &str) -> bool {
+    name.strip_prefix("resources.").is_some() && documentation.contains("`resources`")
+}
+
+/// A typo is refused at every level, and what the schema takes is in `values.yaml`.
+#[test]
+fn schema_knows_every_value_and_no_other() {
+    let schema: Value = serde_json::from_str(&read("charts/ackwell/values.schema.json")).unwrap();
+    check_closed("", &schema, &values());
+}
+
+fn check_closed(path: &str, schema: &Value, values: &Value) {
+    let Some(properties) = schema["properties"].as_object() else { return };
+    assert_eq!(schema["additionalProperties"], Value::Bool(false), "{path} takes typos");
+    let Some(values) = values.as_object().filter(|values| !values.is_empty()) else { return };
+    let names = properties.keys().filter(|name| *name != "global");
+    assert!(names.eq(values.keys()), "{path}: {:?} and {:?}", properties.keys(), values.keys());
+    for (name, value) in values {
+        check_closed(&format!("{path}.{name}"), &properties[name], value);
+    }
+}
