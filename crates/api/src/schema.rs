@@ -70,7 +70,7 @@ fn check(path: &str, schema: &Value, value: &Value, found: &mut Vec<Violation>) 
                 .for_each(|(at, item)| check(&item_path(at), &schema["items"], item, found));
         }
         Value::String(text) => {
-            check_count(path, schema, ["minLength", "maxLength"], text.chars().count(), found)
+            check_count(path, schema, ["minLength", "maxLength"], text.chars().count(), found);
         }
         Value::Number(number) => check_range(path, schema, number.as_f64().unwrap_or(f64::NAN), found),
         Value::Bool(_) | Value::Null => {}

@@ -209,7 +209,7 @@ pub struct Retention {
     #[schemars(range(min = 0, max = 315_360_000), extend("format" = "int32"))]
     pub dead_seconds: u32,
 
-    /// How long a dedup_id is remembered after it was sent. 0: dedup_ids are ignored.
+    /// How long a deduplication id is remembered after it was sent. 0: such ids are ignored.
     #[schemars(range(min = 0, max = 604_800), extend("format" = "int32"))]
     pub dedup_window_seconds: u32,
 

@@ -33,9 +33,10 @@ pub(crate) async fn serve(
         async move { metrics.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR) }
     };
     let readiness = move || {
-        let answer = match *ready.borrow() {
-            true => (StatusCode::OK, "ok"),
-            false => (StatusCode::SERVICE_UNAVAILABLE, "the webhook has no certificate yet"),
+        let answer = if *ready.borrow() {
+            (StatusCode::OK, "ok")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "the webhook has no certificate yet")
         };
         async move { answer }
     };

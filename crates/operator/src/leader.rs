@@ -91,7 +91,7 @@ async fn round(leases: &Api<Lease>, election: &mut Election) -> Result<(), kube:
     let written = match election.decide(live.as_ref(), asked_at, clock::now_micro()) {
         Move::Wait => return Ok(()),
         Move::Create(spec) => {
-            let mut lease = Lease { spec: Some(spec), ..Lease::default() };
+            let mut lease = Lease { spec: Some(*spec), ..Lease::default() };
             lease.metadata.name = Some(LEASE.to_owned());
             leases.create(&PostParams::default(), &lease).await
         }

@@ -149,7 +149,7 @@ async fn visit(queue: &Queue, context: &Context) -> Result<Action, Error> {
     let outcome = make(queue, &observed, context).await;
     let shards = context.shards.views(&QueueRef::from_obj(queue));
     let facts = Facts { queue, outcome: outcome.as_ref(), observed: &observed, shards: &shards };
-    let later = context.status.update(&facts, clock::now(), clock::monotonic()).await?;
+    let later = context.status.update(&facts, &clock::now(), clock::monotonic()).await?;
     outcome?;
     Ok(later.map_or_else(Action::await_change, Action::requeue))
 }
@@ -165,6 +165,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     Ok(plan)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature that Controller::run takes")]
 fn back_off(queue: Arc<GuardedQueue>, error: &Error, context: Arc<Context>) -> Action {
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let count = failures.entry(ObjectRef::from_obj(queue.as_ref())).or_default();

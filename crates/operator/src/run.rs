@@ -6,7 +6,6 @@
 //! |---|---|---|
 //! | `ackwell.dev` | `queues` | get, list, watch |
 //! | `ackwell.dev` | `queues/status` | patch |
-//! | `ackwell.dev` | `queues/finalizers` | update (owner references, where the cluster enforces permission for them) |
 //! | `apps` | `statefulsets` | get, list, watch, create, patch |
 //! | core | `configmaps`, `services`, `serviceaccounts` | get, list, watch, create, patch |
 //! | core | `pods`, `persistentvolumeclaims`, `events` | list, watch |
@@ -109,98 +108,92 @@ pub enum Error {
     Http(#[from] http::Error),
 }
 
+/// What every part of the process works with.
+struct Replica {
+    client: Client,
+    args: Args,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+}
+
 /// Runs until `shutdown`, or until something essential fails. The lease is given back last, when nothing writes any more.
 pub async fn run(client: Client, args: Args, shutdown: CancellationToken) -> Result<(), Error> {
-    let metrics = Arc::new(Metrics::new());
+    let replica = Replica { client, args, metrics: Arc::new(Metrics::new()), shutdown };
     let (leader, leads) = watch::channel(false);
     let (ready, is_ready) = watch::channel(false);
     tokio::try_join!(
-        serve_http(&args, Arc::clone(&metrics), is_ready, shutdown.clone()),
-        serve_webhook(&client, &args, ready, leads.clone(), shutdown.clone()),
-        reconcile(&client, &args, metrics, leader, leads, shutdown.clone()),
+        replica.serve_http(is_ready),
+        replica.serve_webhook(ready, leads.clone()),
+        replica.reconcile(leader, leads),
     )?;
     Ok(())
 }
 
-async fn serve_http(
-    args: &Args,
-    metrics: Arc<Metrics>,
-    ready: watch::Receiver<bool>,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    let _end_all = shutdown.clone().drop_guard();
-    Ok(http::serve(args.http, metrics, ready, shutdown).await?)
-}
-
-async fn serve_webhook(
-    client: &Client,
-    args: &Args,
-    ready: watch::Sender<bool>,
-    leads: watch::Receiver<bool>,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    let _end_all = shutdown.clone().drop_guard();
-    let options = webhook::Options {
-        listen: args.webhook_listen,
-        namespace: args.namespace.clone(),
-        service: args.webhook_service.clone(),
-        configuration: args.webhook_configuration.clone(),
-        secret: args.webhook_secret.clone(),
-        lifetimes: Lifetimes::default(),
-        sidecar: SidecarOptions {
-            image: args.sidecar_image.clone(),
-            pull_policy: args.image_pull_policy.clone(),
-        },
-        ready,
-    };
-    Ok(webhook::run(client.clone(), options, leads, shutdown).await?)
-}
-
-/// Takes part in the election, and visits Queues while this replica leads. Losing the lease is an error that drops the
-/// controller at once.
-async fn reconcile(
-    client: &Client,
-    args: &Args,
-    metrics: Arc<Metrics>,
-    leader: watch::Sender<bool>,
-    leads: watch::Receiver<bool>,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    let _end_all = shutdown.clone().drop_guard();
-    let give_back = CancellationToken::new();
-    let election =
-        leader::run(client.clone(), &args.namespace, args.identity.clone(), leader, give_back.clone());
-    let control = async {
-        let _give_back = give_back.drop_guard();
-        lead(client, args, metrics, leads, shutdown).await;
-        Ok(())
-    };
-    tokio::try_join!(election, control)?;
-    Ok(())
-}
-
-/// Waits for leadership, then visits Queues until `shutdown`.
-async fn lead(
-    client: &Client,
-    args: &Args,
-    metrics: Arc<Metrics>,
-    mut leads: watch::Receiver<bool>,
-    shutdown: CancellationToken,
-) {
-    tokio::select! {
-        _ = leads.wait_for(|leads| *leads) => {}
-        () = shutdown.cancelled() => return,
+impl Replica {
+    async fn serve_http(&self, ready: watch::Receiver<bool>) -> Result<(), Error> {
+        let _end_all = self.shutdown.clone().drop_guard();
+        let metrics = Arc::clone(&self.metrics);
+        Ok(http::serve(self.args.http, metrics, ready, self.shutdown.clone()).await?)
     }
-    metrics.leading(true);
-    let options = queue_controller::Options {
-        client: client.clone(),
-        namespaces: args.watch_namespaces.clone(),
-        broker: queue_controller::BrokerImage {
-            image: args.broker_image.clone(),
-            pull_policy: args.image_pull_policy.clone(),
-        },
-        identity: args.identity.clone(),
-        metrics,
-    };
-    queue_controller::run(options, shutdown).await;
+
+    async fn serve_webhook(
+        &self,
+        ready: watch::Sender<bool>,
+        leads: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let _end_all = self.shutdown.clone().drop_guard();
+        let args = self.args.clone();
+        let options = webhook::Options {
+            listen: args.webhook_listen,
+            namespace: args.namespace,
+            service: args.webhook_service,
+            configuration: args.webhook_configuration,
+            secret: args.webhook_secret,
+            lifetimes: Lifetimes::default(),
+            sidecar: SidecarOptions { image: args.sidecar_image, pull_policy: args.image_pull_policy },
+            ready,
+        };
+        Ok(webhook::run(self.client.clone(), options, leads, self.shutdown.clone()).await?)
+    }
+
+    /// Takes part in the election, and visits Queues while this replica leads. Losing the lease is an error that drops
+    /// the controller at once.
+    async fn reconcile(
+        &self,
+        leader: watch::Sender<bool>,
+        leads: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let _end_all = self.shutdown.clone().drop_guard();
+        let (client, identity) = (self.client.clone(), self.args.identity.clone());
+        let give_back = CancellationToken::new();
+        let election = leader::run(client, &self.args.namespace, identity, leader, give_back.clone());
+        let control = async {
+            let _give_back = give_back.drop_guard();
+            self.lead(leads).await;
+            Ok(())
+        };
+        tokio::try_join!(election, control)?;
+        Ok(())
+    }
+
+    /// Waits for leadership, then visits Queues until the end.
+    async fn lead(&self, mut leads: watch::Receiver<bool>) {
+        tokio::select! {
+            _ = leads.wait_for(|leads| *leads) => {}
+            () = self.shutdown.cancelled() => return,
+        }
+        self.metrics.leading(true);
+        let args = self.args.clone();
+        let options = queue_controller::Options {
+            client: self.client.clone(),
+            namespaces: args.watch_namespaces,
+            broker: queue_controller::BrokerImage {
+                image: args.broker_image,
+                pull_policy: args.image_pull_policy,
+            },
+            identity: args.identity,
+            metrics: Arc::clone(&self.metrics),
+        };
+        queue_controller::run(options, self.shutdown.clone()).await;
+    }
 }

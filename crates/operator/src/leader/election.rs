@@ -24,9 +24,9 @@ pub(super) enum Move {
     /// Someone else holds it.
     Wait,
     /// There is none.
-    Create(LeaseSpec),
+    Create(Box<LeaseSpec>),
     /// It is ours, free, or ran out. The resource version decides if two try at once.
-    Replace(Lease),
+    Replace(Box<Lease>),
 }
 
 impl Election {
@@ -40,7 +40,7 @@ impl Election {
 
     /// Decides on the lease as it is.
     pub(super) fn decide(&mut self, live: Option<&Lease>, now: Instant, wall: MicroTime) -> Move {
-        let Some(lease) = live else { return Move::Create(self.claim(None, wall)) };
+        let Some(lease) = live else { return Move::Create(Box::new(self.claim(None, wall))) };
         let first_seen = self.see(lease, now);
         match holder(lease) {
             Some(other) if other != self.identity => {
@@ -55,7 +55,7 @@ impl Election {
             Some(_) | None => {}
         }
         let spec = self.claim(lease.spec.as_ref(), wall);
-        Move::Replace(Lease { metadata: lease.metadata.clone(), spec: Some(spec) })
+        Move::Replace(Box::new(Lease { metadata: lease.metadata.clone(), spec: Some(spec) }))
     }
 
     /// A write that was asked for at `asked_at` succeeded.
@@ -145,7 +145,7 @@ mod tests {
         let start = clock::monotonic();
         let mut election = Election::new("me".to_owned());
         assert_eq!(decide(&mut election, Some(&lease("1", Some("other"))), start), Move::Wait);
-        let almost = start + LEASE_DURATION - Duration::from_millis(1);
+        let almost = start + LEASE_DURATION.saturating_sub(Duration::from_millis(1));
         assert_eq!(decide(&mut election, Some(&lease("1", Some("other"))), almost), Move::Wait);
         assert_eq!(
             decide(&mut election, Some(&lease("2", Some("other"))), start + LEASE_DURATION),
@@ -161,7 +161,10 @@ mod tests {
         let mut election = Election::new("me".to_owned());
         election.renewed(start);
         let millisecond = Duration::from_millis(1);
-        assert_eq!(election.time_left(start + RENEW_DEADLINE - millisecond).unwrap(), millisecond);
+        assert_eq!(
+            election.time_left(start + RENEW_DEADLINE.saturating_sub(millisecond)).unwrap(),
+            millisecond
+        );
         assert!(matches!(election.time_left(start + RENEW_DEADLINE), Err(Error::Expired)));
         assert!(
             RENEW_DEADLINE + super::super::RETRY_PERIOD < LEASE_DURATION,
@@ -186,7 +189,7 @@ mod tests {
             panic!("a missing lease is created")
         };
         let mut live = lease("1", None);
-        live.spec = Some(spec.clone());
+        live.spec = Some(*spec.clone());
         let Move::Replace(renewed) = decide(&mut election, Some(&live), now) else {
             panic!("our lease is renewed")
         };

@@ -75,8 +75,7 @@ impl Caches {
             self.stateful_set_warnings.wait_until_ready(),
             self.claim_warnings.wait_until_ready(),
         );
-        let (a, b, c, d, e, f, g, h) = ready;
-        [a, b, c, d, e, f, g, h].iter().all(Result::is_ok)
+        <[_; 8]>::from(ready).iter().all(Result::is_ok)
     }
 }
 

@@ -11,9 +11,9 @@ use super::update_status::StatusError;
 /// First wait after a failed visit; doubled with each further failure.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest wait after a failed visit.
-const MAX_BACKOFF: Duration = Duration::from_secs(300);
+const MAX_BACKOFF: Duration = Duration::from_mins(5);
 /// Wait where only a person can help and no watch may notice that they did, as when they delete a foreign object.
-const USER: Duration = Duration::from_secs(60);
+const USER: Duration = Duration::from_mins(1);
 /// Safety net where a watch should report the change that is waited for.
 const WAITING: Duration = Duration::from_secs(30);
 

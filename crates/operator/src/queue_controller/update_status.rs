@@ -81,7 +81,7 @@ impl StatusWriter {
     pub(super) async fn update(
         &self,
         facts: &Facts<'_>,
-        now: Time,
+        now: &Time,
         monotonic: Instant,
     ) -> Result<Option<Duration>, StatusError> {
         let before = facts.queue.status.as_ref();
@@ -128,7 +128,7 @@ impl StatusWriter {
 }
 
 /// The status that `facts` amount to.
-fn compute(facts: &Facts<'_>, now: Time) -> QueueStatus {
+fn compute(facts: &Facts<'_>, now: &Time) -> QueueStatus {
     let before = facts.queue.status.as_ref();
     let (namespace, name) = (facts.queue.namespace().unwrap_or_default(), facts.queue.name_any());
     let counts = messages::sum(facts, before);

@@ -9,6 +9,9 @@ use super::*;
 use crate::queue_controller::fixtures::queue;
 use crate::queue_controller::validate::validate;
 
+/// One change of a spec.
+type Edit = fn(&mut QueueSpec);
+
 fn image() -> BrokerImage {
     BrokerImage { image: "registry.example/ackwelld@sha256:1234".to_owned(), pull_policy: None }
 }
@@ -93,7 +96,7 @@ fn largest_queue_is_golden() {
 /// Each field of the spec changes exactly what it is for.
 #[test]
 fn each_option_alone_is_golden() {
-    let options: [(&str, fn(&mut QueueSpec)); 7] = [
+    let options: [(&str, Edit); 7] = [
         ("shards", |spec| spec.shards = 3),
         ("storage.className", |spec| spec.storage.class_name = Some("fast".to_owned())),
         ("storage.accessMode", |spec| spec.storage.access_mode = AccessMode::ReadWriteOncePod),

@@ -22,7 +22,7 @@ struct Finding {
 }
 
 /// The conditions that `facts` amount to.
-pub(super) fn compute(facts: &Facts<'_>, messages: Option<MessageCounts>, now: Time) -> Vec<Condition> {
+pub(super) fn compute(facts: &Facts<'_>, messages: Option<MessageCounts>, now: &Time) -> Vec<Condition> {
     let ready = ready(facts);
     let stalled = stalled(facts);
     let findings = [
@@ -36,7 +36,7 @@ pub(super) fn compute(facts: &Facts<'_>, messages: Option<MessageCounts>, now: T
     types::ALL
         .into_iter()
         .filter_map(|type_| findings.iter().find(|(of, _)| *of == type_))
-        .map(|(type_, finding)| condition(facts, type_, finding, &now))
+        .map(|(type_, finding)| condition(facts, type_, finding, now))
         .collect()
 }
 
@@ -63,9 +63,8 @@ fn condition(facts: &Facts<'_>, type_: &str, finding: &Finding, now: &Time) -> C
 fn ready(facts: &Facts<'_>) -> Finding {
     match facts.outcome {
         Err(error) => Finding::no(error.reason(), error.to_string()),
-        Ok(plan) => causes::not_ready(facts, plan).unwrap_or_else(|| {
-            Finding::yes(reasons::ALL_SHARDS_READY, format!("{} serve", shards(plan.shards)))
-        }),
+        Ok(plan) => causes::not_ready(facts, plan)
+            .unwrap_or_else(|| Finding::yes(reasons::ALL_SHARDS_READY, serve(plan.shards))),
     }
 }
 
@@ -89,7 +88,7 @@ fn stalled(facts: &Facts<'_>) -> Finding {
 fn available(facts: &Facts<'_>) -> Finding {
     match ready_pods(facts) {
         0 => Finding::no(reasons::NO_SHARDS, "no shard serves"),
-        count => Finding::yes(reasons::MINIMUM_SHARDS, format!("{} serve", shards(count))),
+        count => Finding::yes(reasons::MINIMUM_SHARDS, serve(count)),
     }
 }
 
@@ -137,6 +136,11 @@ fn phase(claim: &PersistentVolumeClaim) -> &str {
 /// `1 shard`, `3 shards`.
 fn shards(count: u32) -> String {
     format!("{count} shard{}", if count == 1 { "" } else { "s" })
+}
+
+/// `1 shard serves`, `3 shards serve`.
+fn serve(count: u32) -> String {
+    format!("{} {}", shards(count), if count == 1 { "serves" } else { "serve" })
 }
 
 impl Finding {

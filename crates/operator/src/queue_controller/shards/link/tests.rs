@@ -15,11 +15,14 @@ use tonic::transport::Server;
 
 use super::*;
 
+/// What a broker reports, one after the other.
+type Reports = mpsc::Receiver<Result<StatsResponse, Status>>;
+
 /// A broker that takes every setting and reports what the test says.
 #[derive(Clone)]
 struct Broker {
     configured: mpsc::Sender<u64>,
-    reports: Arc<tokio::sync::Mutex<Option<mpsc::Receiver<Result<StatsResponse, Status>>>>>,
+    reports: Arc<tokio::sync::Mutex<Option<Reports>>>,
 }
 
 #[tonic::async_trait]

@@ -41,7 +41,7 @@ impl Scene {
     fn conditions_of(&self, outcome: &Result<Plan, Error>, second: i64) -> Vec<Condition> {
         let Self { queue, observed, shards, messages } = self;
         let facts = Facts { queue, outcome: outcome.as_ref(), observed, shards };
-        compute(&facts, *messages, Time(Timestamp::from_second(second).unwrap()))
+        compute(&facts, *messages, &Time(Timestamp::from_second(second).unwrap()))
     }
 
     /// `Type=Status/Reason`, in order.
