@@ -5,6 +5,7 @@ Settings, all optional: ACKWELL_ADDRESS, ORDERS (the file), FIRST and COUNT (whi
 
 import hashlib
 import json
+import logging
 import os
 import time
 import uuid
@@ -23,7 +24,7 @@ RATE = float(os.environ.get("RATE", "inf"))
 
 CALL_SECONDS = 15
 LONGEST_PAUSE_SECONDS = 5
-# The answer may have been lost, not the message: the request_id makes asking again safe.
+# Unreachable, or full for now. Where only the answer was lost, the request_id keeps a second try from storing twice.
 PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
@@ -59,22 +60,15 @@ def to_message(order):
 
 def send(queues, message):
     """Stores one message, however long that takes."""
+    request = queues_pb2.SendRequest(queue="orders", messages=[message], request_id=str(uuid.uuid4()))
     pause = 0.1
-    request_id = str(uuid.uuid4())
     while True:
         try:
-            request = queues_pb2.SendRequest(queue="orders", messages=[message], request_id=request_id)
-            result = queues.Send(request, timeout=CALL_SECONDS, wait_for_ready=True).results[0]
+            return queues.Send(request, timeout=CALL_SECONDS, wait_for_ready=True).results[0]
         except grpc.RpcError as error:
             if error.code() not in PASSING:
                 raise
-        else:
-            if not result.HasField("error"):
-                return result
-            if not result.error.HasField("retry_after"):
-                raise SystemExit(f"order {message.dedup_id} was refused: {result.error.reason}: {result.error.message}")
-            # A refusal is an answer, too, and would be given again for this id.
-            request_id = str(uuid.uuid4())
+            logging.warning("sending again in %.1f s: %s", pause, error.details())
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 

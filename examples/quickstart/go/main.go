@@ -15,17 +15,19 @@ func main() {
 	connection, _ := grpc.NewClient("127.0.0.1:7400", grpc.WithTransportCredentials(insecure.NewCredentials()))
 	queues := ackwell.NewQueuesClient(connection)
 
-	order := &ackwell.Message{Body: []byte("two discs")}
-	if _, err := queues.Send(ctx, &ackwell.SendRequest{Queue: "orders", Messages: []*ackwell.Message{order}}); err != nil {
+	sent, err := queues.Send(ctx, &ackwell.SendRequest{Queue: "orders", Messages: []*ackwell.Message{{Body: []byte("two discs")}}})
+	if err != nil {
 		log.Fatal(err)
 	}
+	fmt.Println("on disk as", sent.Results[0].Id)
+
 	received, err := queues.Receive(ctx, &ackwell.ReceiveRequest{Queue: "orders"})
 	if err != nil {
 		log.Fatal(err)
 	}
 	for _, delivery := range received.Deliveries {
-		fmt.Printf("%s\n", delivery.Message.Body)
-		ack := &ackwell.Settlement{Receipt: delivery.Receipt, Outcome: &ackwell.Settlement_Ack{Ack: &ackwell.Ack{}}}
-		queues.Settle(ctx, &ackwell.SettleRequest{Queue: "orders", Settlements: []*ackwell.Settlement{ack}})
+		fmt.Printf("received %s\n", delivery.Message.Body)
+		done := &ackwell.Settlement{Receipt: delivery.Receipt, Outcome: &ackwell.Settlement_Ack{Ack: &ackwell.Ack{}}}
+		queues.Settle(ctx, &ackwell.SettleRequest{Queue: "orders", Settlements: []*ackwell.Settlement{done}})
 	}
 }

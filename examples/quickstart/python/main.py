@@ -9,6 +9,6 @@ sent = queues.Send(SendRequest(queue="orders", messages=[Message(body=b"two disc
 print("on disk as", sent.results[0].id)
 
 for delivery in queues.Receive(ReceiveRequest(queue="orders")).deliveries:
-    print("received", delivery.message.body)
+    print("received", delivery.message.body.decode())
     done = Settlement(receipt=delivery.receipt, ack=Ack())
     queues.Settle(SettleRequest(queue="orders", settlements=[done]))

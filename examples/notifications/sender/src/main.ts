@@ -26,7 +26,7 @@ const STRONG = 4;
 const CALL_MS = 15_000;
 const SHORTEST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
-// The answer may have been lost, not the message: the requestId makes asking again safe.
+// Unreachable, or full for now. Where only the answer was lost, the requestId keeps a second try from storing twice.
 const PASSING = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.RESOURCE_EXHAUSTED];
 
 interface Earthquake {
@@ -68,37 +68,26 @@ function notification(earthquake: Earthquake): Message {
 async function store(queues: QueuesClient, message: Message): Promise<SendResult> {
   const request = SendRequest.fromPartial({ queue: "notifications", messages: [message], requestId: randomUUID() });
   for (let pause = SHORTEST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
-    const result = await send(queues, request);
-    if (result !== undefined && result.error === undefined) {
-      return result;
-    }
-    if (result?.error !== undefined && result.error.retryAfter === undefined) {
-      throw new Error(`${message.dedupId} was refused: ${result.error.reason}: ${result.error.message}`);
-    }
-    if (result !== undefined) {
-      // A refusal is an answer, too, and would be given again for this id.
-      request.requestId = randomUUID();
+    try {
+      const response = await send(queues, request);
+      return response.results[0];
+    } catch (error) {
+      const { code, details } = error as ServiceError;
+      if (!PASSING.includes(code)) {
+        throw error;
+      }
+      console.error(`sending again in ${pause} ms: ${details}`);
     }
     await sleep(pause);
   }
 }
 
-/** Makes one call. Undefined when the other side cannot be reached at the moment. */
-async function send(queues: QueuesClient, request: SendRequest): Promise<SendResult | undefined> {
-  try {
-    const response = await new Promise<SendResponse>((resolve, reject) => {
-      const metadata = new Metadata({ waitForReady: true });
-      const options = { deadline: Date.now() + CALL_MS };
-      queues.send(request, metadata, options, (error, answer) => (error ? reject(error) : resolve(answer)));
-    });
-    return response.results[0];
-  } catch (error) {
-    if (!PASSING.includes((error as ServiceError).code)) {
-      throw error;
-    }
-    console.error(`sending again: ${(error as ServiceError).details}`);
-    return undefined;
-  }
+function send(queues: QueuesClient, request: SendRequest): Promise<SendResponse> {
+  const metadata = new Metadata({ waitForReady: true });
+  const options = { deadline: Date.now() + CALL_MS };
+  return new Promise((resolve, reject) => {
+    queues.send(request, metadata, options, (error, response) => (error ? reject(error) : resolve(response)));
+  });
 }
 
 function report(line: object): void {

@@ -35,7 +35,8 @@ const (
 // A queue is named "orders" (in the caller's own namespace) or "namespace/orders".
 //
 // A call that fails as a whole carries google.rpc.ErrorInfo with domain "ackwell.dev" and a stable reason, and
-// google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal.
+// google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal. A call with a
+// single item fails as a whole when that item is refused, so that the simplest client cannot overlook it.
 type QueuesClient interface {
 	// Stores messages. Answers once they are on disk.
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (*SendResponse, error)
@@ -118,7 +119,8 @@ func (c *queuesClient) Extend(ctx context.Context, in *ExtendRequest, opts ...gr
 // A queue is named "orders" (in the caller's own namespace) or "namespace/orders".
 //
 // A call that fails as a whole carries google.rpc.ErrorInfo with domain "ackwell.dev" and a stable reason, and
-// google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal.
+// google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal. A call with a
+// single item fails as a whole when that item is refused, so that the simplest client cannot overlook it.
 type QueuesServer interface {
 	// Stores messages. Answers once they are on disk.
 	Send(context.Context, *SendRequest) (*SendResponse, error)

@@ -29,7 +29,8 @@ class QueuesStub:
     """A queue is named "orders" (in the caller's own namespace) or "namespace/orders".
 
     A call that fails as a whole carries google.rpc.ErrorInfo with domain "ackwell.dev" and a stable reason, and
-    google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal.
+    google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal. A call with a
+    single item fails as a whole when that item is refused, so that the simplest client cannot overlook it.
     """
 
     def __init__(self, channel):
@@ -69,7 +70,8 @@ class QueuesServicer:
     """A queue is named "orders" (in the caller's own namespace) or "namespace/orders".
 
     A call that fails as a whole carries google.rpc.ErrorInfo with domain "ackwell.dev" and a stable reason, and
-    google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal.
+    google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal. A call with a
+    single item fails as a whole when that item is refused, so that the simplest client cannot overlook it.
     """
 
     def Send(self, request, context):
@@ -148,7 +150,8 @@ class Queues:
     """A queue is named "orders" (in the caller's own namespace) or "namespace/orders".
 
     A call that fails as a whole carries google.rpc.ErrorInfo with domain "ackwell.dev" and a stable reason, and
-    google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal.
+    google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal. A call with a
+    single item fails as a whole when that item is refused, so that the simplest client cannot overlook it.
     """
 
     @staticmethod

@@ -2486,7 +2486,8 @@ export const GoAway: MessageFns<GoAway> = {
  * A queue is named "orders" (in the caller's own namespace) or "namespace/orders".
  *
  * A call that fails as a whole carries google.rpc.ErrorInfo with domain "ackwell.dev" and a stable reason, and
- * google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal.
+ * google.rpc.RetryInfo where waiting helps. Batches answer per item, in order; partial success is normal. A call with a
+ * single item fails as a whole when that item is refused, so that the simplest client cannot overlook it.
  */
 export type QueuesService = typeof QueuesService;
 export const QueuesService = {
