@@ -14,13 +14,17 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::command::{Applied, Command, Configure, Delivery, Refusal, Reply};
-use crate::memory::Memory;
+use crate::memory::{Memory, MemoryKey, Remembered};
 use crate::message::{DeadReason, Epoch, Message, MessageId, Payload, QueueId, Row, Seq, Stage};
 use crate::messages::{Counts, Messages};
 use crate::receipt::{Receipt, Sealer};
 use crate::settings::Settings;
 use crate::store::{Changes, Loaded, Meta, QueueRecord, Store, StoreError};
 use crate::time::Timestamp;
+
+/// Most timers that fire in one batch. A million messages scheduled for midnight must not become one commit of seconds,
+/// during which nobody is answered; `next_wakeup` stays in the past until the rest is done.
+const MAX_SWEPT: usize = 10_000;
 
 /// All queues of one store. Holds the rows in memory; bodies stay on disk.
 pub struct Engine {
@@ -65,7 +69,7 @@ pub struct Stats {
 /// A reply whose bodies are read once the batch is on disk.
 enum Pending {
     Done(Reply),
-    Handed(Vec<Seq>),
+    Handed(Vec<(Seq, Epoch)>),
 }
 
 impl Engine {
@@ -84,7 +88,8 @@ impl Engine {
             payloads: Vec::new(),
             expired: Vec::new(),
         };
-        engine.renew_holds(now.max(meta.clock));
+        engine.meta.clock = now.max(meta.clock);
+        engine.renew_holds(engine.meta.clock);
         Ok(engine)
     }
 
@@ -130,13 +135,13 @@ impl Engine {
         let reply = match command {
             Command::Configure(configure) => Ok(self.configure(configure)),
             Command::Send(send) => self.send(now, send),
-            Command::Receive(receive) => match self.receive(now, receive) {
+            Command::Receive(receive) => match self.receive(now, &receive) {
                 Ok(handed) => return Pending::Handed(handed),
                 Err(refusal) => Err(refusal),
             },
             Command::Settle(settle) => self.settle(now, settle),
             Command::Extend(extend) => self.extend(now, extend),
-            Command::Redrive(redrive) => self.redrive(redrive),
+            Command::Redrive(redrive) => self.redrive(&redrive),
         };
         Pending::Done(reply.unwrap_or_else(Reply::Refused))
     }
@@ -154,23 +159,23 @@ impl Engine {
             return Reply::Configured(id, queue.record.generation);
         }
         queue.is_changed |= queue.record != record;
-        let dead_ms = record.settings.dead_ms;
-        let retention_changed = queue.record.settings.dead_ms != dead_ms;
+        let settings = record.settings.clone();
+        let retention_changed = queue.record.settings.dead_ms != settings.dead_ms;
         queue.record = record;
         if retention_changed {
-            self.retain_dead(id, dead_ms);
+            self.retain_dead(id, &settings);
         }
         Reply::Configured(id, generation)
     }
 
     /// A changed retention holds for those that are dead already.
-    fn retain_dead(&mut self, queue: QueueId, dead_ms: u64) {
+    fn retain_dead(&mut self, queue: QueueId, settings: &Settings) {
         let dead: Vec<Seq> =
             self.messages.index(queue).into_iter().flat_map(|index| index.dead.iter().copied()).collect();
         for seq in dead {
             let mut row = self.row(seq).clone();
             if let Stage::Dead { since, until, .. } = &mut row.stage {
-                *until = since.plus_ms(dead_ms);
+                *until = settings.dead_until(*since);
             }
             self.messages.put(seq, row);
         }
@@ -178,12 +183,12 @@ impl Engine {
 
     /// What happens by itself: deadlines, delays, ttls, retention; and forgetting.
     fn sweep(&mut self, now: Timestamp) {
-        self.memory.sweep(now);
-        while let Some(seq) = self.messages.pop_due(now) {
-            let row = self.row(seq);
-            match &row.stage {
+        self.memory.sweep(now, MAX_SWEPT);
+        for _ in 0..MAX_SWEPT {
+            let Some(seq) = self.messages.pop_due(now) else { return };
+            match &self.row(seq).stage {
                 Stage::Ready => self.expire(now, seq),
-                Stage::Delayed { .. } => self.make_ready(now, seq),
+                Stage::Delayed { .. } => _ = self.release(now, seq),
                 Stage::InFlight(_) => self.time_out(now, seq),
                 Stage::Dead { .. } => _ = self.messages.remove(seq),
             }
@@ -230,27 +235,36 @@ impl Engine {
             Pending::Handed(handed) => handed,
         };
         let mut deliveries = Vec::with_capacity(handed.len());
-        for seq in handed {
+        let mut bad = Vec::new();
+        for (seq, epoch) in handed.into_iter().filter(|(seq, epoch)| self.is_held(*seq, *epoch)) {
             match self.store.payload(seq) {
-                Ok(payload) => deliveries.extend(self.delivery(seq, payload)),
-                Err(StoreError::Corrupt { .. }) => self.bury(self.meta.clock, seq, DeadReason::Corrupt),
+                Ok(Some(payload)) => deliveries.push(self.delivery(seq, epoch, payload)),
+                Ok(None) | Err(StoreError::Corrupt { .. }) => bad.push(seq),
                 Err(error) => return Err(error),
             }
         }
+        bad.into_iter().for_each(|seq| self.bury(self.meta.clock, seq, DeadReason::Corrupt));
         self.commit()?;
         Ok(Reply::Received(deliveries))
     }
 
-    /// `None` when the same batch settled it again, or took it back.
-    fn delivery(&self, seq: Seq, payload: Option<Payload>) -> Option<Delivery> {
-        let row = self.messages.get(seq)?;
-        let hold = row.hold()?;
-        Some(Delivery {
-            receipt: self.seal(seq, row.queue, hold.epoch),
-            deadline: hold.deadline,
-            epoch: hold.epoch,
-            message: Message::new(self.id(seq, row), row, payload?),
-        })
+    fn delivery(&self, seq: Seq, epoch: Epoch, payload: Payload) -> Delivery {
+        let row = self.row(seq);
+        Delivery {
+            receipt: self.seal(seq, row.queue, epoch),
+            deadline: row.hold().expect("the caller checked that it is held").deadline,
+            epoch,
+            message: Message::new(self.id(seq, row), row, payload),
+        }
+    }
+
+    /// Whether this very delivery is in flight: the same batch may have ended it, or begun the next one.
+    fn is_held(&self, seq: Seq, epoch: Epoch) -> bool {
+        self.messages.get(seq).and_then(Row::hold).is_some_and(|hold| hold.epoch == epoch)
+    }
+
+    fn recall(&self, key: &MemoryKey) -> Option<&Remembered> {
+        self.memory.get(key, self.meta.clock)
     }
 
     fn seal(&self, seq: Seq, queue: QueueId, epoch: Epoch) -> Bytes {

@@ -143,6 +143,6 @@ fn wake_at(row: &Row) -> Option<Timestamp> {
         Stage::Ready => row.expires_at,
         Stage::Delayed { until } => Some(row.expires_at.map_or(*until, |expires| expires.min(*until))),
         Stage::InFlight(hold) => Some(hold.deadline),
-        Stage::Dead { until, .. } => Some(*until),
+        Stage::Dead { until, .. } => (*until < Timestamp::NEVER).then_some(*until),
     }
 }

@@ -79,14 +79,14 @@ mod tests {
     #[test]
     fn changed_receipt_does_not_open() {
         let sealer = Sealer::new([7; 16]);
-        let sealed = sealer.seal(RECEIPT);
+        let receipt = sealer.seal(RECEIPT);
         for bit in 0..RECEIPT_BYTES * 8 {
-            let mut forged = sealed.to_vec();
+            let mut forged = receipt.to_vec();
             forged[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(sealer.open(&forged), None, "bit {bit}");
         }
-        assert_eq!(sealer.open(&sealed[1..]), None);
+        assert_eq!(sealer.open(&receipt[1..]), None);
         assert_eq!(sealer.open(&[]), None);
-        assert_eq!(Sealer::new([8; 16]).open(&sealed), None);
+        assert_eq!(Sealer::new([8; 16]).open(&receipt), None);
     }
 }

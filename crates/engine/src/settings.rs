@@ -1,5 +1,7 @@
 //! The rules of a queue, and the arithmetic of retries.
 
+use crate::time::Timestamp;
+
 /// How long the engine remembers requests and settled receipts, so that a caller may repeat a call whose answer it lost.
 /// Longer than any retry of the sidecar (60 s), short enough that the memory stays small.
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 120_000;
@@ -23,7 +25,7 @@ pub struct Settings {
     pub max_message_bytes: u64,
     /// Messages in flight at once.
     pub max_in_flight: u64,
-    /// How long Dead messages are kept.
+    /// How long Dead messages are kept; 0: until they are redriven.
     pub dead_ms: u64,
     /// How long a dedup id is remembered.
     pub dedup_window_ms: u64,
@@ -38,6 +40,13 @@ pub enum Expired {
     DeadLetter,
     /// Gone.
     Drop,
+}
+
+impl Settings {
+    /// Until when a message is kept that is Dead since then.
+    pub(crate) fn dead_until(&self, since: Timestamp) -> Timestamp {
+        if self.dead_ms == 0 { Timestamp::NEVER } else { since.plus_ms(self.dead_ms) }
+    }
 }
 
 impl Default for Settings {

@@ -4,6 +4,8 @@
 //! what it reads.
 
 mod codec;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +43,14 @@ pub enum StoreError {
     /// Another process has it.
     #[error("the store {0} is in use by another process")]
     InUse(PathBuf),
+    /// Another version of the program wrote it.
+    #[error("the store has format {found}, this version reads {supported}; run the version that wrote it")]
+    Format {
+        /// As stored.
+        found: u8,
+        /// What this version reads and writes.
+        supported: u8,
+    },
     /// A commit failed.
     #[error("commit to the store")]
     Commit(#[source] redb::Error),
@@ -147,9 +157,7 @@ impl Store {
         let read = self.database.begin_read().map_err(read_error)?;
         let meta = read.open_table(META).map_err(read_error)?;
         let meta = meta.get(META_KEY).map_err(read_error)?;
-        let meta = meta
-            .and_then(|value| codec::decode_meta(value.value()))
-            .ok_or_else(|| corrupt("meta", META_KEY))?;
+        let meta = read_meta(meta.as_ref().map(redb::AccessGuard::value))?;
         Ok(Loaded {
             meta,
             queues: scan(&read, QUEUES, "queue", |key, value| {
@@ -165,7 +173,7 @@ impl Store {
         let read = self.database.begin_read().map_err(read_error)?;
         let table = read.open_table(PAYLOADS).map_err(read_error)?;
         let Some(value) = table.get(seq.0).map_err(read_error)? else { return Ok(None) };
-        codec::decode_payload(value.value()).map(Some).ok_or_else(|| corrupt("payload", seq.0))
+        codec::decode_payload(value.value()).map(Some).ok_or_else(|| corrupt("payload", seq.0.to_string()))
     }
 
     /// Writes all of it or nothing, and returns when it is on disk.
@@ -214,6 +222,13 @@ fn initialise(database: &Database, entropy: Entropy) -> Result<(), StoreError> {
     write.open_table(PAYLOADS).map_err(commit_error)?;
     write.open_table(MEMORY).map_err(commit_error)?;
     write.commit().map_err(commit_error)
+}
+
+fn read_meta(value: Option<&[u8]>) -> Result<Meta, StoreError> {
+    match value.and_then(codec::format_of) {
+        Some(found) if found != codec::FORMAT => Err(StoreError::Format { found, supported: codec::FORMAT }),
+        _ => value.and_then(codec::decode_meta).ok_or_else(|| corrupt("meta", META_KEY)),
+    }
 }
 
 fn write_meta(write: &redb::WriteTransaction, meta: &Meta) -> Result<(), redb::Error> {
@@ -278,7 +293,7 @@ where
     for entry in table.iter().map_err(read_error)? {
         let (key, value) = entry.map_err(read_error)?;
         let key = key.value();
-        found.push(decode(key, value.value()).ok_or_else(|| corrupt(what, key))?);
+        found.push(decode(key, value.value()).ok_or_else(|| corrupt(what, key.to_string()))?);
     }
     Ok(found)
 }
@@ -294,8 +309,8 @@ fn scan_memory(read: &redb::ReadTransaction) -> Result<Vec<(MemoryKey, Memorized
     Ok(found)
 }
 
-fn corrupt(what: &'static str, key: impl ToString) -> StoreError {
-    StoreError::Corrupt { what, key: key.to_string() }
+fn corrupt(what: &'static str, key: impl Into<String>) -> StoreError {
+    StoreError::Corrupt { what, key: key.into() }
 }
 
 fn read_error(source: impl Into<redb::Error>) -> StoreError {

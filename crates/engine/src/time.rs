@@ -5,6 +5,9 @@
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// The end of time: what is due then never happens.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// `ms` later; the end of time when that does not fit.
     #[must_use]
     pub fn plus_ms(self, ms: u64) -> Self {

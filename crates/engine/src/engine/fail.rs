@@ -6,7 +6,16 @@ use crate::message::{Attempt, AttemptOutcome, DeadReason, MAX_REASON_BYTES, Row,
 use crate::settings::{Expired, Settings};
 use crate::time::Timestamp;
 
+/// An attempt that failed.
+#[derive(Clone, Copy)]
+pub(super) struct Failed<'a> {
+    pub(super) outcome: AttemptOutcome,
+    pub(super) reason: &'a str,
+    pub(super) then: Then,
+}
+
 /// What follows a failed attempt that was not the last.
+#[derive(Clone, Copy)]
 pub(super) enum Then {
     /// The queue's backoff.
     Backoff,
@@ -25,27 +34,21 @@ impl Engine {
             let receipt = self.seal(seq, row.queue, hold.epoch);
             self.expired.push(receipt);
         }
-        self.fail(now, seq, AttemptOutcome::AckTimeout, "ack timeout", Then::Backoff);
+        let outcome = AttemptOutcome::AckTimeout;
+        self.fail(now, seq, Failed { outcome, reason: "ack timeout", then: Then::Backoff });
     }
 
     /// Counts a failed attempt; the last one is the message's death.
-    pub(super) fn fail(
-        &mut self,
-        now: Timestamp,
-        seq: Seq,
-        outcome: AttemptOutcome,
-        reason: &str,
-        then: Then,
-    ) -> Settled {
+    pub(super) fn fail(&mut self, now: Timestamp, seq: Seq, failed: Failed<'_>) -> Settled {
         let mut row = self.row(seq).clone();
-        row.record(attempt(&row, now, outcome, reason));
+        row.record(attempt(&row, now, failed));
         if let Some(totals) = self.totals(row.queue) {
             totals.failed += 1;
         }
         let settings = self.settings_of(&row);
         let limit = row.max_attempts.map_or(settings.max_attempts, |own| own.min(settings.max_attempts));
         let is_last = row.attempts >= limit;
-        let delay_ms = match then {
+        let delay_ms = match failed.then {
             Then::Bury => return self.put_dead(now, seq, row, DeadReason::Rejected),
             _ if is_last => return self.put_dead(now, seq, row, DeadReason::MaxAttempts),
             Then::Return => return self.put_ready(now, seq, row),
@@ -56,14 +59,10 @@ impl Engine {
         self.put_back(now, seq, row)
     }
 
+    /// Back to its place: given back, or its delay is over.
     pub(super) fn release(&mut self, now: Timestamp, seq: Seq) -> Settled {
         let row = self.row(seq).clone();
         self.put_ready(now, seq, row)
-    }
-
-    /// A delay is over, or the ttl is: whichever was due.
-    pub(super) fn make_ready(&mut self, now: Timestamp, seq: Seq) {
-        self.release(now, seq);
     }
 
     pub(super) fn expire(&mut self, now: Timestamp, seq: Seq) {
@@ -98,7 +97,7 @@ impl Engine {
     }
 
     fn put_dead(&mut self, now: Timestamp, seq: Seq, mut row: Row, reason: DeadReason) -> Settled {
-        let until = now.plus_ms(self.settings_of(&row).dead_ms);
+        let until = self.settings_of(&row).dead_until(now);
         row.stage = Stage::Dead { reason, since: now, until };
         let settled = place(&row);
         self.messages.put(seq, row);
@@ -110,13 +109,13 @@ impl Engine {
     }
 }
 
-fn attempt(row: &Row, now: Timestamp, outcome: AttemptOutcome, reason: &str) -> Attempt {
+fn attempt(row: &Row, now: Timestamp, failed: Failed<'_>) -> Attempt {
     let hold = row.hold().expect("only a held message can fail");
     Attempt {
         started: hold.started,
         ended: now,
-        outcome,
-        reason: cut(reason, MAX_REASON_BYTES).to_owned(),
+        outcome: failed.outcome,
+        reason: cut(failed.reason, MAX_REASON_BYTES).to_owned(),
         consumer: hold.consumer.clone(),
     }
 }
@@ -136,7 +135,7 @@ fn cut(text: &str, max_bytes: usize) -> &str {
 }
 
 /// A number that looks random and is the same on every replay (`SplitMix64`).
-fn jitter(seq: Seq, attempts: u32) -> u64 {
+pub(super) fn jitter(seq: Seq, attempts: u32) -> u64 {
     let mut z = seq.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(attempts));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -10,6 +10,8 @@ use crate::store::StoreError;
 
 /// Rows looked at in one call, so that a filter which matches nothing cannot hold up the queue.
 pub(super) const MAX_SCANNED: usize = 20_000;
+/// Bodies read in one call: a page of a thousand large ones would not fit the memory of a small pod.
+const MAX_PEEKED_BYTES: u64 = 4 << 20;
 
 impl Engine {
     /// At most `limit` messages in stored order behind `after`, and where to go on; `None` at the end.
@@ -22,12 +24,16 @@ impl Engine {
     ) -> Result<(Vec<Message>, Option<Cursor>), StoreError> {
         let mut found = Vec::new();
         let mut last = None;
+        let mut bytes = 0;
         for (scanned, seq) in self.candidates(queue, filter, after).enumerate() {
-            if found.len() == limit || scanned == MAX_SCANNED {
+            if found.len() == limit || scanned == MAX_SCANNED || bytes >= MAX_PEEKED_BYTES {
                 return Ok((found, last));
             }
             last = Some(seq.0);
-            found.extend(self.matching(seq, filter)?);
+            if self.row_matches(seq, filter) {
+                bytes += self.row(seq).body_bytes;
+                found.extend(self.read_message(seq, &filter.headers)?);
+            }
         }
         Ok((found, None))
     }
@@ -49,19 +55,33 @@ impl Engine {
         Box::new(named.into_iter().filter(move |seq| after.is_none_or(|after| seq.0 > after)))
     }
 
-    /// The message, if the filter wants it. Its payload is read only when the row alone does not decide.
-    pub(super) fn matching(&self, seq: Seq, filter: &Filter) -> Result<Option<Message>, StoreError> {
+    /// Whether the filter wants the message; its payload is read only when the row alone does not decide.
+    pub(super) fn matches(&self, seq: Seq, filter: &Filter) -> Result<bool, StoreError> {
+        let is_decided = !self.row_matches(seq, filter) || filter.headers.is_empty();
+        Ok(if is_decided {
+            self.row_matches(seq, filter)
+        } else {
+            self.read_message(seq, &filter.headers)?.is_some()
+        })
+    }
+
+    fn row_matches(&self, seq: Seq, filter: &Filter) -> bool {
+        let row = self.row(seq);
+        row_matches(row, filter) && (filter.ids.is_empty() || filter.ids.contains(&self.id(seq, row)))
+    }
+
+    /// The message, if it has the headers.
+    fn read_message(&self, seq: Seq, headers: &[(String, String)]) -> Result<Option<Message>, StoreError> {
         let row = self.row(seq);
         let id = self.id(seq, row);
-        if !row_matches(row, filter) || !(filter.ids.is_empty() || filter.ids.contains(&id)) {
-            return Ok(None);
-        }
         let message = match self.store.payload(seq) {
-            Ok(payload) => Message::new(id, row, payload.unwrap_or_default()),
-            Err(StoreError::Corrupt { .. }) => corrupt_message(Message::new(id, row, Payload::default())),
+            Ok(Some(payload)) => Message::new(id, row, payload),
+            Ok(None) | Err(StoreError::Corrupt { .. }) => {
+                corrupt_message(Message::new(id, row, Payload::default()))
+            }
             Err(error) => return Err(error),
         };
-        let is_wanted = filter.headers.iter().all(|header| message.payload.headers.contains(header));
+        let is_wanted = headers.iter().all(|header| message.payload.headers.contains(header));
         Ok(is_wanted.then_some(message))
     }
 }

@@ -2,34 +2,37 @@
 
 use super::Engine;
 use super::peek::MAX_SCANNED;
-use crate::command::{Redrive, RedriveMode, Redriven, Refusal, Reply};
-use crate::message::{Row, Seq, Stage};
+use crate::command::{Cursor, Redrive, RedriveMode, Redriven, Refusal, Reply};
+use crate::message::{DeadReason, QueueId, Row, Seq, Stage};
 
 impl Engine {
     /// One stretch: scans a bounded number of dead messages and says where to go on.
-    pub(super) fn redrive(&mut self, redrive: Redrive) -> Result<Reply, Refusal> {
+    pub(super) fn redrive(&mut self, redrive: &Redrive) -> Result<Reply, Refusal> {
         self.settings(redrive.queue)?;
         let mut done = Redriven::default();
-        for seq in self.dead_behind(&redrive) {
+        let mut last = redrive.after;
+        for seq in self.dead_behind(redrive.queue, redrive.after) {
             if done.matched == redrive.max_messages {
-                return Ok(Reply::Redriven(Redriven { next: None, ..done }));
+                break;
             }
-            done.next = Some(seq.0);
-            // A message that cannot be read is not redriven: it would only die again.
-            if let Ok(Some(_)) = self.matching(seq, &redrive.filter) {
+            last = Some(seq.0);
+            if self.is_redrivable(seq) && self.matches(seq, &redrive.filter).unwrap_or(false) {
                 done.matched += 1;
                 done.redriven += self.revive(seq, redrive.mode);
             }
         }
-        let is_end = done
-            .next
-            .is_none_or(|next| self.dead_behind(&Redrive { after: Some(next), ..redrive }).is_empty());
-        Ok(Reply::Redriven(Redriven { next: done.next.filter(|_| !is_end), ..done }))
+        let is_end = done.matched == redrive.max_messages || self.dead_behind(redrive.queue, last).is_empty();
+        Ok(Reply::Redriven(Redriven { next: last.filter(|_| !is_end), ..done }))
     }
 
-    fn dead_behind(&self, redrive: &Redrive) -> Vec<Seq> {
-        let start = redrive.after.map_or(Seq(0), |after| Seq(after.saturating_add(1)));
-        let Some(index) = self.messages.index(redrive.queue) else { return Vec::new() };
+    /// A message that cannot be read would only die again.
+    fn is_redrivable(&self, seq: Seq) -> bool {
+        !matches!(self.row(seq).stage, Stage::Dead { reason: DeadReason::Corrupt, .. })
+    }
+
+    fn dead_behind(&self, queue: QueueId, after: Option<Cursor>) -> Vec<Seq> {
+        let start = after.map_or(Seq(0), |after| Seq(after.saturating_add(1)));
+        let Some(index) = self.messages.index(queue) else { return Vec::new() };
         index.dead.range(start..).take(MAX_SCANNED).copied().collect()
     }
 

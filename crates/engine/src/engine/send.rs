@@ -1,9 +1,11 @@
 //! Send: storing messages.
 
+use std::collections::BTreeSet;
+
 use super::Engine;
 use crate::command::{Available, Batch, NewMessage, Refusal, Reply, Send, Sent};
 use crate::memory::{MemoryKey, Remembered};
-use crate::message::{MessageId, QueueId, Row, Seq, Stage};
+use crate::message::{MessageId, Payload, QueueId, Row, Seq, Stage};
 use crate::messages::Counts;
 use crate::settings::{IDEMPOTENCY_WINDOW_MS, Settings};
 use crate::time::Timestamp;
@@ -13,27 +15,28 @@ impl Engine {
         let Send { queue, messages, batch, request_id } = send;
         self.settings(queue)?;
         let key = MemoryKey::Request(queue, request_id);
-        let earlier = self.remembered_ids(&key)?;
+        let earlier = self.answered_before(&key)?;
         let verdicts = self.admit(queue, &messages, &earlier, batch)?;
         let results: Vec<Result<Sent, Refusal>> = messages
             .into_iter()
             .zip(verdicts)
             .enumerate()
             .map(|(index, (message, verdict))| {
-                verdict.map(|()| self.store_once(now, queue, message, earlier.get(index).copied().flatten()))
+                verdict.map(|()| self.store_once(now, queue, message, earlier.get(index).cloned().flatten()))
             })
             .collect();
-        if key != MemoryKey::Request(queue, String::new()) {
-            let ids = results.iter().map(|result| result.as_ref().ok().map(|sent| sent.id)).collect();
-            self.memory.put(key, now.plus_ms(IDEMPOTENCY_WINDOW_MS), Remembered::Sent(ids));
+        // A refused call changed nothing, so that there is nothing to remember.
+        if key != MemoryKey::Request(queue, String::new()) && results.iter().any(Result::is_ok) {
+            let answers = results.iter().map(|result| result.as_ref().ok().cloned()).collect();
+            self.memory.put(key, now.plus_ms(IDEMPOTENCY_WINDOW_MS), Remembered::Sent(answers));
         }
         Ok(Reply::Sent(results))
     }
 
-    fn remembered_ids(&self, key: &MemoryKey) -> Result<Vec<Option<MessageId>>, Refusal> {
-        match self.memory.get(key) {
+    fn answered_before(&self, key: &MemoryKey) -> Result<Vec<Option<Sent>>, Refusal> {
+        match self.recall(key) {
             None => Ok(Vec::new()),
-            Some(Remembered::Sent(ids)) => Ok(ids.clone()),
+            Some(Remembered::Sent(answers)) => Ok(answers.clone()),
             Some(_) => Err(Refusal::RequestIdReused),
         }
     }
@@ -43,18 +46,17 @@ impl Engine {
         &self,
         queue: QueueId,
         messages: &[NewMessage],
-        earlier: &[Option<MessageId>],
+        earlier: &[Option<Sent>],
         batch: Batch,
     ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
-        let settings = self.settings(queue)?;
-        let mut counts = self.messages.counts(queue);
+        let mut room = Room::of(self.settings(queue)?, self.messages.counts(queue), self.memory.dedup_room());
         let mut verdicts: Vec<_> = messages
             .iter()
             .enumerate()
             .map(|(index, message)| {
                 let is_known = earlier.get(index).is_some_and(Option::is_some)
                     || self.duplicate(queue, message).is_some();
-                if is_known { Ok(()) } else { take_room(settings, &mut counts, message.payload.body.len()) }
+                if is_known { Ok(()) } else { room.take(&message.payload) }
             })
             .collect();
         if batch == Batch::Atomic && verdicts.iter().any(Result::is_err) {
@@ -71,10 +73,10 @@ impl Engine {
         now: Timestamp,
         queue: QueueId,
         message: NewMessage,
-        earlier: Option<MessageId>,
+        earlier: Option<Sent>,
     ) -> Sent {
-        if let Some(id) = earlier {
-            return Sent { id, duplicate: false };
+        if let Some(sent) = earlier {
+            return sent;
         }
         if let Some(id) = self.duplicate(queue, &message) {
             return Sent { id, duplicate: true };
@@ -103,7 +105,7 @@ impl Engine {
         if message.payload.dedup_id.is_empty() {
             return None;
         }
-        match self.memory.get(&MemoryKey::Dedup(queue, message.payload.dedup_id.clone())) {
+        match self.recall(&MemoryKey::Dedup(queue, message.payload.dedup_id.clone())) {
             Some(Remembered::Stored(id)) => Some(*id),
             _ => None,
         }
@@ -129,20 +131,48 @@ fn new_row(now: Timestamp, queue: QueueId, message: &NewMessage) -> Row {
     }
 }
 
-/// Takes a message's room in the queue, or says which limit leaves none.
-fn take_room(settings: &Settings, counts: &mut Counts, body_bytes: usize) -> Result<(), Refusal> {
-    let bytes = body_bytes as u64;
-    if bytes > settings.max_message_bytes {
-        return Err(Refusal::MessageTooLarge { bytes, max_bytes: settings.max_message_bytes });
+/// What a queue still has room for, while a batch is looked through.
+struct Room<'a> {
+    settings: &'a Settings,
+    counts: Counts,
+    dedup_ids_left: usize,
+    dedup_ids: BTreeSet<&'a str>,
+}
+
+impl<'a> Room<'a> {
+    fn of(settings: &'a Settings, counts: Counts, dedup_ids_left: usize) -> Self {
+        Self { settings, counts, dedup_ids_left, dedup_ids: BTreeSet::new() }
     }
-    let is_over = |limit: u64, value: u64| limit > 0 && value > limit;
-    if is_over(settings.max_messages, counts.messages() + 1) {
-        return Err(Refusal::QueueFull { what: "limits.maxMessages is reached" });
+
+    /// Takes a message's room in the queue, or says which limit leaves none.
+    fn take(&mut self, payload: &'a Payload) -> Result<(), Refusal> {
+        let (settings, bytes) = (self.settings, payload.body.len() as u64);
+        let is_remembered = settings.dedup_window_ms > 0 && !payload.dedup_id.is_empty();
+        if is_remembered && self.dedup_ids.contains(payload.dedup_id.as_str()) {
+            return Ok(());
+        }
+        if bytes > settings.max_message_bytes {
+            return Err(Refusal::MessageTooLarge { bytes, max_bytes: settings.max_message_bytes });
+        }
+        if is_over(settings.max_messages, self.counts.messages() + 1) {
+            return Err(Refusal::QueueFull { what: "limits.maxMessages is reached" });
+        }
+        if is_over(settings.max_bytes, self.counts.bytes + bytes) {
+            return Err(Refusal::QueueFull { what: "limits.maxBytes is reached" });
+        }
+        if is_remembered && self.dedup_ids.len() >= self.dedup_ids_left {
+            return Err(Refusal::QueueFull {
+                what: "too many dedup ids are remembered (retention.dedupWindowSeconds)",
+            });
+        }
+        self.counts.ready += 1;
+        self.counts.bytes += bytes;
+        self.dedup_ids.extend(is_remembered.then_some(payload.dedup_id.as_str()));
+        Ok(())
     }
-    if is_over(settings.max_bytes, counts.bytes + bytes) {
-        return Err(Refusal::QueueFull { what: "limits.maxBytes is reached" });
-    }
-    counts.ready += 1;
-    counts.bytes += bytes;
-    Ok(())
+}
+
+/// Zero is no limit.
+fn is_over(limit: u64, value: u64) -> bool {
+    limit > 0 && value > limit
 }

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::Engine;
-use super::fail::Then;
+use super::fail::{Failed, Then};
 use crate::command::{Extend, Outcome, Refusal, Reply, Settle, Settled};
 use crate::memory::{MemoryKey, OutcomeKind, Remembered};
-use crate::message::{AttemptOutcome, Epoch, QueueId, Row, Seq, Stage};
+use crate::message::{AttemptOutcome, Epoch, QueueId, Seq, Stage};
 use crate::receipt::Receipt;
 use crate::settings::IDEMPOTENCY_WINDOW_MS;
 use crate::time::Timestamp;
@@ -30,13 +30,15 @@ impl Engine {
         Ok(Reply::Extended(receipts.iter().map(extended).collect()))
     }
 
-    /// Moves the deadline of a held message, never past its queue's `max_processing`.
+    /// Moves the deadline of a held message, never past its queue's `max_processing`. What a restart or a change of the
+    /// settings left beyond that is not taken away: the holder was promised it.
     pub(super) fn prolong(&mut self, now: Timestamp, seq: Seq, ack_timeout_ms: Option<u64>) -> Timestamp {
         let mut row = self.row(seq).clone();
         let max_processing_ms = self.settings(row.queue).map_or(0, |settings| settings.max_processing_ms);
         let Stage::InFlight(hold) = &mut row.stage else { unreachable!("only a held message is prolonged") };
         let wanted = now.plus_ms(ack_timeout_ms.unwrap_or(hold.ack_timeout_ms));
-        let deadline = wanted.min(hold.started.plus_ms(max_processing_ms.max(hold.ack_timeout_ms)));
+        let latest = hold.started.plus_ms(max_processing_ms.max(hold.ack_timeout_ms)).max(hold.deadline);
+        let deadline = wanted.min(latest);
         hold.deadline = deadline;
         self.messages.put(seq, row);
         deadline
@@ -50,8 +52,8 @@ impl Engine {
         outcome: &Outcome,
     ) -> Result<Settled, Refusal> {
         let receipt = self.open_receipt(queue, receipt)?;
-        if let Some(Remembered::Settled(kind, settled)) = self.memory.get(&MemoryKey::Delivery(receipt.epoch))
-        {
+        let key = MemoryKey::Delivery(receipt.epoch);
+        if let Some(Remembered::Settled(kind, settled)) = self.recall(&key) {
             return if *kind == kind_of(outcome) { Ok(*settled) } else { Err(Refusal::SettledOtherwise) };
         }
         self.check_held(receipt)?;
@@ -61,20 +63,16 @@ impl Engine {
     }
 
     fn end_delivery(&mut self, now: Timestamp, seq: Seq, outcome: &Outcome) -> Settled {
-        match outcome {
-            Outcome::Ack => self.ack(seq),
-            Outcome::Release => self.release(now, seq),
-            Outcome::Nack { delay_ms: None, reason } => {
-                self.fail(now, seq, AttemptOutcome::Nack, reason, Then::Backoff)
+        let (outcome, reason, then) = match outcome {
+            Outcome::Ack => return self.ack(seq),
+            Outcome::Release => return self.release(now, seq),
+            Outcome::Nack { delay_ms, reason } => {
+                (AttemptOutcome::Nack, reason, delay_ms.map_or(Then::Backoff, Then::Delay))
             }
-            Outcome::Nack { delay_ms: Some(delay_ms), reason } => {
-                self.fail(now, seq, AttemptOutcome::Nack, reason, Then::Delay(*delay_ms))
-            }
-            Outcome::Reject { reason } => self.fail(now, seq, AttemptOutcome::Reject, reason, Then::Bury),
-            Outcome::Lost { reason } => {
-                self.fail(now, seq, AttemptOutcome::ConsumerLost, reason, Then::Return)
-            }
-        }
+            Outcome::Reject { reason } => (AttemptOutcome::Reject, reason, Then::Bury),
+            Outcome::Lost { reason } => (AttemptOutcome::ConsumerLost, reason, Then::Return),
+        };
+        self.fail(now, seq, Failed { outcome, reason, then })
     }
 
     fn ack(&mut self, seq: Seq) -> Settled {
@@ -95,12 +93,7 @@ impl Engine {
     }
 
     fn check_held(&self, receipt: Receipt) -> Result<(), Refusal> {
-        let hold = self.messages.get(receipt.seq).and_then(Row::hold);
-        if hold.is_some_and(|hold| hold.epoch == receipt.epoch) {
-            Ok(())
-        } else {
-            Err(Refusal::ReceiptExpired)
-        }
+        if self.is_held(receipt.seq, receipt.epoch) { Ok(()) } else { Err(Refusal::ReceiptExpired) }
     }
 }
 

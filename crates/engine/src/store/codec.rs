@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::{Meta, QueueRecord};
-use crate::command::Settled;
+use crate::command::{Sent, Settled};
 use crate::memory::{Memorized, MemoryKey, OutcomeKind, Remembered};
 use crate::message::{
     Attempt, AttemptOutcome, DeadReason, Epoch, Hold, MAX_HISTORY, MessageId, Payload, QueueId, Row, Seq,
@@ -15,7 +15,7 @@ use crate::settings::{Backoff, BackoffPolicy, Expired, Settings};
 use crate::time::Timestamp;
 
 /// Grows when a layout changes.
-const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 1;
 
 pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
     let mut out = Writer::default();
@@ -26,6 +26,11 @@ pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
         .u64(meta.next_epoch)
         .time(meta.clock);
     out.seal()
+}
+
+/// The format that a META row says it has; its first byte keeps that meaning for ever.
+pub(super) fn format_of(meta: &[u8]) -> Option<u8> {
+    Reader::open(meta)?.u8()
 }
 
 pub(super) fn decode_meta(bytes: &[u8]) -> Option<Meta> {
@@ -233,11 +238,11 @@ pub(super) fn encode_memorized(entry: &Memorized) -> Vec<u8> {
             out.option(state.as_ref(), |out, state| _ = out.u8(*state as u8));
             out.option(delayed_until.as_ref(), |out, at| _ = out.time(*at));
         }
-        Remembered::Sent(ids) => {
-            out.u8(1).list(ids, |out, id| out.option(id.as_ref(), |out, id| _ = out.u128(id.as_u128())));
+        Remembered::Sent(answers) => {
+            out.u8(1).list(answers, |out, sent| out.option(sent.as_ref(), encode_sent));
         }
         Remembered::Received(held) => {
-            _ = out.u8(2).list(held, |out, (seq, epoch)| _ = out.u64(seq.0).u64(epoch.0))
+            out.u8(2).list(held, |out, (seq, epoch)| _ = out.u64(seq.0).u64(epoch.0));
         }
         Remembered::Stored(id) => _ = out.u8(3).u128(id.as_u128()),
     }
@@ -249,7 +254,7 @@ pub(super) fn decode_memorized(bytes: &[u8]) -> Option<Memorized> {
     let until = input.time()?;
     let what = match input.u8()? {
         0 => Remembered::Settled(decode_outcome_kind(&mut input)?, decode_settled(&mut input)?),
-        1 => Remembered::Sent(input.list(usize::MAX, |input| input.option(Reader::message_id))?),
+        1 => Remembered::Sent(input.list(usize::MAX, |input| input.option(decode_sent))?),
         2 => Remembered::Received(
             input.list(usize::MAX, |input| Some((Seq(input.u64()?), Epoch(input.u64()?))))?,
         ),
@@ -257,6 +262,14 @@ pub(super) fn decode_memorized(bytes: &[u8]) -> Option<Memorized> {
         _ => return None,
     };
     input.end(Memorized { until, what })
+}
+
+fn encode_sent(out: &mut Writer, sent: &Sent) {
+    out.u128(sent.id.as_u128()).u8(u8::from(sent.duplicate));
+}
+
+fn decode_sent(input: &mut Reader<'_>) -> Option<Sent> {
+    Some(Sent { id: input.message_id()?, duplicate: input.one_of([false, true])? })
 }
 
 fn decode_outcome_kind(input: &mut Reader<'_>) -> Option<OutcomeKind> {
@@ -392,6 +405,10 @@ impl<'a> Reader<'a> {
         values.get(usize::from(self.u8()?)).copied()
     }
 
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one says whether it could be read, as everywhere here"
+    )]
     fn option<T>(&mut self, some: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         match self.u8()? {
             0 => Some(None),

@@ -40,7 +40,7 @@ fn memories() -> Vec<Memorized> {
     let settled = Settled { state: Some(State::Dead), delayed_until: Some(Timestamp(4)) };
     let whats = [
         Remembered::Settled(OutcomeKind::Lost, settled),
-        Remembered::Sent(vec![Some(id), None]),
+        Remembered::Sent(vec![Some(Sent { id, duplicate: true }), None]),
         Remembered::Received(vec![(Seq(1), Epoch(2))]),
         Remembered::Stored(id),
     ];

@@ -1,0 +1,98 @@
+//! What tests may do to a store that the engine may not, and what opening one promises.
+
+use super::*;
+
+pub(crate) const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
+
+impl Store {
+    /// Flips a bit of a stored payload, as a failing disk would.
+    pub(crate) fn damage_payload(&self, seq: Seq) {
+        self.edit(|payloads| {
+            let mut value = payloads.get(seq.0).unwrap().unwrap().value().to_vec();
+            value[4] ^= 1;
+            payloads.insert(seq.0, value.as_slice()).unwrap();
+        });
+    }
+
+    /// Loses a stored payload.
+    pub(crate) fn lose_payload(&self, seq: Seq) {
+        self.edit(|payloads| _ = payloads.remove(seq.0).unwrap());
+    }
+
+    fn edit(&self, edit: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>)) {
+        let write = self.database.begin_write().unwrap();
+        edit(&mut write.open_table(PAYLOADS).unwrap());
+        write.commit().unwrap();
+    }
+
+    /// Every stored byte, table by table.
+    pub(crate) fn dump(&self) -> Vec<(String, Vec<u8>)> {
+        let read = self.database.begin_read().unwrap();
+        let mut rows = Vec::new();
+        for table in [MESSAGES, PAYLOADS] {
+            let name = table.to_string();
+            let entries = read.open_table(table).unwrap();
+            rows.extend(entries.iter().unwrap().map(|entry| {
+                let (key, value) = entry.unwrap();
+                (format!("{name} {}", key.value()), value.value().to_vec())
+            }));
+        }
+        let memory = read.open_table(MEMORY).unwrap();
+        rows.extend(memory.iter().unwrap().map(|entry| {
+            let (key, value) = entry.unwrap();
+            (format!("memory {:x?}", key.value()), value.value().to_vec())
+        }));
+        let meta = read.open_table(META).unwrap();
+        rows.push(("meta".into(), meta.get(META_KEY).unwrap().unwrap().value().to_vec()));
+        rows
+    }
+
+    fn put_meta(&self, value: &[u8]) {
+        let write = self.database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert(META_KEY, value).unwrap();
+        write.commit().unwrap();
+    }
+}
+
+/// Promise: a store of another format is named as such, not taken for a damaged one, and left as it is.
+#[test]
+fn store_of_another_format_is_refused_by_name() {
+    let store = Store::in_memory(ENTROPY).unwrap();
+    let mut meta = vec![codec::FORMAT + 1, 0, 0];
+    meta.extend(crc32c::crc32c(&meta).to_le_bytes());
+    store.put_meta(&meta);
+    assert!(matches!(store.load(), Err(StoreError::Format { found: 2, supported: 1 })));
+    store.put_meta(&[codec::FORMAT + 1, 0, 0, 0, 0, 0, 0]);
+    assert!(matches!(store.load(), Err(StoreError::Corrupt { what: "meta", .. })));
+}
+
+/// Promise: whatever a crash left of making the store, opening works.
+#[test]
+fn unfinished_store_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("state.new"), b"torn").unwrap();
+    let store = Store::open(folder.path(), ENTROPY).unwrap();
+    assert_eq!(store.load().unwrap().meta.next_seq, 1);
+    let names: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, [FILE]);
+    assert!(store.disk_used() > 0);
+}
+
+/// Promise: two processes never write one store.
+#[test]
+fn store_in_use_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = Store::open(folder.path(), ENTROPY).unwrap();
+    assert!(matches!(Store::open(folder.path(), ENTROPY), Err(StoreError::InUse(_))));
+}
+
+/// Promise: the receipts' key is of the store, not of the process that opens it.
+#[test]
+fn secrets_survive_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Store::open(folder.path(), ENTROPY).unwrap());
+    let other = Entropy { receipt_key: [8; 16], salt: 1 };
+    let meta = Store::open(folder.path(), other).unwrap().load().unwrap().meta;
+    assert_eq!((meta.receipt_key, meta.salt), (ENTROPY.receipt_key, ENTROPY.salt));
+}
