@@ -34,7 +34,9 @@ pub(super) struct Running {
 impl Kubernetes {
     /// Decides, and starts to compile what a cluster of our own needs.
     pub(super) fn prepare(session: &Session<'_>, options: &Options) -> Self {
-        if let Some(kubeconfig) = &options.kubeconfig {
+        // The one of `cargo xtask cluster` is not foreign, even if somebody exported its kubeconfig.
+        let foreign = |kubeconfig: &&PathBuf| **kubeconfig != options.folders.kubeconfig();
+        if let Some(kubeconfig) = options.kubeconfig.as_ref().filter(foreign) {
             return Self::Given(kubeconfig.clone());
         }
         if !rustix::process::geteuid().is_root() {
