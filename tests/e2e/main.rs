@@ -10,3 +10,4 @@ mod lifecycle;
 mod manifests;
 mod pods;
 mod refusals;
+mod schema;

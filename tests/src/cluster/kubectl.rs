@@ -54,6 +54,11 @@ impl Kubectl {
         self.limited(&["apply", "--filename=-"], manifests, CALL)
     }
 
+    /// Asks the API server whether it would take manifests; nothing is stored.
+    pub fn dry_run(&self, manifests: &str) -> anyhow::Result<String> {
+        self.limited(&["apply", "--dry-run=server", "--filename=-"], manifests, CALL)
+    }
+
     /// An object, as JSON.
     pub fn get(&self, kind: &str, name: &str) -> anyhow::Result<Value> {
         let json = self.run(&["get", kind, name, "--output=json"])?;
@@ -70,12 +75,14 @@ impl Kubectl {
         }
     }
 
-    /// Watches until the object is as `condition` says (`condition=Ready`, `delete`, `jsonpath=...`).
+    /// Watches until the object (`pod/app`), or all of a kind (`pods --all`), is as `condition` says (`condition=Ready`,
+    /// `delete`, `jsonpath=...`).
     #[track_caller]
     pub fn wait(&self, object: &str, condition: &str, limit: Duration) {
         let (condition, seconds) = (format!("--for={condition}"), format!("--timeout={}s", limit.as_secs()));
-        let waited = self.limited(&["wait", object, &condition, &seconds], "", limit + MARGIN);
-        waited.unwrap_or_else(|error| panic!("{error:#}"));
+        let mut args = vec!["wait", &condition, &seconds];
+        args.extend(object.split(' '));
+        self.limited(&args, "", limit + MARGIN).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     /// A command that the caller runs and ends.
