@@ -41,8 +41,8 @@ pub(crate) struct Memorized {
 }
 
 /// Settled deliveries and items of requests remembered at most, of each kind: beyond it the oldest are forgotten before
-/// their time. About 60 MB each; what is lost is the friendlier answer to a late repetition, see `docs/delivery.md`.
-pub(crate) const MAX_ITEMS: usize = 500_000;
+/// their time. At most 40 MB of deliveries and 70 MB of requests; `docs/delivery.md` says what forgetting early means.
+pub(crate) const MAX_ITEMS: usize = 200_000;
 /// Dedup ids remembered at most. These are never forgotten early: a send that finds no room is refused.
 pub(crate) const MAX_DEDUP_IDS: usize = 1_000_000;
 

@@ -132,7 +132,7 @@ fn new_row(now: Timestamp, queue: QueueId, message: &NewMessage) -> Row {
 }
 
 /// What a queue still has room for, while a batch is looked through.
-struct Room<'a> {
+pub(super) struct Room<'a> {
     settings: &'a Settings,
     counts: Counts,
     dedup_ids_left: usize,
@@ -140,12 +140,12 @@ struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    fn of(settings: &'a Settings, counts: Counts, dedup_ids_left: usize) -> Self {
+    pub(super) fn of(settings: &'a Settings, counts: Counts, dedup_ids_left: usize) -> Self {
         Self { settings, counts, dedup_ids_left, dedup_ids: BTreeSet::new() }
     }
 
     /// Takes a message's room in the queue, or says which limit leaves none.
-    fn take(&mut self, payload: &'a Payload) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, payload: &'a Payload) -> Result<(), Refusal> {
         let (settings, bytes) = (self.settings, payload.body.len() as u64);
         let is_remembered = settings.dedup_window_ms > 0 && !payload.dedup_id.is_empty();
         if is_remembered && self.dedup_ids.contains(payload.dedup_id.as_str()) {

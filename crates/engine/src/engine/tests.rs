@@ -6,6 +6,7 @@ mod memory;
 mod model;
 mod receive;
 mod restart;
+mod rules;
 mod send;
 mod settle;
 mod story;

@@ -19,6 +19,12 @@ impl Store {
         self.edit(|payloads| _ = payloads.remove(seq.0).unwrap());
     }
 
+    fn damage_row(&self, seq: Seq) {
+        let write = self.database.begin_write().unwrap();
+        write.open_table(MESSAGES).unwrap().insert(seq.0, b"not a row".as_slice()).unwrap();
+        write.commit().unwrap();
+    }
+
     fn edit(&self, edit: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>)) {
         let write = self.database.begin_write().unwrap();
         edit(&mut write.open_table(PAYLOADS).unwrap());
@@ -42,6 +48,11 @@ impl Store {
             let (key, value) = entry.unwrap();
             (format!("memory {:x?}", key.value()), value.value().to_vec())
         }));
+        let queues = read.open_table(QUEUES).unwrap();
+        rows.extend(queues.iter().unwrap().map(|entry| {
+            let (key, value) = entry.unwrap();
+            (format!("queue {}", key.value()), value.value().to_vec())
+        }));
         let meta = read.open_table(META).unwrap();
         rows.push(("meta".into(), meta.get(META_KEY).unwrap().unwrap().value().to_vec()));
         rows
@@ -64,6 +75,15 @@ fn store_of_another_format_is_refused_by_name() {
     assert!(matches!(store.load(), Err(StoreError::Format { found: 2, supported: 1 })));
     store.put_meta(&[codec::FORMAT + 1, 0, 0, 0, 0, 0, 0]);
     assert!(matches!(store.load(), Err(StoreError::Corrupt { what: "meta", .. })));
+}
+
+/// Promise: a row that cannot be trusted is named, and nothing is decided without it.
+#[test]
+fn damaged_row_keeps_the_store_from_opening() {
+    let store = Store::in_memory(ENTROPY).unwrap();
+    store.damage_row(Seq(7));
+    let Err(error) = store.load() else { panic!("it was loaded") };
+    assert_eq!(error.to_string(), "message 7 is corrupt in the store");
 }
 
 /// Promise: whatever a crash left of making the store, opening works.

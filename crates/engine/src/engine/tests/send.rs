@@ -1,6 +1,10 @@
 //! Sending: limits, atomic batches, duplicates, request ids.
 
+use super::super::send::Room;
 use super::story::check;
+use crate::message::Payload;
+use crate::messages::Counts;
+use crate::{Refusal, Settings};
 
 #[test]
 fn sent_message_is_ready_or_delayed() {
@@ -170,4 +174,14 @@ fn request_id_of_another_call_is_refused() {
         send b request=q -> RequestIdReused!
     ",
     );
+}
+
+/// Promise: dedup ids are exact, so that one which cannot be remembered is refused rather than forgotten.
+#[test]
+fn dedup_id_without_room_is_refused() {
+    let named = |dedup_id: &str| Payload { dedup_id: dedup_id.into(), ..Payload::default() };
+    let (settings, x, y, none) = (Settings::default(), named("x"), named("y"), named(""));
+    let mut room = Room::of(&settings, Counts::default(), 1);
+    assert_eq!([room.take(&x), room.take(&x), room.take(&none)], [Ok(()), Ok(()), Ok(())]);
+    assert!(matches!(room.take(&y), Err(Refusal::QueueFull { .. })));
 }

@@ -94,3 +94,33 @@ fn damaged_row_is_refused() {
         }
     }
 }
+
+/// Promise: the document is true, and a changed layout does not go unnoticed. Whoever changes one raises `FORMAT`.
+#[test]
+fn examples_of_the_document_are_what_is_written() {
+    let document = include_str!("../../../../../docs/storage-format.md");
+    let queue = QueueRecord { name: "shop/orders".into(), generation: 3, settings: Settings::default() };
+    let payload = Payload {
+        body: Bytes::from_static(b"hello"),
+        headers: vec![("k".into(), "v".into())],
+        content_type: "text/plain".into(),
+        dedup_id: "d1".into(),
+    };
+    let meta = Meta { receipt_key: [1; 16], salt: 2, next_seq: 3, next_epoch: 4, clock: Timestamp(5) };
+    let examples = [
+        ("meta", encode_meta(&meta)),
+        ("queues", encode_queue(&queue)),
+        ("messages", encode_row(&rows()[2])),
+        ("payloads", encode_payload(&payload)),
+        ("memory-key", encode_memory_key(&MemoryKey::Dedup(QueueId(2), "d1".into()))),
+        ("memory", encode_memorized(&memories()[1])),
+    ];
+    for (table, bytes) in examples {
+        let written = bytes.chunks(32).map(hex).collect::<Vec<_>>().join("\n");
+        assert!(document.contains(&format!("```hex {table}\n{written}\n```")), "{table} is\n{written}");
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
