@@ -171,5 +171,7 @@ async fn idle_connections_do_not_hold_up_the_end() {
     let mut idle = webhook.connect(&data).await.unwrap();
     assert!(request(&mut idle, "POST /inject", b"{}").await.starts_with("HTTP/1.1 400 "));
     webhook.shutdown.cancel();
+    let closed = timeout(DRAIN_TIMEOUT, idle.read(&mut [0])).await;
+    assert!(matches!(closed, Ok(Ok(0) | Err(_))), "{closed:?}");
     webhook.ended.await.unwrap();
 }
