@@ -24,7 +24,7 @@ fn leaves(prefix: &str, value: &Value) -> Vec<String> {
 }
 
 fn values() -> Value {
-    serde_yaml_ng::from_str(&read("charts/ackwell/values.yaml")).unwrap()
+    serde_yaml_ng::from_str(&read("charts/ackwell/values.yaml")).expect("values.yaml is YAML")
 }
 
 /// The chart starts the operator with flags that it has, and with all that it needs.
