@@ -16,17 +16,17 @@ mod update_status;
 mod validate;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ackwell_api::{Queue, names};
 use futures::StreamExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Controller};
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::{EventType, Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,7 @@ use self::caches::Caches;
 use self::dereference::{Observed, dereference};
 use self::error::Error;
 use self::shards::Shards;
-use self::update_status::{Facts, StatusWriter};
+use self::update_status::{Facts, StatusWriter, events};
 use self::validate::Plan;
 use crate::clock;
 use crate::metrics::Metrics;
@@ -79,6 +79,7 @@ struct Context {
     applied: Applied,
     shards: Shards,
     status: StatusWriter,
+    recorder: Recorder,
     /// Failed visits in a row.
     failures: Mutex<HashMap<ObjectRef<GuardedQueue>, u32>>,
 }
@@ -128,15 +129,14 @@ async fn visit_measured(queue: Arc<GuardedQueue>, context: Arc<Context>) -> Resu
     let result = match &queue.0 {
         Ok(queue) => visit(queue, &context).await,
         Err(invalid) => {
-            context.options.metrics.undecodable();
+            context.report_undecodable(&queue, &invalid.error).await;
             Err(Error::Undecodable(invalid.error.clone()))
         }
     };
     let class = result.as_ref().err().map(|error| error.class().as_str());
     context.options.metrics.reconciled(started.elapsed(), class);
     if result.is_ok() {
-        let key = ObjectRef::from_obj(queue.as_ref());
-        context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        context.failures().remove(&ObjectRef::from_obj(queue.as_ref()));
     }
     result
 }
@@ -167,7 +167,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature that Controller::run takes")]
 fn back_off(queue: Arc<GuardedQueue>, error: &Error, context: Arc<Context>) -> Action {
-    let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = context.failures();
     let count = failures.entry(ObjectRef::from_obj(queue.as_ref())).or_default();
     *count = count.saturating_add(1);
     Action::requeue(error.class().backoff(*count))
@@ -200,7 +200,8 @@ impl Context {
             caches: Caches::start(&options.client, namespace, &visit),
             applied: Applied::default(),
             shards: Shards::new(visit),
-            status: StatusWriter::new(options.client.clone(), recorder),
+            status: StatusWriter::new(options.client.clone(), recorder.clone()),
+            recorder,
             failures: Mutex::default(),
             options,
         }
@@ -212,6 +213,23 @@ impl Context {
         self.shards.forget(&queue);
         self.status.forget(&queue);
         self.applied.forget(namespace, &[names::child(name), names::shards_service(name)]);
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&guarded(&queue));
+        self.failures().remove(&guarded(&queue));
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<ObjectRef<GuardedQueue>, u32>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Such a Queue gets no status: that would take reading it. Told once, not on every attempt.
+    async fn report_undecodable(&self, queue: &GuardedQueue, error: &str) {
+        self.options.metrics.undecodable();
+        if self.failures().contains_key(&ObjectRef::from_obj(queue)) {
+            return;
+        }
+        let note = format!("this version of the operator cannot read it: {error}");
+        let event = events::event(EventType::Warning, "Undecodable", &note);
+        if let Err(error) = self.recorder.publish(&event, &queue.object_ref(&())).await {
+            tracing::debug!(%error, "event not published");
+        }
     }
 }

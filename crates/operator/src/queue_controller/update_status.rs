@@ -1,7 +1,7 @@
 //! Step 5: tells people and programs how the Queue is. Conditions are written at once, counts at most every ten seconds.
 
 mod conditions;
-mod events;
+pub(super) mod events;
 mod messages;
 
 use std::collections::HashMap;

@@ -58,7 +58,8 @@ fn find<'a>(status: &'a QueueStatus, type_: &str) -> Option<&'a Condition> {
     status.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-fn event(type_: EventType, reason: &str, note: &str) -> Event {
+/// An event about a visit.
+pub(in crate::queue_controller) fn event(type_: EventType, reason: &str, note: &str) -> Event {
     Event {
         type_,
         reason: reason.to_owned(),
