@@ -81,6 +81,7 @@ fn receipts_of_before_do_not_fit_later_deliveries() {
         release a#1 -> ready
         ack a#1 -> SettledOtherwise!
         stats -> in_flight=1 bytes=1
+        ack a#2 -> gone
     ",
     );
 }
