@@ -2,6 +2,7 @@
 //!
 //! Each generator returns what should be on disk; one function writes it or, with `--check`, reports the drift.
 
+mod copies;
 mod crds;
 mod proto;
 
@@ -19,7 +20,7 @@ pub(crate) struct Generated {
 /// Writes every generated file, or fails when `check` finds one that differs.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let top = top();
-    let files = proto::generate(&top)?.into_iter().chain(crds::generate()?);
+    let files = proto::generate(&top)?.into_iter().chain(crds::generate()?).chain(copies::generate(&top)?);
     let stale: Vec<Generated> = files.filter(|file| differs(&top, file)).collect();
     if check && !stale.is_empty() {
         let names: Vec<_> = stale.iter().map(|file| file.path.display().to_string()).collect();

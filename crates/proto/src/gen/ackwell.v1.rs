@@ -160,7 +160,8 @@ pub struct SendRequest {
     /// All or none: if one item is refused, nothing is stored and every item has an error.
     #[prost(bool, tag = "3")]
     pub atomic: bool,
-    /// At most 64 B. A second call with the same id within 2 minutes stores nothing and gets the first one's answer.
+    /// At most 64 B. A second call with the same id within 2 minutes stores nothing that the first one stored, and is
+    /// answered with its ids; what the first one refused is tried again. (The newest 200 000 items are remembered.)
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
 }
@@ -289,7 +290,8 @@ pub struct ExtendRequest {
     /// 1..1000.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub receipts: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// From now, not added to what is left. Absent: the queue's ackTimeout. Never past maxProcessing since delivery.
+    /// From now, not added to what is left. Absent: as long as the delivery was granted for. Never past maxProcessing since
+    /// delivery. 1 s..12 h.
     #[prost(message, optional, tag = "3")]
     pub ack_timeout: ::core::option::Option<::prost_types::Duration>,
 }

@@ -32,7 +32,8 @@ type SendRequest struct {
 	Messages []*Message `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
 	// All or none: if one item is refused, nothing is stored and every item has an error.
 	Atomic bool `protobuf:"varint,3,opt,name=atomic,proto3" json:"atomic,omitempty"`
-	// At most 64 B. A second call with the same id within 2 minutes stores nothing and gets the first one's answer.
+	// At most 64 B. A second call with the same id within 2 minutes stores nothing that the first one stored, and is
+	// answered with its ids; what the first one refused is tried again. (The newest 200 000 items are remembered.)
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -864,7 +865,8 @@ type ExtendRequest struct {
 	Queue string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
 	// 1..1000.
 	Receipts [][]byte `protobuf:"bytes,2,rep,name=receipts,proto3" json:"receipts,omitempty"`
-	// From now, not added to what is left. Absent: the queue's ackTimeout. Never past maxProcessing since delivery.
+	// From now, not added to what is left. Absent: as long as the delivery was granted for. Never past maxProcessing since
+	// delivery. 1 s..12 h.
 	AckTimeout    *durationpb.Duration `protobuf:"bytes,3,opt,name=ack_timeout,json=ackTimeout,proto3" json:"ack_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -36,7 +36,10 @@ export interface SendRequest {
   messages: Message[];
   /** All or none: if one item is refused, nothing is stored and every item has an error. */
   atomic: boolean;
-  /** At most 64 B. A second call with the same id within 2 minutes stores nothing and gets the first one's answer. */
+  /**
+   * At most 64 B. A second call with the same id within 2 minutes stores nothing that the first one stored, and is
+   * answered with its ids; what the first one refused is tried again. (The newest 200 000 items are remembered.)
+   */
   requestId: string;
 }
 
@@ -134,7 +137,10 @@ export interface ExtendRequest {
   queue: string;
   /** 1..1000. */
   receipts: Buffer[];
-  /** From now, not added to what is left. Absent: the queue's ackTimeout. Never past maxProcessing since delivery. */
+  /**
+   * From now, not added to what is left. Absent: as long as the delivery was granted for. Never past maxProcessing since
+   * delivery. 1 s..12 h.
+   */
   ackTimeout?: Duration | undefined;
 }
 
