@@ -5,7 +5,7 @@
 //! | The caller | `requests.message()` | our response stream |
 //! |---|---|---|
 //! | half-closes | `Ok(None)` after its last frame | stays |
-//! | cancels (`RST_STREAM` `CANCEL`, what every gRPC library sends for a cancelled or dropped call) | `Ok(None)` after its last frame | is dropped |
+//! | cancels (`RST_STREAM` `CANCEL`, what gRPC libraries send for a cancelled call; tonic half-closes when both halves are dropped) | `Ok(None)` after its last frame | is dropped |
 //! | dies, or the network does (end of file, reset, unanswered pings) | `Err` | is dropped |
 //!
 //! So only an `Err` of the reading side is a break. When the response stream is dropped first, read on:
@@ -55,6 +55,7 @@ pub(crate) async fn after_drop<T>(requests: &mut Streaming<T>, mut take: impl Fn
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::pin::Pin;
 
     use ackwell_proto::v1::queues_client::QueuesClient;
@@ -67,8 +68,9 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::mpsc;
     use tokio_stream::wrappers::ReceiverStream;
-    use tonic::transport::Server;
+    use tonic::codegen::http;
     use tonic::transport::server::TcpIncoming;
+    use tonic::transport::{Channel, Server};
     use tonic::{Request, Response};
 
     use super::*;
@@ -127,15 +129,18 @@ mod tests {
         ends: mpsc::Receiver<(StreamEnd, usize)>,
     }
 
+    async fn serve() -> (SocketAddr, mpsc::Receiver<(StreamEnd, usize)>) {
+        let (tell, ends) = mpsc::channel(1);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = QueuesServer::new(Teller(tell));
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)));
+        (address, ends)
+    }
+
     impl Rig {
         async fn open() -> Self {
-            let (tell, ends) = mpsc::channel(1);
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let server = listener.local_addr().unwrap();
-            let service = QueuesServer::new(Teller(tell));
-            tokio::spawn(
-                Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)),
-            );
+            let (server, ends) = serve().await;
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let network = tokio::spawn(async move {
@@ -144,7 +149,8 @@ mod tests {
                 _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
             });
             let (frames, requests) = mpsc::channel(4);
-            let mut client = QueuesClient::connect(format!("http://{address}")).await.unwrap();
+            let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+            let mut client = QueuesClient::new(channel);
             let mut responses = client.consume(ReceiverStream::new(requests)).await.unwrap().into_inner();
             responses.message().await.unwrap().unwrap();
             Self { frames, responses, network, ends }
@@ -169,13 +175,25 @@ mod tests {
         drop((responses, network));
     }
 
-    /// A cancelled call burns no attempts.
+    /// A cancelled call burns no attempts, and what was sent before it is read. Python, Go and Java cancel like this;
+    /// a tonic client that drops both halves only half-closes.
     #[tokio::test]
     async fn cancel_is_deliberate() {
-        let Rig { mut ends, frames, responses, network, .. } = Rig::open().await;
-        drop(responses);
-        assert_eq!(ends.recv().await, Some((StreamEnd::Deliberate, 0)));
-        drop((frames, network));
+        let (address, mut ends) = serve().await;
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let (h2, connection) = h2::client::handshake(tcp).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::post(format!("http://{address}/ackwell.v1.Queues/Consume"))
+            .header("content-type", "application/grpc")
+            .body(())
+            .unwrap();
+        let (response, mut frames) = h2.ready().await.unwrap().send_request(request, false).unwrap();
+        let empty_message = bytes::Bytes::from_static(&[0; 5]);
+        frames.send_data(empty_message, false).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        body.data().await.unwrap().unwrap();
+        frames.send_reset(h2::Reason::CANCEL);
+        assert_eq!(ends.recv().await, Some((StreamEnd::Deliberate, 1)));
     }
 
     /// A process that died is told apart from one that left.

@@ -20,7 +20,7 @@ use super::shard_channel::ShardChannel;
 const DEFAULT_LIMIT: u32 = 20;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
-const MAX_INTERVAL: Duration = Duration::from_secs(3600);
+const MAX_INTERVAL: Duration = Duration::from_hours(1);
 const ORDINAL_BYTES: usize = 2;
 
 /// One page of one shard; the cursor leads through the shards in turn.
@@ -90,7 +90,7 @@ pub(crate) async fn watch(
         };
         let is_last = answer.is_err();
         if is_last || answer.as_ref().ok() != last.as_ref() {
-            last = answer.as_ref().ok().cloned();
+            last = answer.as_ref().ok().copied();
             _ = give.send(answer).await;
         }
         if is_last {

@@ -33,6 +33,9 @@ impl<T> Part<T> {
     }
 }
 
+/// A shard's answer, with the places of its items.
+pub(crate) type Answer<R> = (Vec<usize>, Result<Vec<R>, Status>);
+
 /// Items by shard, and those that belong to none.
 #[derive(Debug)]
 pub(crate) struct Split<T> {
@@ -60,10 +63,7 @@ pub(crate) fn split<I, T>(
 
 /// Puts the answers in order. A shard that failed fails its items; the call fails when its only shard did, or when
 /// no shard was there.
-pub(crate) fn merge<R>(
-    answers: Vec<(Vec<usize>, Result<Vec<R>, Status>)>,
-    refusal: impl Fn(ItemError) -> R,
-) -> Result<Vec<R>, Status> {
+pub(crate) fn merge<R>(answers: Vec<Answer<R>>, refusal: impl Fn(ItemError) -> R) -> Result<Vec<R>, Status> {
     let mut merged: BTreeMap<usize, R> = BTreeMap::new();
     let is_down = |answer: &Result<Vec<R>, Status>| answer.as_ref().is_err_and(is_transient);
     let fails_whole = answers.len() == 1 || answers.iter().all(|(_, answer)| is_down(answer));

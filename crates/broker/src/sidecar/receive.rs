@@ -25,7 +25,7 @@ use super::shard_channel::ShardChannel;
 
 /// As in the API.
 const DEFAULT_WAIT: Duration = Duration::from_secs(20);
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 const MAX_MESSAGES: u32 = 1000;
 /// The first round over several shards must not wait for one that is down.
 const FIRST_ROUND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ impl Receiver {
 
     fn complete_request(&mut self) -> Result<(), Failure> {
         let request = &mut self.request;
-        request.queue = self.queue.full_name().to_owned();
+        self.queue.full_name().clone_into(&mut request.queue);
         request.max_messages = request.max_messages.max(1);
         if request.max_messages > MAX_MESSAGES {
             return Err(Failure::invalid(format!("max_messages must be at most {MAX_MESSAGES}")));

@@ -10,9 +10,9 @@ use tonic::{Code, Status};
 
 /// For callers that set no deadline. Long enough for a broker pod to be rescheduled, and well below the two
 /// minutes for which a broker remembers a `request_id`, so that a retry never stores twice.
-pub(crate) const DEFAULT_BUDGET: Duration = Duration::from_secs(60);
+pub(crate) const DEFAULT_BUDGET: Duration = Duration::from_mins(1);
 /// Kept back from the caller's own deadline: our answer, which says what is wrong, must arrive before it.
-const MAX_MARGIN: Duration = Duration::from_millis(50);
+const MAX_MARGIN: Duration = Duration::from_millis(200);
 /// A restarting process on the same machine is back within this.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 /// Below the 5 s within which a broken stream is resumed without cost.
@@ -31,7 +31,7 @@ impl Deadline {
     /// The caller's own deadline, less a margin, or `default` from now.
     pub(crate) fn of(metadata: &MetadataMap, default: Duration) -> Self {
         let timeout = metadata.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-        Self::within(timeout.map_or(default, |timeout| timeout - MAX_MARGIN.min(timeout / 10)))
+        Self::within(timeout.map_or(default, |timeout| timeout.saturating_sub(MAX_MARGIN.min(timeout / 10))))
     }
 
     /// `budget` from now.
@@ -159,7 +159,7 @@ mod tests {
         let mut metadata = MetadataMap::new();
         assert_eq!(Deadline::of(&metadata, DEFAULT_BUDGET).budget(), DEFAULT_BUDGET);
         for (text, millis) in
-            [("2S", 1950), ("100m", 90), ("1M", 59_950), ("x", 60_000), ("1", 60_000), ("+5S", 60_000)]
+            [("3S", 2800), ("100m", 90), ("1M", 59_800), ("x", 60_000), ("1", 60_000), ("+5S", 60_000)]
         {
             metadata.insert("grpc-timeout", text.parse().unwrap());
             let budget = Deadline::of(&metadata, DEFAULT_BUDGET).budget();

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use siphasher::sip::SipHasher13;
 use tonic::Status;
 
-use super::merge::{self, Part};
+use super::merge::{self, Answer, Part};
 use super::retry::Deadline;
 use super::route::{Queue, Route};
 use super::shard_channel::ShardChannel;
@@ -40,7 +40,7 @@ async fn send_part(
     request: &SendRequest,
     part: Part<Message>,
     deadline: Deadline,
-) -> (Vec<usize>, Result<Vec<SendResult>, Status>) {
+) -> Answer<SendResult> {
     let request = SendRequest {
         queue: queue.full_name().to_owned(),
         messages: part.items,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tonic::Status;
 
-use super::merge::{self, Part, Split};
+use super::merge::{self, Answer, Part, Split};
 use super::receipt::Receipt;
 use super::retry::Deadline;
 use super::route::Queue;
@@ -50,7 +50,7 @@ pub(crate) async fn extend(
 }
 
 /// A refused receipt as an answer of its own, which fails the call when it was the only item, as a broker's does.
-fn refused_item<R>((position, failure): (usize, Failure)) -> (Vec<usize>, Result<Vec<R>, Status>) {
+fn refused_item<R>((position, failure): (usize, Failure)) -> Answer<R> {
     (vec![position], Err(failure.into()))
 }
 
@@ -80,11 +80,7 @@ pub(crate) fn extend_refusal(error: ItemError) -> ExtendResult {
     ExtendResult { error: Some(error), ..ExtendResult::default() }
 }
 
-async fn settle_part(
-    queue: &Arc<Queue>,
-    part: Part<Settlement>,
-    deadline: Deadline,
-) -> (Vec<usize>, Result<Vec<SettleResult>, Status>) {
+async fn settle_part(queue: &Arc<Queue>, part: Part<Settlement>, deadline: Deadline) -> Answer<SettleResult> {
     let request = SettleRequest { queue: queue.full_name().to_owned(), settlements: part.items };
     let attempt = |channel: Arc<ShardChannel>| {
         let request = request.clone();
@@ -99,7 +95,7 @@ async fn extend_part(
     part: Part<Vec<u8>>,
     ack_timeout: Option<prost_types::Duration>,
     deadline: Deadline,
-) -> (Vec<usize>, Result<Vec<ExtendResult>, Status>) {
+) -> Answer<ExtendResult> {
     let request = ExtendRequest { queue: queue.full_name().to_owned(), receipts: part.items, ack_timeout };
     let attempt = |channel: Arc<ShardChannel>| {
         let request = request.clone();

@@ -67,8 +67,8 @@ impl Session {
             self.pump();
             let is_gone = app.out.is_closed();
             let until = start + if is_gone { budget.min(UNREAD_BUDGET) } else { budget };
-            let is_done = self.answers.len() == 0 && (is_gone || self.outbox.is_empty());
-            if is_done || Instant::now() >= until {
+            let all_told = self.answers.len() == 0 && (is_gone || self.outbox.is_empty());
+            if all_told || Instant::now() >= until {
                 return;
             }
             tokio::select! {

@@ -216,10 +216,10 @@ impl Session {
     fn open_legs(&mut self, shards: usize) {
         let first = self.legs.len();
         let demand = Demand { granted: u32::MAX, in_hand: 0 };
-        let shares = self.ledger.window.split(&vec![demand; shards]);
-        for shard in first..shards {
+        let granted = self.ledger.window.split(&vec![demand; shards]);
+        for (shard, share) in granted.into_iter().enumerate().skip(first) {
             let held = self.ledger.of_shard(shard);
-            let mut leg = Leg::open(&self.line, shard, shares[shard], held);
+            let mut leg = Leg::open(&self.line, shard, share, held);
             if self.is_draining {
                 leg.drain();
             }
@@ -304,9 +304,13 @@ impl Session {
     fn begin(&mut self, seq: u64, results: Results, what: &str) -> Option<FrameId> {
         let count = results.len();
         let id = self.answers.begin(seq, results, Instant::now() + DEFAULT_BUDGET);
-        let failure = merge::check_batch(count, what).err()?;
-        self.answers.refuse(id, &(0..count).collect::<Vec<_>>(), &failure.into());
-        None
+        match merge::check_batch(count, what) {
+            Ok(()) => Some(id),
+            Err(failure) => {
+                self.answers.refuse(id, &(0..count).collect::<Vec<_>>(), &failure.into());
+                None
+            }
+        }
     }
 
     fn refuse(&mut self, id: FrameId, refused: Vec<(usize, Failure)>) {
@@ -413,8 +417,8 @@ impl Session {
         let in_hand = if shards == 1 { vec![0] } else { self.ledger.in_hand(shards) };
         let demand = |(leg, in_hand): (&Leg, u32)| Demand { granted: leg.granted.messages, in_hand };
         let demands: Vec<_> = self.legs.iter().zip(in_hand).map(demand).collect();
-        let shares = self.ledger.window.split(&demands);
-        self.legs.iter_mut().zip(shares).for_each(|(leg, share)| leg.grant(share));
+        let granted = self.ledger.window.split(&demands);
+        self.legs.iter_mut().zip(granted).for_each(|(leg, share)| leg.grant(share));
     }
 
     /// A stopping broker waits for its streams; ours ends as soon as nothing on it is unsettled.

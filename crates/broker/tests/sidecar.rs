@@ -1,0 +1,346 @@
+//! A sidecar before real broker processes: what an application sees when those are killed, and what they see when it is.
+
+#[path = "sidecar/rig.rs"]
+mod rig;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use ackwell_proto::v1::consume_response::Frame;
+use ackwell_proto::v1::{
+    Ack, Delivery, ExtendRequest, PeekRequest, ReceiveRequest, SendRequest, SettleFrame, SettleRequest,
+    SettleResponse, Settlement, consume_request, settlement,
+};
+use ackwell_proto::{Failure, Reason, duration};
+use rig::{Broker, Client, Network, PATIENCE, QUEUE, Sidecar, attempts, body};
+use tonic::{Code, Request};
+
+fn acks<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<Settlement> {
+    let ack = || Some(settlement::Outcome::Ack(Ack {}));
+    let settlement = |delivery: &Delivery| Settlement { receipt: delivery.receipt.clone(), outcome: ack() };
+    deliveries.into_iter().map(settlement).collect()
+}
+
+async fn settle(client: &mut Client, settlements: Vec<Settlement>) -> Result<SettleResponse, tonic::Status> {
+    let request = SettleRequest { queue: QUEUE.to_owned(), settlements };
+    Ok(client.queues.settle(request).await?.into_inner())
+}
+
+/// A broker restart is a pause: no send fails, and nothing is stored twice or lost.
+#[tokio::test]
+async fn sends_through_broker_kills_are_stored_once() {
+    let mut broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    let sender = tokio::spawn({
+        let mut client = client.clone();
+        async move {
+            for index in 0..200 {
+                client.send(&index.to_string()).await.unwrap();
+            }
+        }
+    });
+    let mut received = Vec::new();
+    while received.len() < 200 {
+        let deliveries = client.receive(20).await;
+        assert!(!deliveries.is_empty(), "{} of 200", received.len());
+        received.extend(deliveries.iter().map(body));
+        let before = received.len() - deliveries.len();
+        if before / 60 != received.len() / 60 {
+            broker.restart();
+        }
+        let settled = settle(&mut client, acks(&deliveries)).await;
+        settled.unwrap().results.iter().for_each(|result| assert_eq!(result.error, None));
+    }
+    sender.await.unwrap();
+    let distinct: BTreeSet<_> = received.iter().collect();
+    assert_eq!((distinct.len(), received.len()), (200, 200));
+    let stats = client.stats().await;
+    assert_eq!((stats.ready, stats.delayed, stats.in_flight, stats.dead), (0, 0, 0, 0));
+}
+
+/// A receipt from before a restart of the broker, and of the sidecar, still settles.
+#[tokio::test]
+async fn receipt_after_restarts_settles() {
+    let mut broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    client.send("a").await.unwrap();
+    let delivery = client.receive_one().await;
+    assert!(delivery.receipt.len() <= 64);
+    broker.restart();
+    let other = Sidecar::start(broker.address).await;
+    let mut client = other.client().await;
+    let extend = ExtendRequest {
+        queue: QUEUE.to_owned(),
+        receipts: vec![delivery.receipt.to_vec()],
+        ack_timeout: None,
+    };
+    let extended = client.queues.extend(extend).await.unwrap().into_inner();
+    assert_eq!(extended.results[0].error, None);
+    let settled = settle(&mut client, acks([&delivery])).await.unwrap();
+    assert_eq!(settled.results[0].error, None);
+    drop(sidecar);
+}
+
+/// A consumer sees a broker's death as a pause: nothing is revoked, every ack counts, no attempt is burnt.
+#[tokio::test]
+async fn consume_through_broker_kills_is_a_pause() {
+    let mut broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    for index in 0..60 {
+        client.send(&index.to_string()).await.unwrap();
+    }
+    let mut consumer = client.consume(10, Vec::new()).await;
+    let mut open: HashMap<u64, Vec<Delivery>> = HashMap::new();
+    let mut acked = BTreeSet::new();
+    let mut seq = 0;
+    while acked.len() < 60 {
+        match consumer.next().await {
+            Frame::Deliveries(frame) => {
+                frame.deliveries.iter().for_each(|delivery| assert_eq!(attempts(delivery), 0));
+                if seq % 3 == 1 {
+                    broker.restart();
+                }
+                seq += 1;
+                let settlements = acks(&frame.deliveries);
+                open.insert(seq, frame.deliveries);
+                consumer.tell(consume_request::Frame::Settle(SettleFrame { seq, settlements })).await;
+            }
+            Frame::Settled(frame) => {
+                frame.results.iter().for_each(|result| assert_eq!(result.error, None));
+                let deliveries = open.remove(&frame.seq).unwrap();
+                assert_eq!(frame.results.len(), deliveries.len());
+                assert!(deliveries.iter().all(|delivery| acked.insert(body(delivery))));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(seq >= 6, "the broker was killed at least twice");
+    assert_eq!(client.stats().await.in_flight, 0);
+}
+
+/// What an application received before it cancelled, or never got, is free for others at once.
+#[tokio::test]
+async fn cancelled_stream_costs_no_attempt() {
+    let broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    client.send("a").await.unwrap();
+    let mut consumer = client.consume(1, Vec::new()).await;
+    assert_eq!(consumer.next_deliveries().await.len(), 1);
+    drop(consumer);
+    let delivery = client.receive_one().await;
+    assert_eq!(attempts(&delivery), 0);
+}
+
+/// An application that died loses an attempt after its grace, one that came back does not.
+#[tokio::test]
+async fn broken_connection_costs_an_attempt_unless_held() {
+    let broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    let network = Network::to(sidecar.address).await;
+    let mut client = Client::connect(network.address).await;
+    client.send("kept").await.unwrap();
+    client.send("lost").await.unwrap();
+    let mut consumer = client.consume(2, Vec::new()).await;
+    let mut deliveries = consumer.next_deliveries().await;
+    while deliveries.len() < 2 {
+        deliveries.extend(consumer.next_deliveries().await);
+    }
+    network.cut();
+    let kept = deliveries.iter().find(|delivery| body(delivery) == "kept").unwrap();
+    let mut client = sidecar.client().await;
+    let mut consumer = client.consume(2, vec![kept.receipt.to_vec()]).await;
+    let back = consumer.next_deliveries().await;
+    assert_eq!(
+        back.iter().map(|delivery| (body(delivery), attempts(delivery))).collect::<Vec<_>>(),
+        [("lost".into(), 1)]
+    );
+    let frame = SettleFrame { seq: 1, settlements: acks([kept, &back[0]]) };
+    consumer.tell(consume_request::Frame::Settle(frame)).await;
+    let Frame::Settled(settled) = consumer.next().await else { panic!() };
+    assert_eq!(settled.results.iter().map(|result| &result.error).collect::<Vec<_>>(), [&None, &None]);
+}
+
+/// A long poll that its caller gave up takes no message away.
+#[tokio::test]
+async fn abandoned_receive_keeps_nothing() {
+    let broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    for _ in 0..20 {
+        let mut waiting = client.clone();
+        let poll = tokio::spawn(async move { waiting.receive(5).await });
+        let mut sending = client.clone();
+        let send = tokio::spawn(async move { sending.send("a").await });
+        poll.abort();
+        send.await.unwrap().unwrap();
+    }
+    let mut count = 0;
+    while count < 20 {
+        let deliveries = client.receive(5).await;
+        deliveries.iter().for_each(|delivery| assert_eq!(attempts(delivery), 0));
+        count += deliveries.len();
+        assert!(!deliveries.is_empty(), "{count} of 20");
+        settle(&mut client, acks(&deliveries)).await.unwrap();
+    }
+}
+
+/// When the pod ends, what its application did not settle is free for others, without blame.
+#[tokio::test]
+async fn stopped_sidecar_releases_what_was_received() {
+    let broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    client.send("unary").await.unwrap();
+    client.send("stream").await.unwrap();
+    let first = client.receive_one().await;
+    let mut consumer = client.consume(1, Vec::new()).await;
+    assert_eq!(consumer.next_deliveries().await.len(), 1);
+    tokio::time::timeout(Duration::from_secs(6), sidecar.stop()).await.expect("within the grace period");
+    let mut direct = Client::connect(broker.address).await;
+    let mut bodies = BTreeSet::new();
+    while bodies.len() < 2 {
+        let delivery = direct.receive_one().await;
+        assert_eq!(attempts(&delivery), 0);
+        bodies.insert(body(&delivery));
+    }
+    drop((first, consumer));
+}
+
+/// Nobody waits for ever, and everybody is told why.
+#[tokio::test]
+async fn broker_that_stays_away_is_named_before_the_deadline() {
+    let mut broker = Broker::start();
+    broker.kill();
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    let message = ackwell_proto::v1::Message::default();
+    let send = SendRequest { queue: QUEUE.to_owned(), messages: vec![message], ..SendRequest::default() };
+    let mut request = Request::new(send);
+    request.set_timeout(Duration::from_secs(2));
+    let status = client.queues.send(request).await.unwrap_err();
+    let failure = Failure::from_status(&status).expect("our own answer, not the transport's");
+    assert_eq!((status.code(), failure.reason), (Code::Unavailable, Reason::BrokerUnavailable));
+    assert!(failure.message.contains(&broker.address.to_string()), "{failure}");
+    assert!(failure.message.contains("refused"), "{failure}");
+    assert!(failure.retry_after.is_some());
+}
+
+/// Refusals reach the application unchanged.
+#[tokio::test]
+async fn refusals_have_their_reasons() {
+    let broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    let reason = |status: tonic::Status| Failure::from_status(&status).map(|failure| failure.reason);
+    let wrong = ReceiveRequest { queue: "other".to_owned(), ..ReceiveRequest::default() };
+    assert_eq!(reason(client.queues.receive(wrong).await.unwrap_err()), Some(Reason::QueueNotFound));
+    let large = "x".repeat((1 << 20) + 1);
+    assert_eq!(reason(client.send(&large).await.unwrap_err()), Some(Reason::MessageTooLarge));
+    let garbled = Settlement { receipt: "garbled".into(), outcome: Some(settlement::Outcome::Ack(Ack {})) };
+    let refused = settle(&mut client, vec![garbled.clone()]).await.unwrap_err();
+    assert_eq!(reason(refused), Some(Reason::InvalidReceipt));
+    client.send("a").await.unwrap();
+    let delivery = client.receive_one().await;
+    let mut mixed = acks([&delivery]);
+    mixed.push(garbled);
+    let results = settle(&mut client, mixed).await.unwrap().results;
+    assert_eq!(results[0].error, None);
+    assert_eq!(results[1].error.as_ref().unwrap().reason, "INVALID_RECEIPT");
+}
+
+/// Two shards look like one queue.
+#[tokio::test]
+async fn two_shards_are_one_queue() {
+    let brokers = Broker::start_all(2);
+    let sidecar = Sidecar::start(brokers[1].address).await;
+    let mut client = sidecar.client().await;
+    for index in 0..40 {
+        let message = ackwell_proto::v1::Message {
+            body: index.to_string().into(),
+            dedup_id: format!("id-{index}"),
+            ..Default::default()
+        };
+        let send = SendRequest {
+            queue: QUEUE.to_owned(),
+            messages: vec![message.clone(); 2],
+            ..SendRequest::default()
+        };
+        let results = client.queues.send(send).await.unwrap().into_inner().results;
+        assert_eq!(results.iter().map(|result| result.duplicate).collect::<Vec<_>>(), [false, true]);
+    }
+    for broker in &brokers {
+        let there = Client::connect(broker.address).await.stats().await.ready;
+        assert!(there > 0 && there < 40, "{there} of 40 at one shard");
+    }
+    assert_eq!(client.stats().await.ready, 40);
+    assert_eq!(peek_all(&mut client).await, 40);
+    let mut half = BTreeSet::new();
+    while half.len() < 20 {
+        let deliveries = client.receive(7).await;
+        assert!(!deliveries.is_empty() && deliveries.len() <= 7);
+        settle(&mut client, acks(&deliveries)).await.unwrap();
+        half.extend(deliveries.iter().map(body));
+    }
+    consume_rest(&mut client, half, 40).await;
+    assert_eq!(client.stats().await.ready, 0);
+}
+
+async fn peek_all(client: &mut Client) -> usize {
+    let mut cursor = Vec::new();
+    let mut count = 0;
+    loop {
+        let request = PeekRequest { queue: QUEUE.to_owned(), limit: 7, cursor, ..PeekRequest::default() };
+        let page = client.admin.peek(request).await.unwrap().into_inner();
+        count += page.messages.len();
+        cursor = page.cursor;
+        if cursor.is_empty() {
+            return count;
+        }
+    }
+}
+
+/// The consumer's window holds over all shards.
+async fn consume_rest(client: &mut Client, mut seen: BTreeSet<String>, total: usize) {
+    let mut consumer = client.consume(3, Vec::new()).await;
+    let mut held = 0;
+    let mut settling = HashMap::new();
+    let mut seq = 0;
+    while seen.len() < total || held > 0 {
+        match consumer.next().await {
+            Frame::Deliveries(frame) => {
+                held += frame.deliveries.len();
+                assert!(held <= 3, "{held} held");
+                seq += 1;
+                settling.insert(seq, frame.deliveries.len());
+                seen.extend(frame.deliveries.iter().map(body));
+                let settlements = acks(&frame.deliveries);
+                consumer.tell(consume_request::Frame::Settle(SettleFrame { seq, settlements })).await;
+            }
+            Frame::Settled(frame) => held -= settling.remove(&frame.seq).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A long poll over shards is answered by whichever gets a message, also while another is down.
+#[tokio::test]
+async fn long_poll_hears_every_living_shard() {
+    let mut brokers = Broker::start_all(2);
+    let sidecar = Sidecar::start(brokers[0].address).await;
+    let mut client = sidecar.client().await;
+    assert_eq!(client.stats().await.ready, 0);
+    brokers[1].kill();
+    let mut waiting = client.clone();
+    let poll = tokio::spawn(async move { waiting.receive(10).await });
+    let mut direct = Client::connect(brokers[0].address).await;
+    direct.send("a").await.unwrap();
+    let deliveries = tokio::time::timeout(PATIENCE, poll).await.unwrap().unwrap();
+    assert_eq!(deliveries.iter().map(body).collect::<Vec<_>>(), ["a"]);
+    let empty =
+        ReceiveRequest { queue: QUEUE.to_owned(), wait: Some(duration(100)), ..ReceiveRequest::default() };
+    assert!(client.queues.receive(empty).await.unwrap().into_inner().deliveries.is_empty());
+}

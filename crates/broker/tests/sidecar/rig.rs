@@ -1,0 +1,261 @@
+//! Brokers as processes that can be killed, sidecars in this process, and a network that can be cut.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ackwell_proto::QueueName;
+use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
+use ackwell_proto::v1::queues_client::QueuesClient;
+use ackwell_proto::v1::{
+    Backoff, BackoffPolicy, ConsumeRequest, ConsumeResponse, Delivery, Message, Open, QueueConfig,
+    QueueSettings, ReceiveRequest, SendRequest, StatsRequest, StatsResponse, Window, consume_request,
+    consume_response,
+};
+use ackwelld::sidecar;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+pub(crate) const QUEUE: &str = "orders";
+/// A failed test must not hang the run.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// One broker process; killed without warning when dropped.
+pub(crate) struct Broker {
+    pub(crate) address: SocketAddr,
+    folder: TempDir,
+    process: Option<Child>,
+}
+
+impl Broker {
+    /// Starts a queue of one broker.
+    pub(crate) fn start() -> Self {
+        Self::start_all(1).remove(0)
+    }
+
+    /// Starts the brokers of a queue with as many shards.
+    pub(crate) fn start_all(shards: usize) -> Vec<Self> {
+        let addresses: Vec<_> = (0..shards).map(|_| free_address()).collect();
+        let named =
+            if shards == 1 { Vec::new() } else { addresses.iter().map(ToString::to_string).collect() };
+        let start = |address: &SocketAddr| {
+            let folder = tempfile::tempdir().unwrap();
+            let config = serde_json::to_string(&config(&named)).unwrap();
+            std::fs::write(folder.path().join("queue.json"), config).unwrap();
+            let mut broker = Self { address: *address, folder, process: None };
+            broker.restart();
+            broker
+        };
+        addresses.iter().map(start).collect()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Starts it again at the same address with what is on disk.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let process = Command::new(env!("CARGO_BIN_EXE_ackwelld"))
+            .arg("broker")
+            .arg("--config")
+            .arg(self.path("queue.json"))
+            .arg("--data")
+            .arg(self.path("data"))
+            .args(["--http", "127.0.0.1:0", "--listen", &self.address.to_string()])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.process = Some(process);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A sidecar of this process.
+pub(crate) struct Sidecar {
+    pub(crate) address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Sidecar {
+    pub(crate) async fn start(broker: SocketAddr) -> Self {
+        let options = sidecar::Options {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            http: None,
+            namespace: "shop".to_owned(),
+            queues: vec![QueueName::parse(QUEUE, "shop").unwrap()],
+            broker_address: broker.to_string(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
+        let ready = move |address| tell.send(address).unwrap();
+        let task =
+            tokio::spawn(
+                async move { sidecar::run(options, ready, async { stopped.await.unwrap_or(()) }).await },
+            );
+        Self { address: told.await.unwrap(), stop, task }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// As SIGTERM does.
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+/// An application.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) queues: QueuesClient<Channel>,
+    pub(crate) admin: QueueAdminClient<Channel>,
+}
+
+impl Client {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Self { queues: QueuesClient::new(channel.clone()), admin: QueueAdminClient::new(channel) }
+    }
+
+    pub(crate) async fn send(&mut self, body: &str) -> Result<(), tonic::Status> {
+        let message = Message { body: body.to_owned().into(), ..Message::default() };
+        let request =
+            SendRequest { queue: QUEUE.to_owned(), messages: vec![message], ..SendRequest::default() };
+        let response = self.queues.send(request).await?.into_inner();
+        assert_eq!(response.results.len(), 1);
+        assert_eq!(response.results[0].error, None);
+        Ok(())
+    }
+
+    pub(crate) async fn receive(&mut self, max_messages: u32) -> Vec<Delivery> {
+        let request = ReceiveRequest { queue: QUEUE.to_owned(), max_messages, ..ReceiveRequest::default() };
+        self.queues.receive(request).await.unwrap().into_inner().deliveries
+    }
+
+    pub(crate) async fn receive_one(&mut self) -> Delivery {
+        self.receive(1).await.pop().expect("a message within the default wait")
+    }
+
+    pub(crate) async fn stats(&mut self) -> StatsResponse {
+        let request = StatsRequest { queue: QUEUE.to_owned(), interval: None };
+        self.admin.stats(request).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn consume(&mut self, max_messages: u32, held: Vec<Vec<u8>>) -> Consumer {
+        let (frames, requests) = mpsc::channel(16);
+        let window = Some(Window { max_messages, max_bytes: 0 });
+        let open = Open { queue: QUEUE.to_owned(), consumer: "test".to_owned(), window, held };
+        let frame = Some(consume_request::Frame::Open(open));
+        frames.send(ConsumeRequest { frame }).await.unwrap();
+        let responses = self.queues.consume(ReceiverStream::new(requests)).await.unwrap().into_inner();
+        let mut consumer = Consumer { frames, responses };
+        assert!(matches!(consumer.next().await, consume_response::Frame::Opened(_)));
+        consumer
+    }
+}
+
+/// A stream of an application.
+pub(crate) struct Consumer {
+    pub(crate) frames: mpsc::Sender<ConsumeRequest>,
+    pub(crate) responses: Streaming<ConsumeResponse>,
+}
+
+impl Consumer {
+    pub(crate) async fn next(&mut self) -> consume_response::Frame {
+        let response = tokio::time::timeout(PATIENCE, self.responses.message()).await.unwrap();
+        response.unwrap().expect("the stream goes on").frame.unwrap()
+    }
+
+    pub(crate) async fn next_deliveries(&mut self) -> Vec<Delivery> {
+        match self.next().await {
+            consume_response::Frame::Deliveries(frame) => frame.deliveries,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn tell(&self, frame: consume_request::Frame) {
+        self.frames.send(ConsumeRequest { frame: Some(frame) }).await.unwrap();
+    }
+}
+
+/// A network between an application and its sidecar; cut when dropped.
+pub(crate) struct Network {
+    pub(crate) address: SocketAddr,
+    wire: JoinHandle<()>,
+}
+
+impl Network {
+    pub(crate) async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let wire = tokio::spawn(async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = TcpStream::connect(server).await.unwrap();
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            pending::<()>().await;
+        });
+        Self { address, wire }
+    }
+
+    pub(crate) fn cut(self) {
+        self.wire.abort();
+    }
+}
+
+pub(crate) fn body(delivery: &Delivery) -> String {
+    String::from_utf8(delivery.message.as_ref().unwrap().body.to_vec()).unwrap()
+}
+
+pub(crate) fn attempts(delivery: &Delivery) -> u32 {
+    delivery.message.as_ref().unwrap().attempts
+}
+
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn config(shard_addresses: &[String]) -> QueueConfig {
+    let backoff = Backoff { policy: BackoffPolicy::Constant.into(), min_seconds: 1, max_seconds: 1 };
+    let settings = QueueSettings {
+        ack_timeout_seconds: 30,
+        max_processing_seconds: 1800,
+        max_attempts: 10,
+        backoff: Some(backoff),
+        max_message_bytes: 1 << 20,
+        max_in_flight: 100_000,
+        dead_seconds: 3600,
+        dedup_window_seconds: 600,
+        ..QueueSettings::default()
+    };
+    QueueConfig {
+        namespace: "shop".to_owned(),
+        name: QUEUE.to_owned(),
+        generation: 1,
+        shard_addresses: shard_addresses.to_vec(),
+        settings: Some(settings),
+    }
+}
