@@ -22,8 +22,10 @@ impl PortForward {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("kubectl starts");
         let mut line = String::new();
-        let stdout = child.stdout.take().expect("it was piped");
-        BufReader::new(stdout).read_line(&mut line).expect("kubectl prints text");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it was piped"));
+        stdout.read_line(&mut line).expect("kubectl prints text");
+        // It has a line to say about every connection, and ends when nobody reads it.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         // Forwarding from 127.0.0.1:41234 -> 7400
         let port = line.split([':', ' ']).find_map(|word| word.parse().ok());
         let port = port.unwrap_or_else(|| panic!("kubectl port-forward said {line:?}"));
