@@ -1,18 +1,23 @@
 //! A sidecar before real broker processes: what an application sees when those are killed, and what they see when it is.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "sidecar/rig.rs"]
 mod rig;
+#[path = "sidecar/stub.rs"]
+mod stub;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use ackwell_proto::v1::consume_response::Frame;
 use ackwell_proto::v1::{
-    Ack, Delivery, ExtendRequest, PeekRequest, ReceiveRequest, SendRequest, SettleFrame, SettleRequest,
-    SettleResponse, Settlement, consume_request, settlement,
+    Ack, Delivery, ExtendRequest, Message, PeekRequest, ReceiveRequest, SendRequest, SettleFrame,
+    SettleRequest, SettleResponse, Settlement, consume_request, message, settlement,
 };
 use ackwell_proto::{Failure, Reason, duration};
 use rig::{Broker, Client, Network, PATIENCE, QUEUE, Sidecar, attempts, body};
+use stub::{Asked, Stub};
 use tonic::{Code, Request};
 
 fn acks<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<Settlement> {
@@ -188,6 +193,47 @@ async fn abandoned_receive_keeps_nothing() {
     }
 }
 
+/// Deliveries whose answer was on its way when the application gave up are found and given back.
+#[tokio::test]
+async fn answer_that_nobody_got_is_released() {
+    let (address, mut asked) = Stub::start().await;
+    let sidecar = Sidecar::start(address).await;
+    let mut client = sidecar.client().await;
+    let poll = tokio::spawn(async move { client.receive(5).await });
+    let Some(Asked::Receive(first)) = asked.recv().await else { panic!() };
+    poll.abort();
+    let Some(Asked::Receive(second)) = asked.recv().await else { panic!() };
+    assert_eq!((second.request_id, second.wait), (first.request_id, Some(duration(0))));
+    let Some(Asked::Settle(settle)) = asked.recv().await else { panic!() };
+    assert_eq!(settle.settlements[0].receipt, "receipt");
+    assert!(matches!(settle.settlements[0].outcome, Some(settlement::Outcome::Release(_))));
+}
+
+/// What a consumer works on for long stays its own through a broker's death.
+#[tokio::test]
+async fn held_delivery_outlives_its_ack_timeout_through_a_kill() {
+    let mut broker = Broker::start_with(ACK_TIMEOUT);
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    client.send("held").await.unwrap();
+    let mut consumer = client.consume(5, Vec::new()).await;
+    let held = consumer.next_deliveries().await;
+    broker.restart();
+    let delay = Some(message::Available::Delay(duration(2 * 1000 * u64::from(ACK_TIMEOUT))));
+    let later = Message { body: "later".into(), available: delay, ..Message::default() };
+    let send = SendRequest { queue: QUEUE.to_owned(), messages: vec![later], ..SendRequest::default() };
+    client.queues.send(send).await.unwrap();
+    let later = consumer.next_deliveries().await;
+    assert_eq!(later.iter().map(body).collect::<Vec<_>>(), ["later"]);
+    let frame = SettleFrame { seq: 1, settlements: acks(held.iter().chain(&later)) };
+    consumer.tell(consume_request::Frame::Settle(frame)).await;
+    let Frame::Settled(settled) = consumer.next().await else { panic!() };
+    assert_eq!(settled.results.iter().map(|result| &result.error).collect::<Vec<_>>(), [&None, &None]);
+}
+
+/// Long enough for a killed broker to be back on a busy machine.
+const ACK_TIMEOUT: u32 = 5;
+
 /// When the pod ends, what its application did not settle is free for others, without blame.
 #[tokio::test]
 async fn stopped_sidecar_releases_what_was_received() {
@@ -217,7 +263,7 @@ async fn broker_that_stays_away_is_named_before_the_deadline() {
     broker.kill();
     let sidecar = Sidecar::start(broker.address).await;
     let mut client = sidecar.client().await;
-    let message = ackwell_proto::v1::Message::default();
+    let message = Message::default();
     let send = SendRequest { queue: QUEUE.to_owned(), messages: vec![message], ..SendRequest::default() };
     let mut request = Request::new(send);
     request.set_timeout(Duration::from_secs(2));
@@ -259,11 +305,8 @@ async fn two_shards_are_one_queue() {
     let sidecar = Sidecar::start(brokers[1].address).await;
     let mut client = sidecar.client().await;
     for index in 0..40 {
-        let message = ackwell_proto::v1::Message {
-            body: index.to_string().into(),
-            dedup_id: format!("id-{index}"),
-            ..Default::default()
-        };
+        let message =
+            Message { body: index.to_string().into(), dedup_id: format!("id-{index}"), ..Default::default() };
         let send = SendRequest {
             queue: QUEUE.to_owned(),
             messages: vec![message.clone(); 2],

@@ -70,7 +70,7 @@ pub(crate) fn merge<R>(answers: Vec<Answer<R>>, refusal: impl Fn(ItemError) -> R
     for (positions, answer) in answers {
         match answer {
             Ok(results) if results.len() == positions.len() => {
-                merged.extend(positions.into_iter().zip(results))
+                merged.extend(positions.into_iter().zip(results));
             }
             Ok(_) => {
                 return Err(Status::internal("a broker answered another number of items than it was given"));

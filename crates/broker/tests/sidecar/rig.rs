@@ -24,6 +24,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 pub(crate) const QUEUE: &str = "orders";
+const ACK_TIMEOUT_SECONDS: u32 = 30;
 /// A failed test must not hang the run.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -40,14 +41,23 @@ impl Broker {
         Self::start_all(1).remove(0)
     }
 
+    /// Starts a queue of one broker whose deliveries are held for `ack_timeout_seconds`.
+    pub(crate) fn start_with(ack_timeout_seconds: u32) -> Self {
+        Self::launch(1, ack_timeout_seconds).remove(0)
+    }
+
     /// Starts the brokers of a queue with as many shards.
     pub(crate) fn start_all(shards: usize) -> Vec<Self> {
+        Self::launch(shards, ACK_TIMEOUT_SECONDS)
+    }
+
+    fn launch(shards: usize, ack_timeout_seconds: u32) -> Vec<Self> {
         let addresses: Vec<_> = (0..shards).map(|_| free_address()).collect();
         let named =
             if shards == 1 { Vec::new() } else { addresses.iter().map(ToString::to_string).collect() };
         let start = |address: &SocketAddr| {
             let folder = tempfile::tempdir().unwrap();
-            let config = serde_json::to_string(&config(&named)).unwrap();
+            let config = serde_json::to_string(&config(&named, ack_timeout_seconds)).unwrap();
             std::fs::write(folder.path().join("queue.json"), config).unwrap();
             let mut broker = Self { address: *address, folder, process: None };
             broker.restart();
@@ -238,10 +248,10 @@ fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn config(shard_addresses: &[String]) -> QueueConfig {
+fn config(shard_addresses: &[String], ack_timeout_seconds: u32) -> QueueConfig {
     let backoff = Backoff { policy: BackoffPolicy::Constant.into(), min_seconds: 1, max_seconds: 1 };
     let settings = QueueSettings {
-        ack_timeout_seconds: 30,
+        ack_timeout_seconds,
         max_processing_seconds: 1800,
         max_attempts: 10,
         backoff: Some(backoff),

@@ -170,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn frames_are_answered_in_order() {
         let mut answers = Answers::default();
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         let first = answers.begin(7, Results::settle(2), until);
         let second = answers.begin(8, Results::extend(1), until);
         answers.fill(second, &[0], Results::extend(1));

@@ -1,0 +1,94 @@
+//! A broker that loses its first answer: for what a real one does too rarely to be tested.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ackwell_proto::v1::queues_server::{Queues, QueuesServer};
+use ackwell_proto::v1::shard_server::{Shard, ShardServer};
+use ackwell_proto::v1::{
+    ConfigureRequest, ConfigureResponse, ConsumeRequest, ConsumeResponse, Delivery, ExtendRequest,
+    ExtendResponse, ReceiveRequest, ReceiveResponse, RouteRequest, RouteResponse, SendRequest, SendResponse,
+    SettleRequest, SettleResponse, SettleResult,
+};
+use futures::Stream;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+/// What the broker was asked.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Receive(ReceiveRequest),
+    Settle(SettleRequest),
+}
+
+/// Hands out one delivery, but the first answer never arrives.
+pub(crate) struct Stub {
+    asked: mpsc::Sender<Asked>,
+    was_asked: AtomicBool,
+}
+
+impl Stub {
+    pub(crate) async fn start() -> (SocketAddr, mpsc::Receiver<Asked>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, asked) = mpsc::channel(16);
+        let stub = Self { asked: tell, was_asked: AtomicBool::new(false) };
+        let server =
+            Server::builder().add_service(QueuesServer::new(stub)).add_service(ShardServer::new(Alone));
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        (address, asked)
+    }
+}
+
+#[tonic::async_trait]
+impl Queues for Stub {
+    type ConsumeStream = Pin<Box<dyn Stream<Item = Result<ConsumeResponse, Status>> + Send>>;
+
+    async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>, Status> {
+        self.asked.send(Asked::Receive(request.into_inner())).await.unwrap();
+        if !self.was_asked.swap(true, Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        let delivery = Delivery { receipt: "receipt".into(), ..Delivery::default() };
+        Ok(Response::new(ReceiveResponse { deliveries: vec![delivery] }))
+    }
+
+    async fn settle(&self, request: Request<SettleRequest>) -> Result<Response<SettleResponse>, Status> {
+        let results = vec![SettleResult::default(); request.get_ref().settlements.len()];
+        self.asked.send(Asked::Settle(request.into_inner())).await.unwrap();
+        Ok(Response::new(SettleResponse { results }))
+    }
+
+    async fn send(&self, _: Request<SendRequest>) -> Result<Response<SendResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn extend(&self, _: Request<ExtendRequest>) -> Result<Response<ExtendResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn consume(
+        &self,
+        _: Request<Streaming<ConsumeRequest>>,
+    ) -> Result<Response<Self::ConsumeStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+/// The only shard.
+struct Alone;
+
+#[tonic::async_trait]
+impl Shard for Alone {
+    async fn configure(&self, _: Request<ConfigureRequest>) -> Result<Response<ConfigureResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn route(&self, _: Request<RouteRequest>) -> Result<Response<RouteResponse>, Status> {
+        Ok(Response::new(RouteResponse::default()))
+    }
+}
