@@ -107,31 +107,44 @@ async fn linked() -> Scene {
     Scene { configs, view, visits, configured, reports, _tasks: tasks }
 }
 
+/// Far longer than anything takes here: a broken link fails its test instead of hanging it.
+const LIMIT: Duration = Duration::from_secs(20);
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(LIMIT, what).await.expect("it happens soon")
+}
+
+impl Scene {
+    async fn seen(&mut self, condition: impl FnMut(&ShardView) -> bool) {
+        soon(self.view.wait_for(condition)).await.unwrap();
+    }
+}
+
 /// Settings reach a running broker: on connecting, and whenever they change.
 #[tokio::test]
 async fn settings_are_told_on_connect_and_on_change() {
     let mut scene = linked().await;
-    assert_eq!(scene.configured.recv().await, Some(1));
-    scene.view.wait_for(|view| view.generation == Some(1)).await.unwrap();
+    assert_eq!(soon(scene.configured.recv()).await, Some(1));
+    scene.seen(|view| view.generation == Some(1)).await;
     scene.configs.send_replace(config(2));
-    assert_eq!(scene.configured.recv().await, Some(2));
-    scene.view.wait_for(|view| view.generation == Some(2)).await.unwrap();
+    assert_eq!(soon(scene.configured.recv()).await, Some(2));
+    scene.seen(|view| view.generation == Some(2)).await;
 }
 
 /// Counts come by themselves and lead to a visit.
 #[tokio::test]
 async fn counts_are_seen_and_lead_to_a_visit() {
     let mut scene = linked().await;
-    scene.view.wait_for(|view| view.generation == Some(1)).await.unwrap();
-    assert_eq!(scene.visits.recv().await.unwrap().name, "orders", "for the confirmed settings");
+    scene.seen(|view| view.generation == Some(1)).await;
+    assert_eq!(soon(scene.visits.recv()).await.unwrap().name, "orders", "for the confirmed settings");
     let report = StatsResponse { ready: 7, ..StatsResponse::default() };
     scene.reports.send(Ok(report)).await.unwrap();
-    scene.view.wait_for(|view| view.stats.is_some_and(|stats| stats.ready == 7)).await.unwrap();
-    assert_eq!(scene.visits.recv().await.unwrap().name, "orders", "for the counts");
+    scene.seen(|view| view.stats.is_some_and(|stats| stats.ready == 7)).await;
+    assert_eq!(soon(scene.visits.recv()).await.unwrap().name, "orders", "for the counts");
     scene.reports.send(Ok(report)).await.unwrap();
     scene.reports.send(Ok(StatsResponse { ready: 8, ..report })).await.unwrap();
-    scene.view.wait_for(|view| view.stats.is_some_and(|stats| stats.ready == 8)).await.unwrap();
-    assert!(scene.visits.recv().await.is_some());
+    scene.seen(|view| view.stats.is_some_and(|stats| stats.ready == 8)).await;
+    assert!(soon(scene.visits.recv()).await.is_some());
     assert!(scene.visits.try_recv().is_err(), "the same counts again are no news");
 }
 
@@ -146,6 +159,6 @@ async fn broker_that_stays_away_is_reported() {
     let (visit, _visits) = mpsc::channel(8);
     let link = run(address, config_receiver, view_sender, visit, QueueRef::new("orders").within("shop"));
     let _task = AbortOnDropHandle::new(tokio::spawn(link));
-    let away = view.wait_for(|view| view.unreachable.is_some()).await.unwrap();
+    let away = soon(view.wait_for(|view| view.unreachable.is_some())).await.unwrap();
     assert!(away.unreachable.as_ref().unwrap().starts_with(&address.to_string()));
 }
