@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use self::apply::{Applied, Applier};
 use self::caches::Caches;
 use self::dereference::{Observed, dereference};
-use self::error::Error;
+use self::error::{Class, Error};
 use self::shards::Shards;
 use self::update_status::{Facts, StatusWriter, events};
 use self::validate::Plan;
@@ -182,6 +182,9 @@ fn finished(
         // Something of a deleted Queue changed.
         Err(controller::Error::ObjectNotFound(queue)) => {
             context.forget(&queue.name, queue.namespace.as_deref().unwrap_or_default());
+        }
+        Err(controller::Error::ReconcilerFailed(error, queue)) if error.class() == Class::Waiting => {
+            tracing::debug!(%queue, %error, "visit waits");
         }
         Err(error) => tracing::warn!(%error, "visit failed"),
     }

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 pub(crate) use self::fingerprint::Applied;
 use super::build::Children;
 use super::caches::Caches;
-use super::error::{Class, classify};
+use super::error::{Class, classify, what_it_says};
 use crate::metrics::Metrics;
 
 /// Longest wait for one request: a hanging API server must not hold one of the few visits at a time for long.
@@ -29,7 +29,7 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A child could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
-    #[error("{operation} {child}: {source}")]
+    #[error("{operation} {child}: {}", what_it_says(source))]
     Request { operation: &'static str, child: String, source: Box<kube::Error> },
     #[error("{operation} {child}: no answer within {} s", REQUEST_TIMEOUT.as_secs())]
     Timeout { operation: &'static str, child: String },

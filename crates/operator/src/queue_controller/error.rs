@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ackwell_api::InvalidQueue;
 use ackwell_api::conditions::reasons;
+use kube::core::Status;
 
 use super::apply::ApplyError;
 use super::update_status::StatusError;
@@ -89,6 +90,7 @@ impl Error {
 /// What to do about an answer of the API server.
 pub(crate) fn classify(error: &kube::Error) -> Class {
     match error {
+        kube::Error::Api(status) if is_terminating(status) => Class::Waiting,
         kube::Error::Api(status) => match status.code {
             409 | 429 => Class::Transient,
             400..=499 => Class::User,
@@ -97,6 +99,20 @@ pub(crate) fn classify(error: &kube::Error) -> Class {
         kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) => Class::Bug,
         _ => Class::Transient,
     }
+}
+
+/// The words for people, without the debug output that kube adds.
+pub(crate) fn what_it_says(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The namespace is being deleted, and the Queue will be in a moment.
+fn is_terminating(status: &Status) -> bool {
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 #[cfg(test)]
@@ -110,10 +126,23 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 256, 300, 300]);
     }
 
+    /// Every deleted namespace would otherwise look like a mistake of the user.
+    #[test]
+    fn refusal_in_a_namespace_that_is_deleted_is_waited_for() {
+        let answer = serde_json::json!({
+            "code": 403,
+            "message": "unable to create new content in namespace a because it is being terminated",
+            "details": {"causes": [{"reason": "NamespaceTerminating", "message": "", "field": "metadata.namespace"}]},
+        });
+        let error = kube::Error::Api(serde_json::from_value(answer).unwrap());
+        assert_eq!(classify(&error), Class::Waiting);
+        assert!(what_it_says(&error).starts_with("unable to create"), "no debug output");
+    }
+
     #[test]
     fn answers_of_the_api_server_are_classified_by_who_can_help() {
         let answer = |code| {
-            let status = kube::core::Status { code, ..kube::core::Status::failure("", "") };
+            let status = Status { code, ..Status::failure("", "") };
             classify(&kube::Error::Api(Box::new(status)))
         };
         assert_eq!([409, 429, 500, 503].map(answer), [Class::Transient; 4]);

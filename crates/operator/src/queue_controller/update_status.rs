@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::QueueRef;
 use super::apply::REQUEST_TIMEOUT;
 use super::dereference::Observed;
-use super::error::{Class, Error, classify};
+use super::error::{Class, Error, classify, what_it_says};
 use super::shards::ShardView;
 use super::validate::Plan;
 
@@ -31,7 +31,7 @@ const COUNTS_INTERVAL: Duration = Duration::from_secs(10);
 /// The status could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StatusError {
-    #[error("write the status: {0}")]
+    #[error("write the status: {}", what_it_says(.0))]
     Write(#[source] Box<kube::Error>),
     #[error("write the status: no answer within {} s", REQUEST_TIMEOUT.as_secs())]
     Timeout,
