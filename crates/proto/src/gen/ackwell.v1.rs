@@ -1642,7 +1642,8 @@ pub struct QueueConfig {
     pub namespace: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    /// metadata.generation of the Queue.
+    /// Which settings are newer: creation time (s) << 20 plus metadata.generation of the Queue, since a Queue that was deleted
+    /// and made again counts from 1 on the volume that it left. 0 outside a cluster.
     #[prost(uint64, tag = "3")]
     pub generation: u64,
     /// One "host:port" per shard, by ordinal. Empty where there is only this process.
