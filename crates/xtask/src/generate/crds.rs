@@ -26,7 +26,8 @@ pub(super) fn generate() -> anyhow::Result<Vec<Generated>> {
         let yaml = serde_yaml_ng::to_string(&crd).context("write a CRD as YAML")?;
         let name = crd.metadata.name.context("a CRD has a name")?;
         ensure!(!yaml.contains("{{"), "the CRD {name} contains {{{{, which Helm would read as a template");
-        templates.push_str(&format!("---\n{}", yaml.replacen("metadata:\n", KEEP, 1)));
+        templates.push_str("---\n");
+        templates.push_str(&yaml.replacen("metadata:\n", KEEP, 1));
         files.push(Generated {
             path: PathBuf::from(format!("crds/{name}.yaml")),
             content: format!("{HEADER}{yaml}").into_bytes(),
