@@ -11,8 +11,9 @@ use serde_json::Value;
 
 /// Senders take 10 to 12 s by themselves; a broker that was killed, and a worker that is replaced, add to that.
 const LIMIT: Duration = Duration::from_mins(4);
-/// So many messages are through before anything is killed, so that it happens in the middle.
-const WARM: usize = 150;
+/// So many messages are through, or wait in the queue, before anything is killed: it happens in the middle, and would
+/// be noticed.
+const SOME: usize = 100;
 
 /// One of `examples/`: a queue and two applications.
 struct Example {
@@ -97,9 +98,12 @@ fn poisonous_order_is_booked_after_the_fix() {
 fn survives_kills(example: &Example) {
     let namespace = Namespace::new(example.queue);
     let run = Run::start(&namespace, example, &[]);
-    run.wait_processed(WARM);
+    run.wait_processed(SOME);
+    run.scale_consumer(0);
+    run.wait_backlog(SOME);
     run.kill_broker();
-    run.wait_processed(run.processed_ids().len() + WARM);
+    run.scale_consumer(1);
+    run.wait_processed(run.processed_ids().len() + SOME);
     run.delete_consumer();
     run.wait_all_processed();
     run.assert_bodies_are_whole();
@@ -136,6 +140,20 @@ impl<'a> Run<'a> {
             anyhow::ensure!(processed >= count, "{processed} processed");
             Ok(())
         });
+    }
+
+    /// Until so many accepted messages are stored and nothing more than stored.
+    fn wait_backlog(&self, count: usize) {
+        wait::until("messages to pile up", LIMIT, || {
+            let waiting = self.bodies().len().saturating_sub(self.processed_ids().len());
+            anyhow::ensure!(waiting >= count, "{waiting} waiting");
+            Ok(())
+        });
+    }
+
+    fn scale_consumer(&self, replicas: usize) {
+        let deployment = format!("deployment/{}-{}", self.example.queue, self.example.consumer);
+        self.namespace.expect(&["scale", &deployment, &format!("--replicas={replicas}")]);
     }
 
     /// Until the sender has said that it is done, and everything that was accepted is processed.
