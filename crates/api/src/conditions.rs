@@ -10,7 +10,7 @@ pub mod types {
     pub const STALLED: &str = "Stalled";
     /// At least one shard serves.
     pub const AVAILABLE: &str = "Available";
-    /// Every volume exists and has room.
+    /// Every volume is bound, and served by a shard.
     pub const STORAGE_HEALTHY: &str = "StorageHealthy";
     /// There are Dead messages.
     pub const DEAD_LETTERS: &str = "DeadLetters";
