@@ -123,7 +123,8 @@ fn dead_letters(messages: Option<MessageCounts>) -> Finding {
         None => Finding::unknown(reasons::UNKNOWN, "no shard has reported yet"),
         Some(counts) if counts.dead > 0 => Finding::yes(
             reasons::MESSAGES_DEAD,
-            "messages are dead: see why with `ackwell peek --state dead`, try them again with `ackwell redrive`",
+            "messages are dead: see why with `ackwell peek QUEUE --state dead`, try them again with `ackwell redrive \
+             QUEUE`",
         ),
         Some(_) => Finding::no(reasons::NONE_DEAD, "no message is dead"),
     }
