@@ -205,7 +205,7 @@ pub struct Limits {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Retention {
-    /// How long Dead messages are kept. 0: until redriven or purged.
+    /// How long Dead messages are kept. 0: until redriven.
     #[schemars(range(min = 0, max = 315_360_000), extend("format" = "int32"))]
     pub dead_seconds: u32,
 

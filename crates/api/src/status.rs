@@ -56,6 +56,6 @@ pub struct MessageCounts {
     pub in_flight: i64,
     /// Waiting for a time: the sender's delay, or the backoff after a failed attempt.
     pub delayed: i64,
-    /// Given up on; kept until redriven, purged or past retention.
+    /// Given up on; kept until redriven or past retention.
     pub dead: i64,
 }
