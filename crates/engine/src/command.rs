@@ -125,14 +125,25 @@ pub struct Receive {
     pub queue: QueueId,
     /// At most so many.
     pub max_messages: u32,
-    /// At most so many bytes of bodies; a larger one comes alone.
+    /// At most so many bytes of bodies.
     pub max_bytes: u64,
+    /// What becomes of a first message with more.
+    pub oversized: Oversized,
     /// `None`: the queue's.
     pub ack_timeout_ms: Option<u64>,
     /// Named in histories.
     pub consumer: String,
     /// Makes a repetition safe; empty: none.
     pub request_id: String,
+}
+
+/// What becomes of a message that is larger than all that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oversized {
+    /// It comes, alone.
+    Comes,
+    /// It waits, for another or until there is more room.
+    Waits,
 }
 
 /// A message in a consumer's hands.

@@ -126,6 +126,13 @@ impl Engine {
         }
     }
 
+    /// How many of the Ready messages may be in flight now.
+    pub fn grantable(&self, queue: QueueId) -> u64 {
+        let counts = self.messages.counts(queue);
+        let max_in_flight = self.settings(queue).map_or(0, |settings| settings.max_in_flight);
+        counts.ready.min(max_in_flight.saturating_sub(counts.in_flight))
+    }
+
     /// Size of the store's files.
     pub fn disk_used(&self) -> u64 {
         self.store.disk_used()

@@ -8,6 +8,7 @@ mod disk;
 mod driver;
 mod extension;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use ackwell_engine::command::Delivery;
@@ -69,9 +70,24 @@ pub(crate) enum Event {
 pub(crate) struct Closed {
     pub(crate) id: SubscriptionId,
     /// Deliveries that never reached the transport.
-    pub(crate) unseen: Vec<Bytes>,
+    pub(crate) untaken: Vec<Bytes>,
+    /// What the stream was told and did not read. Here, since it may still be told something until its end is known.
+    pub(crate) unread: mpsc::Receiver<Event>,
     /// Deliberate: what it holds is released. Broken: that waits a moment for its return.
     pub(crate) end: StreamEnd,
+}
+
+impl Closed {
+    /// Deliveries that nobody can have seen.
+    fn unseen(&mut self) -> HashSet<Bytes> {
+        let mut unseen: HashSet<Bytes> = std::mem::take(&mut self.untaken).into_iter().collect();
+        while let Ok(event) = self.unread.try_recv() {
+            if let Event::Deliveries(deliveries) = event {
+                unseen.extend(deliveries.into_iter().map(|delivery| delivery.receipt));
+            }
+        }
+        unseen
+    }
 }
 
 /// The gRPC handlers' end of the engine's thread.

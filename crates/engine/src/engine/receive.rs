@@ -1,7 +1,7 @@
 //! Receive: handing messages out.
 
 use super::Engine;
-use crate::command::{Receive, Refusal};
+use crate::command::{Oversized, Receive, Refusal};
 use crate::memory::{MemoryKey, Remembered};
 use crate::message::{Epoch, Hold, Row, Seq, Stage};
 use crate::settings::IDEMPOTENCY_WINDOW_MS;
@@ -42,7 +42,8 @@ impl Engine {
         for seq in index.ready.iter().copied() {
             let row = self.row(seq);
             bytes += row.body_bytes;
-            let fits = chosen.is_empty() || bytes <= receive.max_bytes;
+            let comes_alone = chosen.is_empty() && receive.oversized == Oversized::Comes;
+            let fits = comes_alone || bytes <= receive.max_bytes;
             if chosen.len() == max_messages || !fits {
                 break;
             }

@@ -114,7 +114,7 @@ impl Session {
         while let Some(answer) = self.unanswered.next().await {
             self.put(answer).await;
         }
-        let closed = Closed { id: self.id, unseen: self.unseen(&mut told), end };
+        let closed = Closed { id: self.id, untaken: self.untaken(), unread: told, end };
         self.service.shard.tell(Job::Close(closed)).await;
     }
 
@@ -216,16 +216,10 @@ impl Session {
     }
 
     /// Deliveries that the transport never took.
-    fn unseen(&self, told: &mut mpsc::Receiver<Event>) -> Vec<Bytes> {
+    fn untaken(&self) -> Vec<Bytes> {
         let taken = self.taken.load(Ordering::Relaxed);
         let untaken = self.untaken.iter().filter(|(number, _)| *number > taken);
-        let mut unseen: Vec<Bytes> = untaken.flat_map(|(_, receipts)| receipts.clone()).collect();
-        while let Ok(event) = told.try_recv() {
-            if let Event::Deliveries(deliveries) = event {
-                unseen.extend(deliveries.into_iter().map(|delivery| delivery.receipt));
-            }
-        }
-        unseen
+        untaken.flat_map(|(_, receipts)| receipts.clone()).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use ackwell_engine::command::{Batch, Extend, NewMessage, Outcome, Receive, Send, Settle};
+use ackwell_engine::command::{Batch, Extend, NewMessage, Outcome, Oversized, Receive, Send, Settle};
 use ackwell_engine::message::QueueId;
 use ackwell_engine::{Command, Refusal, Reply, command};
 use ackwell_proto::v1::queues_server;
@@ -117,6 +117,7 @@ impl Service {
             queue: self.queues.find(&request.queue)?.id,
             max_messages,
             max_bytes: if request.max_bytes == 0 { DEFAULT_RECEIVE_BYTES } else { request.max_bytes },
+            oversized: Oversized::Comes,
             ack_timeout_ms: convert::ack_timeout(request.ack_timeout.as_ref())?,
             consumer: convert::consumer(request.consumer)?,
             request_id: convert::request_id(request.request_id)?,

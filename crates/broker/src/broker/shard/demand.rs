@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use ackwell_engine::Timestamp;
-use ackwell_engine::command::{Delivery, Receive};
+use ackwell_engine::command::{Delivery, Oversized, Receive};
 use ackwell_engine::message::QueueId;
 use ackwell_proto::Failure;
 use bytes::Bytes;
@@ -56,9 +56,17 @@ impl Drop for Handed {
         }
         let receipts = self.deliveries.drain(..).map(|delivery| delivery.receipt).collect();
         if let Some(jobs) = self.give_back.upgrade() {
-            // A full mailbox leaves it to the ack timeout.
-            _ = jobs.try_send(Job::Release(self.queue, receipts));
+            give_back(jobs, Job::Release(self.queue, receipts));
         }
+    }
+}
+
+/// At once, or as soon as the mailbox has room.
+fn give_back(jobs: mpsc::Sender<Job>, release: Job) {
+    if let Err(mpsc::error::TrySendError::Full(release)) = jobs.try_send(release)
+        && let Ok(runtime) = tokio::runtime::Handle::try_current()
+    {
+        runtime.spawn(async move { _ = jobs.send(release).await });
     }
 }
 
@@ -102,11 +110,16 @@ pub(super) enum Asker {
     Consumer(SubscriptionId),
 }
 
+/// So few waiting calls are not worth looking through for cancelled ones.
+const MIN_CLEANING: usize = 64;
+
 #[derive(Default)]
 pub(super) struct Demands {
     polls: HashMap<u64, Poll>,
     ends: BTreeSet<(Timestamp, u64)>,
     next_poll: u64,
+    /// So many waiting calls are looked through for cancelled ones.
+    next_cleaning: usize,
     pub(super) consumers: HashMap<SubscriptionId, Consumer>,
     turns: HashMap<QueueId, VecDeque<Turn>>,
     /// Who holds which receipt.
@@ -115,10 +128,22 @@ pub(super) struct Demands {
 
 impl Demands {
     pub(super) fn park(&mut self, poll: Poll) {
+        if self.polls.len() >= self.next_cleaning {
+            self.forget_cancelled();
+        }
         self.next_poll += 1;
         self.turns.entry(poll.receive.queue).or_default().push_back(Turn::Poll(self.next_poll));
         self.ends.insert((poll.give_up_at, self.next_poll));
         self.polls.insert(self.next_poll, poll);
+    }
+
+    /// A cancelled call is not heard of. Looking for them when there are twice as many calls costs little per call.
+    fn forget_cancelled(&mut self) {
+        self.polls.retain(|_, poll| !poll.reply.is_closed());
+        let Self { polls, ends, .. } = self;
+        ends.retain(|(_, number)| polls.contains_key(number));
+        self.next_cleaning = MIN_CLEANING.max(self.polls.len() * 2);
+        self.forget_turns();
     }
 
     fn unpark(&mut self, number: u64) -> Option<Poll> {
@@ -159,6 +184,37 @@ impl Demands {
         }
     }
 
+    /// Gives the receipt to a consumer that says it holds it, unless one of another queue does.
+    pub(super) fn adopt(&mut self, id: SubscriptionId, receipt: &Bytes) {
+        let queue_of =
+            |id: &SubscriptionId| self.consumers.get(id).map(|consumer| consumer.subscription.queue);
+        if self.holders.get(receipt).is_none_or(|holder| queue_of(holder) == queue_of(&id)) {
+            self.hold(id, receipt.clone(), 0);
+        }
+    }
+
+    /// Frees the receipt's share, if it is this consumer that holds it.
+    pub(super) fn disown(&mut self, id: SubscriptionId, receipt: &Bytes) {
+        if self.holders.get(receipt) == Some(&id) {
+            self.let_go(receipt);
+        }
+    }
+
+    /// What is to be extended now, by consumer.
+    pub(super) fn take_due_extensions(
+        &mut self,
+        now: Timestamp,
+    ) -> Vec<(SubscriptionId, QueueId, Vec<Bytes>)> {
+        let due =
+            self.consumers.values_mut().filter(|consumer| consumer.extend_at.is_some_and(|at| at <= now));
+        due.map(|consumer| {
+            consumer.extend_at = None;
+            let Subscription { id, queue, .. } = consumer.subscription;
+            (id, queue, consumer.held.keys().cloned().collect())
+        })
+        .collect()
+    }
+
     /// Frees the receipt's share of its holder's window.
     pub(super) fn let_go(&mut self, receipt: &Bytes) -> Option<&Consumer> {
         let consumer = self.consumers.get_mut(&self.holders.remove(receipt)?)?;
@@ -181,7 +237,11 @@ impl Demands {
 
     /// Open streams and waiting calls of a queue.
     pub(super) fn count(&self, queue: QueueId) -> usize {
-        self.turns.get(&queue).map_or(0, VecDeque::len)
+        let is_alive = |turn: &&Turn| match turn {
+            Turn::Poll(number) => self.polls.get(number).is_some_and(|poll| !poll.reply.is_closed()),
+            Turn::Consumer(id) => self.consumers.contains_key(id),
+        };
+        self.turns.get(&queue).into_iter().flatten().filter(is_alive).count()
     }
 
     /// What to ask the queue for when about `available` messages are there, each demand getting its share; those asked
@@ -269,6 +329,7 @@ impl Consumer {
             queue: self.subscription.queue,
             max_messages: u32::try_from(free.min(share)).unwrap_or(u32::MAX),
             max_bytes: free_bytes,
+            oversized: if self.held.is_empty() { Oversized::Comes } else { Oversized::Waits },
             ack_timeout_ms: None,
             consumer: self.subscription.consumer.clone(),
             request_id: String::new(),
@@ -279,3 +340,6 @@ impl Consumer {
         self.ask(1).is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;

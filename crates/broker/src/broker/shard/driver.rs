@@ -1,6 +1,10 @@
 //! The engine's thread: collect what arrived, add what the waiting may get, commit, answer; again.
 
-use std::collections::{HashMap, HashSet};
+mod asks;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +15,8 @@ use ackwell_proto::Failure;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
+
+use asks::Asked;
 
 use super::demand::{Asker, Demands, Handed, Poll, Subscription, SubscriptionId};
 use super::extension::{self, Orphans, RESUME_GRACE_MS};
@@ -34,9 +40,8 @@ enum Then {
     /// The receipts no longer count against their holders' windows.
     AnswerSettled(Answer, Vec<Bytes>),
     Hand(Asker),
-    /// The receipts of a stream that came back: valid ones are its own now.
-    Adopt(SubscriptionId, Vec<Bytes>),
     Extended(SubscriptionId, Vec<Bytes>),
+    /// Nobody waits for the reply. The command is done again when its commit failed.
     Nothing,
 }
 
@@ -50,8 +55,9 @@ pub(super) struct Driver {
     orphans: Orphans,
     batch: Vec<(Command, Then)>,
     is_granting: bool,
-    /// What the last step's asks brought, by queue: asking again after nothing would bring nothing, until something changes.
-    asked: HashMap<QueueId, usize>,
+    asked: HashMap<QueueId, Asked>,
+    /// How often in a row the asks of a queue changed nothing, since the last jobs.
+    in_vain: HashMap<QueueId, u8>,
     is_disk_full: bool,
     next_disk_check: Timestamp,
 }
@@ -73,6 +79,7 @@ impl Driver {
             batch: Vec::new(),
             is_granting: true,
             asked: HashMap::new(),
+            in_vain: HashMap::new(),
             is_disk_full: false,
             next_disk_check: Timestamp(0),
         }
@@ -82,16 +89,24 @@ impl Driver {
         let mut jobs = Vec::new();
         while self.collect(&mut mailbox, &mut jobs).await {
             self.ensure_open();
-            for job in jobs.drain(..) {
-                if !self.take_in(job) {
-                    return;
-                }
-            }
-            self.step();
-            while self.has_more_to_hand() {
-                self.step();
+            if !self.work(&mut jobs) {
+                return;
             }
         }
+    }
+
+    /// Does the jobs and what follows from them. `false`: one of them was to stop.
+    fn work(&mut self, jobs: &mut Vec<Job>) -> bool {
+        let mut goes_on = true;
+        for job in jobs.drain(..) {
+            goes_on &= self.take_in(job);
+        }
+        self.in_vain.clear();
+        self.step();
+        while self.has_more_to_hand() {
+            self.step();
+        }
+        goes_on
     }
 
     /// Waits for jobs, or for a time at which something happens by itself. `false`: nobody can send any more.
@@ -162,17 +177,25 @@ impl Driver {
             _ = subscription.events.try_send(Event::GoAway);
         }
         self.demands.open(subscription);
-        if !held.is_empty() {
-            self.orphans.claim(&held.iter().collect());
-            let extend = Extend { queue, receipts: held.clone(), ack_timeout_ms: None };
-            self.batch.push((Command::Extend(extend), Then::Adopt(id, held)));
+        if held.is_empty() {
+            return;
         }
+        self.orphans.claim(&held.iter().collect());
+        // Its own from now on: they count against the window, go with the stream, and are checked by being extended. How
+        // large the bodies are was known to the stream that broke; they count as messages and not in bytes.
+        held.iter().for_each(|receipt| self.demands.adopt(id, receipt));
+        self.extend_held(id, queue, held);
     }
 
-    fn close(&mut self, closed: Closed) {
+    fn extend_held(&mut self, id: SubscriptionId, queue: QueueId, receipts: Vec<Bytes>) {
+        let extend = Extend { queue, receipts: receipts.clone(), ack_timeout_ms: None };
+        self.batch.push((Command::Extend(extend), Then::Extended(id, receipts)));
+    }
+
+    fn close(&mut self, mut closed: Closed) {
         let Some((queue, held)) = self.demands.close(closed.id) else { return };
         self.demands.forget_turns();
-        let unseen: HashSet<Bytes> = closed.unseen.into_iter().collect();
+        let unseen = closed.unseen();
         let (unseen, seen): (Vec<Bytes>, Vec<Bytes>) =
             held.into_iter().partition(|receipt| unseen.contains(receipt));
         self.release(queue, unseen);
@@ -224,18 +247,37 @@ impl Driver {
         self.check_disk(now);
         self.add_due(now);
         self.add_asks();
+        let owed = owed(&self.batch);
         let (commands, thens): (Vec<Command>, Vec<Then>) =
-            std::mem::take(&mut self.batch).into_iter().unzip();
+            std::mem::replace(&mut self.batch, owed).into_iter().unzip();
         let Some(engine) = &mut self.engine else {
-            return fail_all(thens, &refusal::storage_unavailable());
+            return self.fail(now, thens, &refusal::storage_unavailable());
         };
         match engine.apply(now, commands) {
-            Ok(applied) => self.conclude(now, applied, thens),
+            Ok(applied) => {
+                self.batch.clear();
+                self.conclude(now, applied, thens);
+            }
             Err(error) => {
                 error!(error = &error as &dyn std::error::Error, "the store failed; reopening it");
                 self.engine = None;
                 self.is_ready.send_replace(false);
-                fail_all(thens, &refusal::storage_failure(&error));
+                self.fail(now, thens, &refusal::storage_failure(&error));
+            }
+        }
+    }
+
+    fn fail(&mut self, now: Timestamp, thens: Vec<Then>, failure: &Failure) {
+        self.asked.clear();
+        for then in thens {
+            match then {
+                Then::Answer(answer) | Then::AnswerSettled(answer, _) => {
+                    _ = answer.send(Err(failure.clone()));
+                }
+                Then::Hand(Asker::Poll(poll)) => _ = poll.reply.send(Err(failure.clone())),
+                // Streams stay open: they are served again, and their deliveries extended, once the store is open.
+                Then::Extended(id, _) => self.schedule_extension(id, now),
+                Then::Hand(Asker::Consumer(_)) | Then::Nothing => {}
             }
         }
     }
@@ -253,6 +295,9 @@ impl Driver {
             let nothing = Handed::nothing(poll.receive.queue, self.jobs.clone());
             _ = poll.reply.send(Ok(nothing));
         }
+        if self.engine.is_none() {
+            return;
+        }
         for (queue, receipts) in self.orphans.take_due(now) {
             self.settle_all(
                 queue,
@@ -260,49 +305,9 @@ impl Driver {
                 &Outcome::Lost { reason: "the consumer's connection broke".to_owned() },
             );
         }
-        let due = self
-            .demands
-            .consumers
-            .values_mut()
-            .filter(|consumer| consumer.extend_at.is_some_and(|at| at <= now));
-        for consumer in due {
-            consumer.extend_at = None;
-            let receipts: Vec<Bytes> = consumer.held.keys().cloned().collect();
-            let (id, queue) = (consumer.subscription.id, consumer.subscription.queue);
-            let extend = Extend { queue, receipts: receipts.clone(), ack_timeout_ms: None };
-            self.batch.push((Command::Extend(extend), Then::Extended(id, receipts)));
+        for (id, queue, receipts) in self.demands.take_due_extensions(now) {
+            self.extend_held(id, queue, receipts);
         }
-    }
-
-    /// Asks for those who wait, behind the batch's own commands: what they store or give back can be handed out at once.
-    fn add_asks(&mut self) {
-        self.asked.clear();
-        if !self.is_granting {
-            return;
-        }
-        let arriving = arriving(&self.batch);
-        for queue in self.demands.queues() {
-            let available = self.ready(queue) + arriving.get(&queue).copied().unwrap_or(0);
-            let asks = self.demands.ask(queue, available);
-            if !asks.is_empty() {
-                self.asked.insert(queue, 0);
-            }
-            self.batch.extend(
-                asks.into_iter().map(|(receive, asker)| (Command::Receive(receive), Then::Hand(asker))),
-            );
-        }
-    }
-
-    fn ready(&self, queue: QueueId) -> u64 {
-        self.engine.as_ref().map_or(0, |engine| engine.stats(queue).counts.ready)
-    }
-
-    /// Whether a waiting demand can be served without any new job.
-    fn has_more_to_hand(&self) -> bool {
-        self.is_granting
-            && self.demands.queues().into_iter().any(|queue| {
-                self.asked.get(&queue) != Some(&0) && self.ready(queue) > 0 && self.demands.has_room(queue)
-            })
     }
 
     fn conclude(&mut self, now: Timestamp, applied: Applied, thens: Vec<Then>) {
@@ -312,14 +317,22 @@ impl Driver {
                 Then::Nothing => {}
                 Then::Answer(answer) => _ = answer.send(Ok(reply)),
                 Then::AnswerSettled(answer, receipts) => {
-                    receipts.iter().for_each(|receipt| _ = self.demands.let_go(receipt));
+                    self.let_go_settled(&receipts, &reply);
                     _ = answer.send(Ok(reply));
                 }
                 Then::Hand(asker) => self.hand(now, asker, reply),
-                Then::Adopt(id, receipts) => self.adopt(now, id, receipts, reply),
-                Then::Extended(id, receipts) => _ = self.extended(now, id, receipts, reply),
+                Then::Extended(id, receipts) => self.extended(now, id, receipts, reply),
             }
         }
+        self.judge_asks();
+    }
+
+    /// Whatever else was wrong with a settlement, its receipt is no longer valid; but of another queue it says nothing.
+    fn let_go_settled(&mut self, receipts: &[Bytes], reply: &Reply) {
+        let Reply::Settled(results) = reply else { return };
+        let of_this_queue =
+            receipts.iter().zip(results).filter(|(_, result)| **result != Err(Refusal::InvalidReceipt));
+        of_this_queue.for_each(|(receipt, _)| _ = self.demands.let_go(receipt));
     }
 
     fn hand(&mut self, now: Timestamp, asker: Asker, reply: Reply) {
@@ -341,7 +354,7 @@ impl Driver {
             }
             Ok(deliveries) => {
                 let queue = poll.receive.queue;
-                *self.asked.entry(queue).or_default() += deliveries.len();
+                self.note_handed(queue, &deliveries);
                 _ = poll.reply.send(Ok(Handed::new(queue, deliveries, self.jobs.clone())));
             }
             Err(refused) => _ = poll.reply.send(Err(refusal::failure(&refused))),
@@ -352,7 +365,7 @@ impl Driver {
         let Some(consumer) = self.demands.consumers.get(&id) else { return };
         let queue = consumer.subscription.queue;
         let Some(first) = deliveries.first() else { return };
-        *self.asked.entry(queue).or_default() += deliveries.len();
+        self.note_handed(queue, &deliveries);
         self.schedule_extension(id, extension::extend_at(now, first.deadline));
         for delivery in &deliveries {
             self.demands.hold(id, delivery.receipt.clone(), delivery.message.payload.body.len() as u64);
@@ -367,39 +380,20 @@ impl Driver {
         }
     }
 
-    fn adopt(&mut self, now: Timestamp, id: SubscriptionId, receipts: Vec<Bytes>, reply: Reply) {
-        let valid = self.extended(now, id, receipts, reply);
-        for receipt in valid {
-            // How large its body is was known to the stream that broke; it counts as a message and not in bytes.
-            self.demands.hold(id, receipt, 0);
-        }
-    }
-
-    /// Plans the next extension of those still valid and revokes the others; the valid ones.
-    fn extended(
-        &mut self,
-        now: Timestamp,
-        id: SubscriptionId,
-        receipts: Vec<Bytes>,
-        reply: Reply,
-    ) -> Vec<Bytes> {
-        let Reply::Extended(results) = reply else { return Vec::new() };
-        let mut valid = Vec::new();
+    /// Plans the next extension of those still valid and revokes the others.
+    fn extended(&mut self, now: Timestamp, id: SubscriptionId, receipts: Vec<Bytes>, reply: Reply) {
+        let Reply::Extended(results) = reply else { return };
         let mut revoked = Vec::new();
         for (receipt, result) in receipts.into_iter().zip(results) {
             match result {
-                Ok(deadline) => {
-                    self.schedule_extension(id, extension::extend_at(now, deadline));
-                    valid.push(receipt);
-                }
+                Ok(deadline) => self.schedule_extension(id, extension::extend_at(now, deadline)),
                 Err(_) => revoked.push(receipt),
             }
         }
-        revoked.iter().for_each(|receipt| _ = self.demands.let_go(receipt));
+        revoked.iter().for_each(|receipt| self.demands.disown(id, receipt));
         if !revoked.is_empty() {
             self.tell(id, Event::Revoked(revoked));
         }
-        valid
     }
 
     fn schedule_extension(&mut self, id: SubscriptionId, at: Timestamp) {
@@ -432,30 +426,8 @@ impl Driver {
     }
 }
 
-fn fail_all(thens: Vec<Then>, failure: &Failure) {
-    for then in thens {
-        match then {
-            Then::Answer(answer) | Then::AnswerSettled(answer, _) => {
-                _ = answer.send(Err(failure.clone()));
-            }
-            Then::Hand(Asker::Poll(poll)) => _ = poll.reply.send(Err(failure.clone())),
-            // Streams stay open: they are served again once the store is.
-            Then::Hand(Asker::Consumer(_)) | Then::Adopt(..) | Then::Extended(..) | Then::Nothing => {}
-        }
-    }
-}
-
-/// How many messages the batch may make available, by queue.
-fn arriving(batch: &[(Command, Then)]) -> HashMap<QueueId, u64> {
-    let mut arriving = HashMap::new();
-    for (command, _) in batch {
-        let (queue, count) = match command {
-            Command::Send(send) => (send.queue, send.messages.len()),
-            Command::Settle(settle) => (settle.queue, settle.settlements.len()),
-            Command::Redrive(redrive) => (redrive.queue, 1),
-            Command::Configure(_) | Command::Receive(_) | Command::Extend(_) => continue,
-        };
-        *arriving.entry(queue).or_default() += count as u64;
-    }
-    arriving
+/// What is to be done even if this commit fails: ends and extensions that nobody would ask for again.
+fn owed(batch: &[(Command, Then)]) -> Vec<(Command, Then)> {
+    let owed = batch.iter().filter(|(_, then)| matches!(then, Then::Nothing));
+    owed.map(|(command, _)| (command.clone(), Then::Nothing)).collect()
 }

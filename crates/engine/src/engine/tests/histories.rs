@@ -298,6 +298,7 @@ impl Play {
                     queue,
                     max_messages,
                     max_bytes,
+                    oversized: crate::command::Oversized::Comes,
                     ack_timeout_ms,
                     consumer,
                     request_id,

@@ -152,6 +152,7 @@ fn receive(queue: QueueId, request_id: &str) -> Command {
         queue,
         max_messages: 1,
         max_bytes: 1 << 20,
+        oversized: crate::command::Oversized::Comes,
         ack_timeout_ms: None,
         consumer: String::new(),
         request_id: request_id.into(),

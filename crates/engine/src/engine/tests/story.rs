@@ -210,6 +210,7 @@ impl World {
             queue: self.queue,
             max_messages: words.plain[0].parse().unwrap(),
             max_bytes: words.number("bytes").unwrap_or(1 << 20),
+            oversized: crate::command::Oversized::Comes,
             ack_timeout_ms: words.ms("ack"),
             consumer: words.text("as"),
             request_id: words.text("request"),

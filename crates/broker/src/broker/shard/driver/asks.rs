@@ -1,0 +1,90 @@
+//! Handing out by itself: whom to ask for, and when it is no use any more.
+
+use std::collections::HashMap;
+
+use ackwell_engine::Command;
+use ackwell_engine::command::Delivery;
+use ackwell_engine::message::QueueId;
+
+use super::{Driver, Then};
+
+/// What the last step asked a queue for.
+pub(super) struct Asked {
+    /// What it could hand out before.
+    grantable: u64,
+    has_handed: bool,
+}
+
+/// Asks in vain after which nobody is asked until a job comes: the first time by turns, then everybody.
+const ASKS_IN_VAIN: u8 = 2;
+
+impl Driver {
+    /// Asks for those who wait, behind the batch's own commands: what they store or give back can be handed out at once.
+    pub(super) fn add_asks(&mut self) {
+        if !self.is_granting || self.engine.is_none() {
+            return;
+        }
+        let arriving = arriving(&self.batch);
+        for queue in self.demands.queues() {
+            let grantable = self.grantable(queue);
+            let available = match self.in_vain.get(&queue) {
+                Some(_) => u64::MAX,
+                None => grantable + arriving.get(&queue).copied().unwrap_or(0),
+            };
+            let asks = self.demands.ask(queue, available);
+            if !asks.is_empty() {
+                self.asked.insert(queue, Asked { grantable, has_handed: false });
+            }
+            self.batch.extend(
+                asks.into_iter().map(|(receive, asker)| (Command::Receive(receive), Then::Hand(asker))),
+            );
+        }
+    }
+
+    fn grantable(&self, queue: QueueId) -> u64 {
+        self.engine.as_ref().map_or(0, |engine| engine.grantable(queue))
+    }
+
+    /// Whether a waiting demand can be served without any new job.
+    pub(super) fn has_more_to_hand(&self) -> bool {
+        let may_be_asked =
+            |queue: &QueueId| self.in_vain.get(queue).is_none_or(|times| *times < ASKS_IN_VAIN);
+        self.is_granting
+            && self.demands.queues().into_iter().any(|queue| {
+                may_be_asked(&queue) && self.grantable(queue) > 0 && self.demands.has_room(queue)
+            })
+    }
+
+    /// Those asked may have wanted less than there was, or something else. What was handed out, or found to be corrupt or
+    /// expired, makes the next ask worth while.
+    pub(super) fn judge_asks(&mut self) {
+        for (queue, Asked { grantable, has_handed }) in std::mem::take(&mut self.asked) {
+            if has_handed || self.grantable(queue) != grantable {
+                self.in_vain.remove(&queue);
+            } else {
+                *self.in_vain.entry(queue).or_default() += 1;
+            }
+        }
+    }
+
+    pub(super) fn note_handed(&mut self, queue: QueueId, deliveries: &[Delivery]) {
+        if let Some(asked) = self.asked.get_mut(&queue) {
+            asked.has_handed |= !deliveries.is_empty();
+        }
+    }
+}
+
+/// How many messages the batch may make available, by queue.
+fn arriving(batch: &[(Command, Then)]) -> HashMap<QueueId, u64> {
+    let mut arriving = HashMap::new();
+    for (command, _) in batch {
+        let (queue, count) = match command {
+            Command::Send(send) => (send.queue, send.messages.len()),
+            Command::Settle(settle) => (settle.queue, settle.settlements.len()),
+            Command::Redrive(redrive) => (redrive.queue, 1),
+            Command::Configure(_) | Command::Receive(_) | Command::Extend(_) => continue,
+        };
+        *arriving.entry(queue).or_default() += count as u64;
+    }
+    arriving
+}
