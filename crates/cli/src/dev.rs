@@ -135,14 +135,17 @@ fn shown_names(queues: &[ValidatedQueue], namespace: &str) -> Vec<String> {
 
 /// Adds what to do: nearly always the port or the folder belongs to another process.
 fn explain(error: anyhow::Error, data: &Path, listen: SocketAddr) -> anyhow::Error {
-    let io_kind =
-        |error: &(dyn std::error::Error + 'static)| error.downcast_ref::<io::Error>().map(io::Error::kind);
-    if error.chain().any(|cause| io_kind(cause) == Some(ErrorKind::AddrInUse)) {
-        return error.context(format!(
-            "{listen} is in use: stop what listens there, or choose another with --listen"
-        ));
-    }
-    error.context(format!("cannot serve messages in {} (for another folder: --data)", data.display()))
+    let io_kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let advice = match io_kind {
+        Some(ErrorKind::AddrInUse) => {
+            format!("{listen} is in use: stop what listens there, or choose another with --listen")
+        }
+        Some(ErrorKind::AddrNotAvailable) => {
+            format!("{} is no address of this machine: choose another with --listen", listen.ip())
+        }
+        _ => format!("cannot serve messages in {} (for another folder: --data)", data.display()),
+    };
+    error.context(advice)
 }
 
 #[cfg(test)]
@@ -157,6 +160,18 @@ mod tests {
             "metadata": {"name": name, "namespace": namespace}, "spec": {"storage": {"size": "1Gi"}},
         });
         ValidatedQueue::from_manifest(&manifest).unwrap()
+    }
+
+    /// The advice is about what was refused: the address or the folder.
+    #[test]
+    fn failure_is_explained_by_its_cause() {
+        let told = |kind: ErrorKind| {
+            let error = anyhow::Error::from(io::Error::from(kind)).context("listen");
+            explain(error, Path::new("data"), "192.0.2.1:7400".parse().unwrap()).to_string()
+        };
+        assert!(told(ErrorKind::AddrInUse).starts_with("192.0.2.1:7400 is in use"));
+        assert!(told(ErrorKind::AddrNotAvailable).starts_with("192.0.2.1 is no address of this machine"));
+        assert!(told(ErrorKind::NotFound).starts_with("cannot serve messages in data"));
     }
 
     /// The announced names must work as they are printed.

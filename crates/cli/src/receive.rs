@@ -81,9 +81,13 @@ impl Receive {
     }
 
     fn check(&self) -> Result<(), clap::Error> {
+        let is_failure = matches!(self.settle, Settle::Nack | Settle::Reject);
+        let conflict = |message| Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
         if self.max == 0 && self.settle == Settle::Release {
-            let message = "--settle release with --max 0 would receive the same messages for ever";
-            return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+            return conflict("--settle release with --max 0 would receive the same messages for ever");
+        }
+        if !is_failure && !self.reason.is_empty() {
+            return conflict("--reason is kept for failures only: add --settle nack or --settle reject");
         }
         Ok(())
     }

@@ -208,9 +208,12 @@ fn nobody_at_the_address_fails_with_advice() {
 
 #[test]
 fn wrong_command_line_is_code_2() {
-    for arguments in
-        [&["send"][..], &["receive", "Orders"], &["receive", "orders", "--settle", "release", "--max", "0"]]
-    {
+    for arguments in [
+        &["send"][..],
+        &["receive", "Orders"],
+        &["receive", "orders", "--settle", "release", "--max", "0"],
+        &["receive", "orders", "--reason", "nobody would keep it"],
+    ] {
         let ended = run(arguments, "");
         assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{arguments:?}");
         assert!(ended.stderr.starts_with("error: "), "{ended:?}");
