@@ -20,6 +20,7 @@ use ackwell_proto::v1::{self, QueueConfig};
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing::info;
@@ -67,7 +68,8 @@ pub async fn run(
         let name = format!("{}/{}", config.namespace, config.name);
         queues.add(&shard, config).await.with_context(|| format!("configure queue {name}"))?;
     }
-    let service = Service { shard: shard.clone(), queues, stopping: CancellationToken::new() };
+    let (stopping, sessions) = (CancellationToken::new(), TaskTracker::new());
+    let service = Service { shard: shard.clone(), queues, stopping, sessions };
     let served = serve(&service, options.listen, options.http, ready, shutdown).await;
     shard.tell(Job::Stop).await;
     thread.join().await;
@@ -95,8 +97,14 @@ async fn serve(
     }
     service.shard.tell(Job::Drain).await;
     service.stopping.cancel();
+    let ended = async {
+        let joined = server.await;
+        service.sessions.close();
+        service.sessions.wait().await;
+        joined
+    };
     // Streams that outlive the grace are cut; their consumers return with what they hold.
-    match tokio::time::timeout(STOP_GRACE, server).await {
+    match tokio::time::timeout(STOP_GRACE, ended).await {
         Ok(joined) => joined.context("join the gRPC server")?,
         Err(_) => Ok(()),
     }

@@ -151,6 +151,12 @@ pub(crate) fn delivery(delivery: Delivery) -> v1::Delivery {
     }
 }
 
+/// Bytes of an item of a repeated field: its own, its length and its tag.
+pub(crate) fn len_in_list(item: &impl prost::Message) -> usize {
+    const MAX_LENGTH_AND_TAG: usize = 6;
+    item.encoded_len() + MAX_LENGTH_AND_TAG
+}
+
 /// A message on the wire.
 pub(crate) fn message(message: Message) -> v1::Message {
     let Payload { body, headers, content_type, dedup_id } = message.payload;

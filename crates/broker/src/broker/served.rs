@@ -44,12 +44,19 @@ impl Queues {
             command::Configure { name: name.to_string(), generation: config.generation, settings };
         match shard.apply(Command::Configure(configure)).await? {
             Reply::Configured(id, generation) => {
-                if generation == config.generation {
-                    self.by_name.write().expect(POISON).insert(name, Served { id, config: Arc::new(config) });
-                }
+                self.serve(name, Served { id, config: Arc::new(config) });
                 Ok(generation)
             }
             other => unreachable!("a Configure is answered by its generation, not {other:?}"),
+        }
+    }
+
+    /// An older config than the store's is still where the queue is known from. It only gives way to what came after it.
+    fn serve(&self, name: QueueName, served: Served) {
+        let mut by_name = self.by_name.write().expect(POISON);
+        let is_newer = |known: &Served| known.config.generation > served.config.generation;
+        if !by_name.get(&name).is_some_and(is_newer) {
+            by_name.insert(name, served);
         }
     }
 

@@ -6,6 +6,7 @@ mod queues;
 mod shard;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use ackwell_proto::v1::queue_admin_server::QueueAdminServer;
@@ -25,6 +26,8 @@ pub(crate) struct Service {
     pub(crate) queues: Queues,
     /// Ends the streams that nobody else ends.
     pub(crate) stopping: CancellationToken,
+    /// The tasks of Consume streams: each tells the shard how its stream ended.
+    pub(crate) sessions: TaskTracker,
 }
 
 impl Service {

@@ -25,8 +25,10 @@ const DEFAULT_PEEK: u32 = 20;
 const MAX_PEEK: u32 = 1000;
 /// Of each body that a peek shows.
 const MAX_BODY_BYTES: u32 = 1 << 20;
-/// Of all bodies of a peek: fits the 4 MiB that gRPC clients accept by default.
+/// Of a page: fits the 4 MiB that gRPC clients accept by default. A larger message comes alone.
 const MAX_ANSWER_BYTES: usize = 3 << 20;
+/// Bodies read for a page, shown or not: nothing else is done meanwhile.
+const MAX_READ_BYTES: usize = 4 << 20;
 const DEFAULT_INTERVAL_MS: u64 = 5_000;
 const MIN_INTERVAL_MS: u64 = 100;
 const MAX_INTERVAL_MS: u64 = 3_600_000;
@@ -165,21 +167,31 @@ fn page(
     (limit, body_bytes): (usize, usize),
 ) -> Result<PeekResponse, StoreError> {
     let mut messages = Vec::new();
-    let mut bytes = 0;
-    let mut after = after;
+    let (mut answer_bytes, mut read_bytes) = (0, 0);
+    let mut last = after;
     // One message at a time, so that a page ends where its size does.
-    while messages.len() < limit && bytes < MAX_ANSWER_BYTES {
-        let (found, next) = view.engine.peek(queue, filter, after, 1)?;
+    while messages.len() < limit && read_bytes < MAX_READ_BYTES {
+        let (found, next) = view.engine.peek(queue, filter, last, 1)?;
         let is_scan_over = found.is_empty();
-        let shown = found.into_iter().map(|message| show(message, body_bytes));
-        messages.extend(shown.inspect(|message| bytes += message.body.len()));
-        after = next;
-        if after.is_none() || is_scan_over {
+        for message in found {
+            read_bytes += message.payload.body.len();
+            let message = show(message, body_bytes);
+            answer_bytes += convert::len_in_list(&message);
+            if answer_bytes > MAX_ANSWER_BYTES && !messages.is_empty() {
+                return Ok(PeekResponse { messages, cursor: write_cursor(last) });
+            }
+            messages.push(message);
+        }
+        last = next;
+        if last.is_none() || is_scan_over {
             break;
         }
     }
-    let cursor = after.map(|after| after.to_be_bytes().to_vec()).unwrap_or_default();
-    Ok(PeekResponse { messages, cursor })
+    Ok(PeekResponse { messages, cursor: write_cursor(last) })
+}
+
+fn write_cursor(last: Option<Cursor>) -> Vec<u8> {
+    last.map(|last| last.to_be_bytes().to_vec()).unwrap_or_default()
 }
 
 fn show(message: Message, body_bytes: usize) -> v1::Message {

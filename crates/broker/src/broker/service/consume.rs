@@ -34,7 +34,7 @@ const MAX_WINDOW_MESSAGES: u32 = 10_000;
 const MAX_WINDOW_BYTES: u64 = 256 << 20;
 /// Frames waiting for the transport: enough to keep it busy.
 const OUTGOING_FRAMES: usize = 4;
-/// Bodies of one frame, below the 4 MiB that gRPC clients accept by default. A larger body comes alone.
+/// Of one frame, below the 4 MiB that gRPC clients accept by default. A larger message comes alone.
 const MAX_FRAME_BYTES: usize = 3 << 20;
 /// Settle and extend frames of one stream that wait for their commit; the next is read when one is answered.
 const MAX_UNANSWERED: usize = 64;
@@ -55,7 +55,7 @@ pub(super) async fn open(
     let (out, outgoing) = mpsc::channel(OUTGOING_FRAMES);
     let (session, held) = Session::new(service, open, out)?;
     let taken = session.taken.clone();
-    tokio::spawn(session.run(incoming, held));
+    service.sessions.spawn(session.run(incoming, held));
     Ok(ReceiverStream::new(outgoing).inspect(move |_| _ = taken.fetch_add(1, Ordering::Relaxed)))
 }
 
@@ -65,6 +65,7 @@ struct Session {
     id: SubscriptionId,
     consumer: String,
     window: Window,
+    is_draining: bool,
     out: mpsc::Sender<Outgoing>,
     /// Frames put into `out`, and how many of them the transport took.
     sent: u64,
@@ -89,6 +90,7 @@ impl Session {
             id: SubscriptionId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             consumer: convert::consumer(open.consumer)?,
             window: window(open.window)?,
+            is_draining: false,
             out,
             sent: 0,
             taken: Arc::default(),
@@ -157,8 +159,15 @@ impl Session {
             consume_request::Frame::Open(_) => {
                 Err(Failure::invalid("`open` may only be the first frame of Consume"))
             }
-            consume_request::Frame::Window(wanted) => self.resize(window(Some(wanted))?).await,
-            consume_request::Frame::Drain(_) => self.resize(Window { max_messages: 0, max_bytes: 0 }).await,
+            consume_request::Frame::Window(wanted) => {
+                self.resize(window(Some(wanted))?).await;
+                Ok(())
+            }
+            consume_request::Frame::Drain(_) => {
+                self.resize(Window { max_messages: 0, max_bytes: 0 }).await;
+                self.is_draining = true;
+                Ok(())
+            }
             consume_request::Frame::Settle(frame) => {
                 self.unanswered.push_back(settle(self.service.clone(), self.queue, frame).boxed());
                 Ok(())
@@ -170,9 +179,11 @@ impl Session {
         }
     }
 
-    async fn resize(&mut self, window: Window) -> Result<(), Failure> {
-        self.service.shard.tell(Job::Resize(self.id, window)).await;
-        Ok(())
+    /// A drained stream stays so.
+    async fn resize(&mut self, window: Window) {
+        if !self.is_draining {
+            self.service.shard.tell(Job::Resize(self.id, window)).await;
+        }
     }
 
     /// A frame that breaks the protocol ends the stream; what it held is released.
@@ -194,8 +205,7 @@ impl Session {
                 for frame in frames(deliveries) {
                     let receipts = frame.iter().map(|delivery| delivery.receipt.clone()).collect();
                     self.untaken.push_back((self.sent + 1, receipts));
-                    let deliveries = frame.into_iter().map(convert::delivery).collect();
-                    self.send(Frame::Deliveries(Deliveries { deliveries })).await;
+                    self.send(Frame::Deliveries(Deliveries { deliveries: frame })).await;
                 }
             }
         }
@@ -263,16 +273,16 @@ fn wire_window(window: Window) -> v1::Window {
 }
 
 /// Cuts deliveries into frames that every client can take.
-fn frames(deliveries: Vec<Delivery>) -> Vec<Vec<Delivery>> {
-    let mut frames: Vec<Vec<Delivery>> = Vec::new();
+fn frames(deliveries: Vec<Delivery>) -> Vec<Vec<v1::Delivery>> {
+    let mut frames: Vec<Vec<v1::Delivery>> = Vec::new();
     let mut bytes = 0;
-    for delivery in deliveries {
-        let body = delivery.message.payload.body.len();
-        if frames.is_empty() || bytes + body > MAX_FRAME_BYTES {
+    for delivery in deliveries.into_iter().map(convert::delivery) {
+        let len = convert::len_in_list(&delivery);
+        if frames.is_empty() || bytes + len > MAX_FRAME_BYTES {
             frames.push(Vec::new());
             bytes = 0;
         }
-        bytes += body;
+        bytes += len;
         frames.last_mut().expect("one was just pushed").push(delivery);
     }
     frames

@@ -27,6 +27,9 @@ const DEFAULT_WAIT_MS: u64 = 20_000;
 const MAX_WAIT_MS: u64 = 60_000;
 /// Fits the 4 MiB that gRPC clients accept by default, with room for headers.
 const DEFAULT_RECEIVE_BYTES: u64 = 3 << 20;
+/// In an answer, for all that is not bodies. What does not fit goes back: a client that cannot read the answer could never
+/// get past these messages.
+const HEADERS_ROOM: u64 = 896 << 10;
 const MAX_RECEIVE_BYTES: u64 = 16 << 20;
 
 #[tonic::async_trait]
@@ -47,11 +50,13 @@ impl queues_server::Queues for Service {
 
     async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>, Status> {
         let (receive, wait_ms) = self.parse_receive(request.into_inner())?;
+        let max_answer = receive.max_bytes + HEADERS_ROOM;
         let (reply, answer) = oneshot::channel();
         let give_up_at = clock::now().plus_ms(wait_ms);
         self.shard.submit(Job::Poll(Poll { receive, give_up_at, reply }))?;
         let handed = answer.await.map_err(|_| shutting_down())??;
-        let deliveries = handed.into_deliveries().into_iter().map(convert::delivery).collect();
+        let deliveries = handed.into_fitting(max_answer);
+        let deliveries = deliveries.into_iter().map(convert::delivery).collect();
         Ok(Response::new(ReceiveResponse { deliveries }))
     }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Event, Job};
+use crate::broker::convert;
 
 /// Names a consumer's stream within this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,9 +44,16 @@ impl Handed {
         Self::new(queue, Vec::new(), give_back)
     }
 
-    /// The deliveries have reached the caller's answer.
-    pub(crate) fn into_deliveries(mut self) -> Vec<Delivery> {
-        std::mem::take(&mut self.deliveries)
+    /// The first deliveries, of at most `max_bytes` on the wire, have reached the caller's answer; one at least. The others
+    /// go back.
+    pub(crate) fn into_fitting(mut self, max_bytes: u64) -> Vec<Delivery> {
+        let mut bytes = 0;
+        let fits = |delivery: &&Delivery| {
+            bytes += convert::len_in_list(&convert::delivery((*delivery).clone())) as u64;
+            bytes <= max_bytes
+        };
+        let fitting = self.deliveries.iter().take_while(fits).count().max(1);
+        self.deliveries.drain(..fitting.min(self.deliveries.len())).collect()
     }
 }
 

@@ -195,7 +195,7 @@ fn resumed_and_closed_in_one_batch_is_released() {
     rig.send(&[1]);
     let (poll, mut answer) = rig.poll("");
     rig.work([poll]);
-    let mut deliveries = answer.try_recv().unwrap().unwrap().into_deliveries();
+    let mut deliveries = answer.try_recv().unwrap().unwrap().into_fitting(u64::MAX);
     let held = vec![deliveries.remove(0).receipt];
     let (open, resumed) = rig.stream(2, Window { max_messages: 1, max_bytes: 1 }, held);
     let close = resumed.close(StreamEnd::Deliberate);
@@ -245,7 +245,7 @@ fn demand_that_takes_nothing_does_not_hold_up_the_next() {
     rig.send(&[1]);
     let (poll, mut answer) = rig.poll("same");
     rig.work([poll]);
-    let first = answer.try_recv().unwrap().unwrap().into_deliveries();
+    let first = answer.try_recv().unwrap().unwrap().into_fitting(u64::MAX);
     rig.settle(rig.queue, &first[0].receipt, Outcome::Ack).unwrap();
     let (again, _waiting) = rig.poll("same");
     rig.work([again]);
