@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// Tag of the images.
     #[arg(long, default_value = VERSION)]
     tag: String,
+    /// Take the binaries as an earlier run built them.
+    #[arg(long)]
+    prebuilt: bool,
     /// Build the images of the examples' applications too; those have the tag `dev`.
     #[arg(long)]
     examples: bool,
@@ -30,7 +33,9 @@ pub(crate) struct Options {
 
 /// Builds the binaries and writes one OCI archive per image to `target/images`.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
-    child::run(&mut static_binaries(workspace))?;
+    if !options.prebuilt {
+        child::run(&mut static_binaries(workspace))?;
+    }
     let builder = Builder::find()?;
     BINARIES.iter().try_for_each(|name| image(workspace, &builder, name, &options.tag))?;
     if options.examples { child::run(&mut examples(workspace)?) } else { Ok(()) }
