@@ -45,7 +45,7 @@ pub(crate) fn storage_failure(error: &StoreError) -> Failure {
 pub(crate) fn disk_full() -> Failure {
     Failure::new(
         Reason::DiskFull,
-        "the broker's volume is nearly full; consume, purge, or grow spec.storage.size",
+        "the broker's volume is nearly full; consume, or grow its volume claim",
     )
     .retry_after(DISK_FULL_RETRY)
 }
