@@ -155,9 +155,9 @@ async fn answers_with_large_headers_fit_every_client() {
     let data = tempfile::tempdir().unwrap();
     let broker = Broker::start(data.path(), 1).await;
     broker.send(with_headers(1000, 8 << 10)).await.unwrap();
-    let peek = PeekRequest { queue: QUEUE.to_owned(), limit: 1000, ..PeekRequest::default() };
-    let peeked = QueueAdminClient::new(broker.channel.clone()).peek(peek).await.unwrap().into_inner();
-    assert!(!peeked.messages.is_empty() && !peeked.cursor.is_empty());
+    let request = PeekRequest { queue: QUEUE.to_owned(), limit: 1000, ..PeekRequest::default() };
+    let page = QueueAdminClient::new(broker.channel.clone()).peek(request).await.unwrap().into_inner();
+    assert!(!page.messages.is_empty() && !page.cursor.is_empty());
 
     let received = broker.receive(1000, 0).await;
     assert!(!received.is_empty());

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ackwell_proto::v1::consume_response::Frame;
 use ackwell_proto::v1::{
-    Ack, Delivery, ExtendRequest, Message, PeekRequest, ReceiveRequest, SendRequest, SettleFrame,
+    Ack, Delivery, ExtendRequest, Message, Nack, PeekRequest, ReceiveRequest, SendRequest, SettleFrame,
     SettleRequest, SettleResponse, Settlement, consume_request, message, settlement,
 };
 use ackwell_proto::{Failure, Reason, duration};
@@ -386,4 +386,64 @@ async fn long_poll_hears_every_living_shard() {
     let empty =
         ReceiveRequest { queue: QUEUE.to_owned(), wait: Some(duration(100)), ..ReceiveRequest::default() };
     assert!(client.queues.receive(empty).await.unwrap().into_inner().deliveries.is_empty());
+}
+
+/// Answers of several shards at the same time: what the application does not get of them goes back, free of charge.
+#[tokio::test]
+async fn shards_that_answer_together_lose_nothing() {
+    let brokers = Broker::start_all(2);
+    let mut direct = Vec::new();
+    let sidecar = Sidecar::start(brokers[0].address).await;
+    let mut client = sidecar.client().await;
+    client.stats().await;
+    for broker in &brokers {
+        direct.push(Client::connect(broker.address).await);
+    }
+    for round in 0..20 {
+        let mut waiting = client.clone();
+        let poll = tokio::spawn(async move { waiting.receive(1).await });
+        for shard in &mut direct {
+            while shard.stats().await.consumers == 0 {}
+        }
+        let (mut first, mut second) = (direct[0].clone(), direct[1].clone());
+        let (first, second) = tokio::join!(first.send("a"), second.send("b"));
+        first.and(second).unwrap();
+        let mut deliveries = poll.await.unwrap();
+        deliveries.extend(client.receive(1).await);
+        assert_eq!(deliveries.len(), 2, "round {round}");
+        deliveries.iter().for_each(|delivery| assert_eq!(attempts(delivery), 0, "round {round}"));
+        settle(&mut client, acks(&deliveries)).await.unwrap();
+    }
+}
+
+/// A settlement that was refused changed nothing: its delivery is still held, and still resumed after a restart.
+#[tokio::test]
+async fn refused_settlement_leaves_the_delivery_in_hand() {
+    let mut broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    client.send("a").await.unwrap();
+    let mut consumer = client.consume(1, Vec::new()).await;
+    let delivery = consumer.next_deliveries().await.remove(0);
+    let negative = prost_types::Duration { seconds: -1, nanos: 0 };
+    let nack = Nack { delay: Some(negative), reason: String::new() };
+    let outcome = Some(settlement::Outcome::Nack(nack));
+    let settlements = vec![Settlement { receipt: delivery.receipt.clone(), outcome }];
+    consumer.tell(consume_request::Frame::Settle(SettleFrame { seq: 1, settlements })).await;
+    let Frame::Settled(refused) = consumer.next().await else { panic!() };
+    assert_eq!(refused.results[0].error.as_ref().unwrap().reason, "INVALID_ARGUMENT");
+    broker.restart();
+    client.send("b").await.unwrap();
+    let resumed = loop {
+        let stats = client.stats().await;
+        if stats.consumers == 1 {
+            break stats;
+        }
+    };
+    assert_eq!((resumed.in_flight, resumed.ready), (1, 1), "the window is full");
+    let settlements = acks([&delivery]);
+    consumer.tell(consume_request::Frame::Settle(SettleFrame { seq: 2, settlements })).await;
+    let Frame::Settled(acked) = consumer.next().await else { panic!() };
+    assert_eq!(acked.results[0].error, None);
+    assert_eq!(body(&consumer.next_deliveries().await[0]), "b");
 }

@@ -43,11 +43,8 @@ pub(crate) fn storage_failure(error: &StoreError) -> Failure {
 }
 
 pub(crate) fn disk_full() -> Failure {
-    Failure::new(
-        Reason::DiskFull,
-        "the broker's volume is nearly full; consume, or grow its volume claim",
-    )
-    .retry_after(DISK_FULL_RETRY)
+    Failure::new(Reason::DiskFull, "the broker's volume is nearly full; consume, or grow its volume claim")
+        .retry_after(DISK_FULL_RETRY)
 }
 
 pub(crate) fn storage_unavailable() -> Failure {

@@ -1,7 +1,8 @@
 //! Receive: a long poll over all shards, whose deliveries are never lost on their way to the application.
 //!
 //! Every question to a shard is a task of its own. When the application is gone before the answer, the task finds
-//! out what was handed out for nobody, by the same `request_id`, and releases it.
+//! out what was handed out for nobody, by the same `request_id`. From there on deliveries are a [`Handout`], which goes
+//! back wherever it is dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use ackwell_proto::{Failure, duration, duration_millis};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
@@ -59,7 +61,37 @@ pub(crate) struct Receiver {
     pub(crate) tasks: TaskTracker,
 }
 
-type Answer = Result<Vec<Delivery>, Status>;
+type Answer = Result<Handout, Status>;
+
+/// Deliveries on their way to the application. Those that do not get there go back at once, free of charge.
+struct Handout {
+    deliveries: Vec<Delivery>,
+    queue: Arc<Queue>,
+    tasks: TaskTracker,
+}
+
+impl Handout {
+    fn append(&mut self, mut more: Self) {
+        self.deliveries.append(&mut more.deliveries);
+    }
+
+    /// They are in the application's answer.
+    fn into_deliveries(mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.deliveries)
+    }
+}
+
+impl Drop for Handout {
+    fn drop(&mut self) {
+        let receipts: Vec<_> = self.deliveries.drain(..).map(|delivery| delivery.receipt).collect();
+        let queue = Arc::clone(&self.queue);
+        // Without a runtime the process is at its end, and brokers notice.
+        if let (false, Ok(runtime)) = (receipts.is_empty(), Handle::try_current()) {
+            let give_back = async move { release(&queue, receipts, Deadline::within(RELEASE_BUDGET)).await };
+            self.tasks.spawn_on(give_back, &runtime);
+        }
+    }
+}
 
 impl Receiver {
     /// Deliveries with sealed receipts; empty when nothing came in time.
@@ -71,7 +103,7 @@ impl Receiver {
         } else {
             self.receive_from(shards).await?
         };
-        Ok(ReceiveResponse { deliveries })
+        Ok(ReceiveResponse { deliveries: deliveries.into_deliveries() })
     }
 
     fn complete_request(&mut self) -> Result<(), Failure> {
@@ -90,7 +122,7 @@ impl Receiver {
     /// First what is there, shard by shard from a random one; then the first of all shards that has something.
     async fn receive_from(&self, shards: usize) -> Answer {
         let deliveries = self.first_round(shards).await?;
-        if !deliveries.is_empty() {
+        if !deliveries.deliveries.is_empty() {
             return Ok(deliveries);
         }
         let credit = self.request.max_messages.div_ceil(u32::try_from(shards).unwrap_or(u32::MAX));
@@ -101,20 +133,24 @@ impl Receiver {
     async fn first_round(&self, shards: usize) -> Answer {
         let start = random_below(shards);
         let route = self.queue.route(self.deadline).await?;
-        let mut deliveries = Vec::new();
+        let mut handout = self.handout(Vec::new());
         for shard in (start..shards).chain(0..start) {
-            let credit = self.credit_left(&deliveries);
+            let credit = self.credit_left(&handout.deliveries);
             let (is_failing, _) = route.shards.get(shard).map_or((true, 0), |channel| channel.load());
             if credit == 0 || is_failing {
                 continue;
             }
             let asked = self.ask(shard, credit, Instant::now(), Deadline::within(FIRST_ROUND_TIMEOUT));
             match asked.answer().await {
-                Ok(more) => deliveries.extend(more),
+                Ok(more) => handout.append(more),
                 Err(error) => tracing::debug!(%error, shard, "first round"),
             }
         }
-        Ok(deliveries)
+        Ok(handout)
+    }
+
+    fn handout(&self, deliveries: Vec<Delivery>) -> Handout {
+        Handout { deliveries, queue: Arc::clone(&self.queue), tasks: self.tasks.clone() }
     }
 
     fn credit_left(&self, deliveries: &[Delivery]) -> u32 {
@@ -126,13 +162,14 @@ impl Receiver {
     fn ask(&self, shard: usize, max_messages: u32, wait_until: Instant, deadline: Deadline) -> Asked {
         let (give, answer) = oneshot::channel();
         let request = ReceiveRequest { max_messages, ..self.request.clone() };
-        let question = Question { queue: Arc::clone(&self.queue), shard, request, wait_until };
+        let nothing = self.handout(Vec::new());
+        let question = Question { nothing, shard, request, wait_until };
         self.tasks.spawn(question.ask(give, deadline));
         Asked(answer)
     }
 }
 
-/// An answer under way; dropping it gives back what comes.
+/// An answer under way; dropping it makes the question end.
 struct Asked(oneshot::Receiver<Answer>);
 
 impl Asked {
@@ -148,60 +185,60 @@ async fn first_of(mut answers: FuturesUnordered<impl Future<Output = Answer>>) -
     let mut error = None;
     loop {
         match answers.next().await {
-            Some(Ok(deliveries)) if deliveries.is_empty() => break,
-            Some(Ok(deliveries)) => return Ok(deliveries),
+            Some(Ok(handout)) if handout.deliveries.is_empty() => {
+                return Ok(last_of(answers).await.unwrap_or(handout));
+            }
+            Some(Ok(handout)) => return Ok(handout),
             Some(Err(status)) => error = Some(status),
-            None => return error.map_or_else(|| Ok(Vec::new()), Err),
+            None => return Err(error.unwrap_or_else(|| Status::internal("no shard was asked"))),
         }
     }
+}
+
+/// The wait is over: deliveries that come with the last answers.
+async fn last_of(mut answers: FuturesUnordered<impl Future<Output = Answer>>) -> Option<Handout> {
     while let Ok(Some(answer)) = timeout(LAST_ANSWERS_TIMEOUT, answers.next()).await {
-        if let Ok(deliveries) = answer
-            && !deliveries.is_empty()
+        if let Ok(handout) = answer
+            && !handout.deliveries.is_empty()
         {
-            return Ok(deliveries);
+            return Some(handout);
         }
     }
-    Ok(Vec::new())
+    None
 }
 
 /// A Receive to one shard.
 struct Question {
-    queue: Arc<Queue>,
+    /// Becomes the answer.
+    nothing: Handout,
     shard: usize,
     request: ReceiveRequest,
     wait_until: Instant,
 }
 
 impl Question {
-    async fn ask(self, mut give: oneshot::Sender<Answer>, deadline: Deadline) {
+    async fn ask(mut self, mut give: oneshot::Sender<Answer>, deadline: Deadline) {
         let answer = tokio::select! {
-            answer = self.call(self.wait_until, deadline) => Some(answer),
-            () = give.closed() => None,
+            answer = self.call(self.wait_until, deadline) => answer,
+            () = give.closed() => self.call(Instant::now(), Deadline::within(RELEASE_BUDGET)).await,
         };
-        let nobodys = match answer {
-            Some(answer) => give.send(answer).err(),
-            None => Some(self.call(Instant::now(), Deadline::within(RELEASE_BUDGET)).await),
-        };
-        if let Some(Ok(deliveries)) = nobodys {
-            self.give_back(deliveries).await;
-        }
+        // What nobody takes goes back.
+        _ = give.send(answer.map(|deliveries| {
+            self.nothing.deliveries = deliveries;
+            self.nothing
+        }));
     }
 
-    async fn call(&self, wait_until: Instant, deadline: Deadline) -> Answer {
+    async fn call(&self, wait_until: Instant, deadline: Deadline) -> Result<Vec<Delivery>, Status> {
         let attempt = |channel: Arc<ShardChannel>| {
             let left = wait_until.saturating_duration_since(Instant::now());
             let wait = Some(duration(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
             let request = ReceiveRequest { wait, ..self.request.clone() };
             async move { channel.queues().receive(request).await }
         };
-        let mut deliveries = self.queue.call(self.shard, deadline, attempt).await?.deliveries;
+        let mut deliveries = self.nothing.queue.call(self.shard, deadline, attempt).await?.deliveries;
         seal(&mut deliveries, self.shard);
         Ok(deliveries)
-    }
-
-    async fn give_back(&self, deliveries: Vec<Delivery>) {
-        let receipts: Vec<_> = deliveries.into_iter().map(|delivery| delivery.receipt).collect();
-        release(&self.queue, receipts, Deadline::within(RELEASE_BUDGET)).await;
     }
 }
 
@@ -254,6 +291,13 @@ mod tests {
     use std::future::ready;
 
     use super::*;
+    use crate::sidecar::route::tests::router;
+
+    fn handout(count: usize) -> Handout {
+        let deliveries = vec![Delivery::default(); count];
+        let queue = router(&[]).queue("orders").unwrap();
+        Handout { deliveries, queue, tasks: TaskTracker::new() }
+    }
 
     fn answers(list: Vec<Answer>) -> FuturesUnordered<std::future::Ready<Answer>> {
         list.into_iter().map(ready).collect()
@@ -263,10 +307,24 @@ mod tests {
     #[tokio::test]
     async fn first_of_prefers_deliveries_then_emptiness_then_error() {
         let down = || Err(Status::unavailable("down"));
-        let some = || Ok(vec![Delivery::default()]);
-        assert_eq!(first_of(answers(vec![down(), Ok(vec![]), some()])).await.unwrap().len(), 1);
-        assert_eq!(first_of(answers(vec![down(), Ok(vec![])])).await.unwrap().len(), 0);
-        assert!(first_of(answers(vec![down(), down()])).await.is_err());
+        let (none, some) = (|| Ok(handout(0)), || Ok(handout(1)));
+        let first = async |list| first_of(answers(list)).await.map(|handout| handout.deliveries.len());
+        assert_eq!(first(vec![down(), none(), some()]).await.unwrap(), 1);
+        assert_eq!(first(vec![down(), none()]).await.unwrap(), 0);
+        assert!(first(vec![down(), down()]).await.is_err());
+    }
+
+    /// Handing over is free: what did not get to the application goes back, wherever it was lost.
+    #[tokio::test]
+    async fn dropped_handout_goes_back() {
+        let (give, asked) = oneshot::channel();
+        let mut handout = handout(1);
+        let tasks = handout.tasks.clone();
+        handout.append(self::handout(1));
+        _ = give.send(Ok(handout));
+        assert_eq!(tasks.len(), 0);
+        drop(Asked(asked));
+        assert_eq!(tasks.len(), 1);
     }
 
     /// A wait that no broker takes is refused at once.

@@ -28,10 +28,12 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// The caller's own deadline, less a margin, or `default` from now.
+    /// The caller's own deadline, less a margin, but `default` from now at most: a call that is repeated for longer than
+    /// brokers remember its `request_id` may store twice.
     pub(crate) fn of(metadata: &MetadataMap, default: Duration) -> Self {
         let timeout = metadata.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-        Self::within(timeout.map_or(default, |timeout| timeout.saturating_sub(MAX_MARGIN.min(timeout / 10))))
+        let less_margin = |timeout: Duration| timeout.saturating_sub(MAX_MARGIN.min(timeout / 10));
+        Self::within(timeout.map_or(default, |timeout| default.min(less_margin(timeout))))
     }
 
     /// `budget` from now.
@@ -158,9 +160,15 @@ mod tests {
     fn caller_deadline_less_margin_bounds_the_budget() {
         let mut metadata = MetadataMap::new();
         assert_eq!(Deadline::of(&metadata, DEFAULT_BUDGET).budget(), DEFAULT_BUDGET);
-        for (text, millis) in
-            [("3S", 2800), ("100m", 90), ("1M", 59_800), ("x", 60_000), ("1", 60_000), ("+5S", 60_000)]
-        {
+        for (text, millis) in [
+            ("3S", 2800),
+            ("100m", 90),
+            ("1M", 59_800),
+            ("10M", 60_000),
+            ("x", 60_000),
+            ("1", 60_000),
+            ("+5S", 60_000),
+        ] {
             metadata.insert("grpc-timeout", text.parse().unwrap());
             let budget = Deadline::of(&metadata, DEFAULT_BUDGET).budget();
             assert_eq!(budget, Duration::from_millis(millis), "{text}");

@@ -349,7 +349,7 @@ pub(crate) mod tests {
         Route { generation: 1, shards: (1..=shards).map(shard).collect() }
     }
 
-    fn router(queues: &[&str]) -> Router {
+    pub(crate) fn router(queues: &[&str]) -> Router {
         let options = Options {
             listen: "127.0.0.1:0".parse().unwrap(),
             http: None,

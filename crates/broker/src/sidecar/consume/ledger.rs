@@ -4,12 +4,15 @@ use std::collections::{HashMap, VecDeque};
 
 use ackwell_proto::v1::Delivery;
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::window::Limits;
 use crate::sidecar::receipt::Receipt;
 
-/// Below the 4 MiB that gRPC clients accept by default. A larger body comes alone.
-const MAX_FRAME_BYTES: u64 = 3 << 20;
+/// Below the 4 MiB that gRPC clients accept by default. A larger message comes alone.
+const MAX_FRAME_BYTES: usize = 3 << 20;
+/// Of an item of a repeated field.
+const MAX_LENGTH_AND_TAG: usize = 6;
 
 /// Deliveries by sealed receipt.
 #[derive(Debug)]
@@ -48,11 +51,12 @@ impl Ledger {
         let mut frame_bytes = 0;
         while let Some(next) = self.waiting.front() {
             let bytes = next.message.as_ref().map_or(0, |message| message.body.len() as u64);
-            let fits_frame = admitted.is_empty() || frame_bytes + bytes <= MAX_FRAME_BYTES;
+            let len = next.encoded_len() + MAX_LENGTH_AND_TAG;
+            let fits_frame = admitted.is_empty() || frame_bytes + len <= MAX_FRAME_BYTES;
             if !fits_frame || !self.has_room(bytes) {
                 break;
             }
-            frame_bytes += bytes;
+            frame_bytes += len;
             self.held_bytes += bytes;
             let delivery = self.waiting.pop_front().expect("its front was just seen");
             self.held.insert(delivery.receipt.clone(), Held { bytes, frame });
@@ -164,13 +168,17 @@ mod tests {
         assert_eq!(names(&ledger.admit(2)), ["small"]);
     }
 
-    /// A frame fits what gRPC clients take by default.
+    /// A frame fits what gRPC clients take by default, whatever makes it large.
     #[test]
     fn frames_are_cut_below_the_default_limit() {
         let mut ledger = Ledger::new(Limits { messages: 9, bytes: 64 << 20 });
-        ledger.wait(vec![delivery(0, "a", 2 << 20), delivery(0, "b", 2 << 20)]);
+        let mut with_headers = delivery(0, "c", 1);
+        let message = with_headers.message.as_mut().unwrap();
+        message.headers.insert("note".to_owned(), "x".repeat(2 << 20));
+        ledger.wait(vec![delivery(0, "a", 2 << 20), delivery(0, "b", 2 << 20), with_headers]);
         assert_eq!(names(&ledger.admit(1)), ["a"]);
         assert_eq!(names(&ledger.admit(2)), ["b"]);
+        assert_eq!(names(&ledger.admit(3)), ["c"]);
     }
 
     /// Blame only follows what the application can have seen.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ackwell_proto::v1::consume_response::Frame;
 use ackwell_proto::v1::{
     ConsumeRequest, ConsumeResponse, Deliveries, Delivery, ExtendFrame, ItemError, Open, Opened, Revoked,
-    SettleFrame, consume_request,
+    SettleFrame, SettleResult, consume_request,
 };
 use ackwell_proto::{Failure, Reason};
 use bytes::Bytes;
@@ -353,10 +353,9 @@ impl Session {
                 Failure::new(Reason::BrokerUnavailable, "the broker answered another number of items");
             return self.answers.refuse(id, &part.positions, &failure.into());
         }
-        if let (consume_request::Frame::Settle(frame), Results::Settle(_)) = (&part.frame, &results) {
-            for settlement in &frame.settlements {
-                self.forget(shard, &settlement.receipt);
-            }
+        if let (consume_request::Frame::Settle(frame), Results::Settle(results)) = (&part.frame, &results) {
+            let over = frame.settlements.iter().zip(results).filter(|(_, result)| is_over(result));
+            over.for_each(|(settlement, _)| _ = self.forget(shard, &settlement.receipt));
         }
         self.answers.fill(id, &part.positions, results);
     }
@@ -434,6 +433,14 @@ impl Application {
     pub(super) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
+}
+
+/// Whether the delivery is no longer held. A settlement refused for another reason changed nothing.
+fn is_over(result: &SettleResult) -> bool {
+    use Reason::{InvalidReceipt, ReceiptExpired, SettledOtherwise};
+    let reason = |error: &ItemError| Reason::parse(&error.reason);
+    let is_gone = |error| matches!(reason(error), Some(InvalidReceipt | ReceiptExpired | SettledOtherwise));
+    result.error.as_ref().is_none_or(is_gone)
 }
 
 /// An error that a broker gives while it stops, or while its store is reopened.
