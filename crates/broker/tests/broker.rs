@@ -162,10 +162,10 @@ async fn answers_with_large_headers_fit_every_client() {
     let received = broker.receive(1000, 0).await;
     assert!(!received.is_empty());
     let mut consumer = broker.consume(10_000).await;
-    let mut consumed = 0;
-    while received.len() + consumed < 1000 {
+    let mut taken = 0;
+    while received.len() + taken < 1000 {
         let Frame::Deliveries(frame) = consumer.next().await else { continue };
-        consumed += frame.deliveries.len();
+        taken += frame.deliveries.len();
         assert!(frame.deliveries.iter().all(|delivery| delivery.message.as_ref().unwrap().attempts == 0));
     }
     drop(consumer);
