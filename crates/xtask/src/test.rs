@@ -13,8 +13,6 @@ mod steps;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::Context;
-
 use crate::child;
 use crate::cluster::Folders;
 use crate::image;
@@ -90,7 +88,7 @@ fn lint(session: &mut Session<'_>) -> anyhow::Result<()> {
     session.required("format", workspace.cargo(["fmt", "--all", "--check"]))?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     session.required("clippy", workspace.cargo(clippy))?;
-    session.step("generated", xtask(workspace, ["gen", "--check"])?)?;
+    session.step("generated", xtask(workspace, ["gen", "--check"]))?;
     match tools::provide(workspace) {
         Ok(tools) => session.step("chart", chart(session, &tools))?,
         Err(error) => session.fail("chart", &error),
@@ -104,11 +102,12 @@ fn lint(session: &mut Session<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Another chore, by the program that runs already: it needs no cargo, which would first see whether it is up to date.
-fn xtask<const N: usize>(workspace: &Workspace, args: [&str; N]) -> anyhow::Result<Command> {
-    let mut command = child::command(std::env::current_exe().context("find this program")?, args);
+/// Another chore, by the program that runs already. Not by its path: building the whole workspace, as `unit` does, may
+/// link this program anew, and then its file is gone while it runs.
+fn xtask<const N: usize>(workspace: &Workspace, args: [&str; N]) -> Command {
+    let mut command = child::command("/proc/self/exe", args);
     command.current_dir(&workspace.top);
-    Ok(command)
+    command
 }
 
 fn chart(session: &Session<'_>, tools: &Tools) -> Command {
@@ -138,7 +137,7 @@ fn e2e(
         session.skip("e2e", kubernetes::count_tests(session)?, reason);
         return Ok(());
     }
-    let images = xtask(session.workspace, ["image", "--prebuilt", "--examples"])?;
+    let images = xtask(session.workspace, ["image", "--prebuilt", "--examples"]);
     if !built || !session.step("images", images)? {
         session.fail("e2e", &anyhow::anyhow!("there are no images to install"));
         return Ok(());
