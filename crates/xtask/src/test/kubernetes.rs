@@ -97,7 +97,7 @@ fn start(session: &mut Session<'_>, folders: Folders) -> anyhow::Result<Option<R
         down(session, &folders)?;
     }
     let kubeconfig = folders.kubeconfig();
-    let found = kubeconfig.exists();
+    let found = child::succeeds(&mut cluster::script(session.workspace, &folders, "running"));
     if found {
         say(format_args!("using the cluster that is up: {}", kubeconfig.display()));
     } else {
