@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::message::{Epoch, Message, MessageId, Payload, QueueId, State};
+use crate::message::{DeadReason, Epoch, Message, MessageId, Payload, Priority, QueueId, State};
 use crate::settings::Settings;
 use crate::time::Timestamp;
 
@@ -11,16 +11,28 @@ use crate::time::Timestamp;
 pub enum Command {
     /// Makes the queue, or changes its settings.
     Configure(Configure),
+    /// Stops handing messages out, or goes on.
+    Pause(Pause),
+    /// Removes the queue with all it holds, a bounded stretch at a time.
+    Delete(Delete),
     /// Stores messages.
     Send(Send),
     /// Hands messages out.
     Receive(Receive),
+    /// Reports that the application has what was received for it.
+    HandOver(HandOver),
     /// Ends deliveries.
     Settle(Settle),
     /// Prolongs deliveries.
     Extend(Extend),
+    /// Settles and sends, all of it or nothing.
+    Commit(Commit),
+    /// Removes single messages that nobody holds.
+    Cancel(Cancel),
     /// Puts Dead messages back.
-    Redrive(Redrive),
+    Redrive(Selection),
+    /// Removes messages that nobody holds.
+    Purge(Selection),
 }
 
 /// Answers a [`Command`], variant by variant.
@@ -28,16 +40,28 @@ pub enum Command {
 pub enum Reply {
     /// The queue, and the generation of the settings it runs now.
     Configured(QueueId, u64),
+    /// Done.
+    Paused,
+    /// How many messages were removed, and whether the queue is gone.
+    Deleted(Deleted),
     /// One per message, in order.
     Sent(Vec<Result<Sent, Refusal>>),
     /// At most what was asked for.
     Received(Vec<Delivery>),
+    /// One per receipt, in order.
+    HandedOver(Vec<Result<(), Refusal>>),
     /// One per settlement, in order.
     Settled(Vec<Result<Settled, Refusal>>),
     /// The new deadline per receipt, in order.
     Extended(Vec<Result<Timestamp, Refusal>>),
-    /// What was found and done.
-    Redriven(Redriven),
+    /// One per item, in order.
+    Committed(Committed),
+    /// One per id, in order.
+    Cancelled(Vec<Result<(), Refusal>>),
+    /// What was found and put back.
+    Redriven(Selected),
+    /// What was found and removed.
+    Purged(Selected),
     /// The command as a whole was refused.
     Refused(Refusal),
 }
@@ -60,6 +84,34 @@ pub struct Configure {
     pub generation: u64,
     /// The rules from now on.
     pub settings: Settings,
+}
+
+/// Stops handing messages out, or goes on. Everything else works while a queue is paused.
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    /// Which.
+    pub queue: QueueId,
+    /// Or goes on.
+    pub paused: bool,
+}
+
+/// Removes the queue with all it holds, in flight too. From the first stretch on it takes and gives nothing; its name is
+/// free once it is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Delete {
+    /// Which.
+    pub queue: QueueId,
+    /// At most so many messages in this stretch.
+    pub max_messages: u64,
+}
+
+/// A stretch of a [`Delete`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// Messages of this stretch.
+    pub messages: u64,
+    /// The queue is gone.
+    pub done: bool,
 }
 
 /// Stores messages.
@@ -95,6 +147,8 @@ pub struct NewMessage {
     pub ttl_ms: Option<u64>,
     /// Lowers the queue's limit.
     pub max_attempts: Option<u32>,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 /// When a message becomes Ready.
@@ -135,6 +189,17 @@ pub struct Receive {
     pub consumer: String,
     /// Makes a repetition safe; empty: none.
     pub request_id: String,
+    /// When the application has them.
+    pub handover: Handover,
+}
+
+/// When the application has what was received for it. What it does not have yet can be lost without blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// At once: the caller is the application.
+    AtOnce,
+    /// When a [`HandOver`] says so.
+    Reported,
 }
 
 /// What becomes of a message that is larger than all that was asked for.
@@ -157,6 +222,15 @@ pub struct Delivery {
     pub deadline: Timestamp,
     /// The fencing token.
     pub epoch: Epoch,
+}
+
+/// Reports that the application has what was received for it.
+#[derive(Clone, Debug)]
+pub struct HandOver {
+    /// Whose.
+    pub queue: QueueId,
+    /// Which.
+    pub receipts: Vec<Bytes>,
 }
 
 /// Ends deliveries.
@@ -187,7 +261,7 @@ pub enum Outcome {
         /// What the application said.
         reason: String,
     },
-    /// The consumer is gone: counted, back to its place at once.
+    /// The consumer is gone: back to its place at once, and counted if the application had it.
     Lost {
         /// How that was noticed.
         reason: String,
@@ -214,11 +288,53 @@ pub struct Extend {
     pub ack_timeout_ms: Option<u64>,
 }
 
+/// Settles and sends, all of it or nothing.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Each as it would be settled alone.
+    pub settle: Vec<Settle>,
+    /// What to store, and where.
+    pub send: Vec<Outgoing>,
+    /// Makes a repetition safe; empty: none.
+    pub request_id: String,
+}
+
+/// Messages of a [`Commit`] for one queue.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Where to.
+    pub queue: QueueId,
+    /// What.
+    pub messages: Vec<NewMessage>,
+}
+
+/// What became of a [`Commit`]: everything in it, or nothing and which items stood in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// One list per [`Commit::settle`], one item per settlement.
+    pub settled: Vec<Vec<Result<Settled, Refusal>>>,
+    /// One list per [`Commit::send`], one item per message.
+    pub sent: Vec<Vec<Result<Sent, Refusal>>>,
+}
+
+/// Removes single messages that nobody holds.
+#[derive(Clone, Debug)]
+pub struct Cancel {
+    /// Whose.
+    pub queue: QueueId,
+    /// Which.
+    pub ids: Vec<MessageId>,
+}
+
 /// Which messages are meant. Every field given must match.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Empty: any.
     pub states: Vec<State>,
+    /// Equal; empty: any.
+    pub ordering_key: String,
+    /// Equal; empty: any.
+    pub fairness_key: String,
     /// Each equal.
     pub headers: Vec<(String, String)>,
     /// Within the last attempt's reason, or the dead reason; empty: any.
@@ -233,9 +349,9 @@ pub struct Filter {
     pub ids: Vec<MessageId>,
 }
 
-/// Puts Dead messages back, a bounded stretch at a time.
+/// Messages to do something with, a bounded stretch at a time.
 #[derive(Clone, Debug)]
-pub struct Redrive {
+pub struct Selection {
     /// Where.
     pub queue: QueueId,
     /// Which.
@@ -245,12 +361,12 @@ pub struct Redrive {
     /// At most so many.
     pub max_messages: u64,
     /// Whether to count only.
-    pub mode: RedriveMode,
+    pub mode: Mode,
 }
 
 /// Whether to count only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedriveMode {
+pub enum Mode {
     /// Change nothing.
     DryRun,
     /// Do it.
@@ -260,16 +376,81 @@ pub enum RedriveMode {
 /// Where a scan stopped.
 pub type Cursor = u64;
 
-/// A stretch of a redrive.
+/// A stretch of a [`Selection`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Redriven {
+pub struct Selected {
     /// Messages that match.
     pub matched: u64,
-    /// Of these, put back.
-    pub redriven: u64,
-    /// There is more behind this.
+    /// Of these, changed.
+    pub changed: u64,
+    /// There may be more behind this.
     pub next: Option<Cursor>,
 }
+
+/// Where a message stands, and what keeps it from being handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Where it stands.
+    pub state: State,
+    /// In the order in which they have to go away. None: the next Receive gets it.
+    pub reasons: Vec<Blocked>,
+}
+
+/// One thing that keeps a message from being handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// A person paused the queue.
+    Paused,
+    /// The queue is being deleted.
+    Deleting,
+    /// Somebody has it.
+    Held {
+        /// The name that the consumer gave itself.
+        consumer: String,
+        /// Since when.
+        since: Timestamp,
+        /// Unless it is extended.
+        until: Timestamp,
+    },
+    /// It waits for a time: its sender's, or its backoff.
+    Delayed {
+        /// Until when.
+        until: Timestamp,
+        /// Failed attempts; 0: its sender's.
+        attempts: u32,
+    },
+    /// It is given up on; a redrive puts it back.
+    Dead {
+        /// Why.
+        reason: DeadReason,
+        /// When it is removed.
+        until: Timestamp,
+    },
+    /// Another message with its ordering key comes first.
+    BehindKey {
+        /// The first one.
+        head: MessageId,
+        /// What that one waits for.
+        head_state: State,
+    },
+    /// The queue has as many messages in flight as it may.
+    InFlightLimit {
+        /// Now.
+        in_flight: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// Others come first.
+    InLine {
+        /// Ready messages before it with its fairness key, counted up to [`MAX_COUNTED`].
+        ahead: u64,
+        /// Fairness keys that take turns with its own.
+        keys: u64,
+    },
+}
+
+/// Messages ahead of another are counted up to here.
+pub const MAX_COUNTED: u64 = 10_000;
 
 /// Why a command, or an item of it, changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -277,6 +458,17 @@ pub enum Refusal {
     /// No such queue.
     #[error("this store has no such queue")]
     UnknownQueue,
+    /// The queue is being deleted.
+    #[error("the queue is being deleted")]
+    QueueDeleted,
+    /// A field of the message is out of its range.
+    #[error("{field} {rule}")]
+    InvalidMessage {
+        /// Which.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
     /// The body is too long.
     #[error(
         "the body has {bytes} bytes, more than the {max_bytes} that the queue allows (limits.maxMessageBytes)"
@@ -305,6 +497,18 @@ pub enum Refusal {
     /// Settled before in another way.
     #[error("the delivery was settled before, with another outcome")]
     SettledOtherwise,
+    /// A Commit ends deliveries itself or not at all.
+    #[error("the delivery was settled before; give a Commit a request_id and repeat it with that")]
+    AlreadySettled,
+    /// Another item of the Commit was refused.
+    #[error("nothing was done: another part of the Commit was refused")]
+    CommitRefused,
+    /// No such message.
+    #[error("the queue has no such message: the id is wrong, or the message is gone")]
+    UnknownMessage,
+    /// A consumer holds it.
+    #[error("a consumer holds the message; it can be removed when that is over")]
+    MessageInFlight,
     /// The request id was used for something else.
     #[error("the request_id was used for another kind of call within the last two minutes")]
     RequestIdReused,

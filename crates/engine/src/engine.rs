@@ -1,9 +1,13 @@
 //! The state machine: a batch of commands in, one durable commit and a reply each out.
 
+mod commit;
+mod digest;
+mod explain;
 mod fail;
 mod peek;
+mod queues;
 mod receive;
-mod redrive;
+mod select;
 mod send;
 mod settle;
 #[cfg(test)]
@@ -13,10 +17,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::command::{Applied, Command, Configure, Delivery, Refusal, Reply};
+use crate::command::{Applied, Command, Delivery, Refusal, Reply};
 use crate::memory::{Memory, MemoryKey, Remembered};
 use crate::message::{DeadReason, Epoch, Message, MessageId, Payload, QueueId, Row, Seq, Stage};
-use crate::messages::{Counts, Messages};
+use crate::messages::{Ageing, Counts, Messages};
 use crate::receipt::{Receipt, Sealer};
 use crate::settings::Settings;
 use crate::store::{Changes, Loaded, Meta, QueueRecord, Store, StoreError};
@@ -32,6 +36,8 @@ pub struct Engine {
     sealer: Sealer,
     meta: Meta,
     queues: BTreeMap<QueueId, Queue>,
+    /// Queues that are gone since the last commit.
+    deleted: Vec<QueueId>,
     messages: Messages,
     memory: Memory,
     payloads: Vec<(Seq, Payload)>,
@@ -83,6 +89,7 @@ impl Engine {
             sealer: Sealer::new(meta.receipt_key),
             meta,
             queues,
+            deleted: Vec::new(),
             messages: Messages::load(rows),
             memory: Memory::load(memory),
             payloads: Vec::new(),
@@ -101,7 +108,7 @@ impl Engine {
         self.meta.clock = now;
         self.sweep(now);
         let pending: Vec<Pending> = commands.into_iter().map(|command| self.execute(now, command)).collect();
-        self.commit()?;
+        self.persist()?;
         let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
         Ok(Applied { replies, expired: std::mem::take(&mut self.expired) })
     }
@@ -109,11 +116,6 @@ impl Engine {
     /// When the engine has something to do by itself; `apply` with no commands does it.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         self.messages.next_timer()
-    }
-
-    /// The queue of this name (`namespace/name`).
-    pub fn queue(&self, name: &str) -> Option<QueueId> {
-        self.queues.iter().find(|(_, queue)| queue.record.name == name).map(|(id, _)| *id)
     }
 
     /// Counts of a queue; zeros for one that does not exist.
@@ -126,11 +128,14 @@ impl Engine {
         }
     }
 
-    /// How many of the Ready messages may be in flight now.
+    /// How many messages a Receive could get now.
     pub fn grantable(&self, queue: QueueId) -> u64 {
-        let counts = self.messages.counts(queue);
+        if self.queues.get(&queue).is_none_or(|queue| queue.record.is_paused || queue.record.is_closed) {
+            return 0;
+        }
         let max_in_flight = self.settings(queue).map_or(0, |settings| settings.max_in_flight);
-        counts.ready.min(max_in_flight.saturating_sub(counts.in_flight))
+        let in_flight = self.messages.counts(queue).in_flight;
+        self.messages.eligible(queue).min(max_in_flight.saturating_sub(in_flight))
     }
 
     /// Size of the store's files.
@@ -141,51 +146,22 @@ impl Engine {
     fn execute(&mut self, now: Timestamp, command: Command) -> Pending {
         let reply = match command {
             Command::Configure(configure) => Ok(self.configure(configure)),
+            Command::Pause(pause) => self.pause(pause),
+            Command::Delete(delete) => self.delete(delete),
             Command::Send(send) => self.send(now, send),
             Command::Receive(receive) => match self.receive(now, &receive) {
                 Ok(handed) => return Pending::Handed(handed),
                 Err(refusal) => Err(refusal),
             },
+            Command::HandOver(handover) => self.hand_over(handover),
             Command::Settle(settle) => self.settle(now, settle),
             Command::Extend(extend) => self.extend(now, extend),
-            Command::Redrive(redrive) => self.redrive(&redrive),
+            Command::Commit(commit) => self.commit(now, commit),
+            Command::Cancel(cancel) => self.cancel(cancel),
+            Command::Redrive(selection) => self.redrive(&selection),
+            Command::Purge(selection) => self.purge(&selection),
         };
         Pending::Done(reply.unwrap_or_else(Reply::Refused))
-    }
-
-    fn configure(&mut self, configure: Configure) -> Reply {
-        let Configure { name, generation, settings } = configure;
-        let record = QueueRecord { name, generation, settings };
-        let Some(id) = self.queue(&record.name) else {
-            let id = QueueId(self.queues.keys().next_back().map_or(1, |last| last.0 + 1));
-            self.queues.insert(id, Queue::new(record, true));
-            return Reply::Configured(id, generation);
-        };
-        let queue = self.queues.get_mut(&id).expect("the id was just found");
-        if generation < queue.record.generation {
-            return Reply::Configured(id, queue.record.generation);
-        }
-        queue.is_changed |= queue.record != record;
-        let settings = record.settings.clone();
-        let retention_changed = queue.record.settings.dead_ms != settings.dead_ms;
-        queue.record = record;
-        if retention_changed {
-            self.retain_dead(id, &settings);
-        }
-        Reply::Configured(id, generation)
-    }
-
-    /// A changed retention holds for those that are dead already.
-    fn retain_dead(&mut self, queue: QueueId, settings: &Settings) {
-        let dead: Vec<Seq> =
-            self.messages.index(queue).into_iter().flat_map(|index| index.dead.iter().copied()).collect();
-        for seq in dead {
-            let mut row = self.row(seq).clone();
-            if let Stage::Dead { since, until, .. } = &mut row.stage {
-                *until = settings.dead_until(*since);
-            }
-            self.messages.put(seq, row);
-        }
     }
 
     /// What happens by itself: deadlines, delays, ttls, retention; and forgetting.
@@ -212,13 +188,11 @@ impl Engine {
         }
     }
 
-    fn commit(&mut self) -> Result<(), StoreError> {
-        let queues: Vec<_> = self
-            .queues
-            .iter()
-            .filter(|(_, queue)| queue.is_changed)
-            .map(|(id, queue)| (*id, &queue.record))
-            .collect();
+    /// Writes what changed since the last time.
+    fn persist(&mut self) -> Result<(), StoreError> {
+        let deleted = self.deleted.iter().map(|id| (*id, None));
+        let changed = self.queues.iter().filter(|(_, queue)| queue.is_changed);
+        let queues: Vec<_> = deleted.chain(changed.map(|(id, queue)| (*id, Some(&queue.record)))).collect();
         if queues.is_empty() && !self.messages.is_changed() && !self.memory.is_changed() {
             return Ok(());
         }
@@ -232,6 +206,7 @@ impl Engine {
         self.messages.committed();
         self.memory.committed();
         self.payloads.clear();
+        self.deleted.clear();
         self.queues.values_mut().for_each(|queue| queue.is_changed = false);
         Ok(())
     }
@@ -251,7 +226,7 @@ impl Engine {
             }
         }
         bad.into_iter().for_each(|seq| self.bury(self.meta.clock, seq, DeadReason::Corrupt));
-        self.commit()?;
+        self.persist()?;
         Ok(Reply::Received(deliveries))
     }
 
@@ -289,6 +264,19 @@ impl Engine {
 
     fn settings(&self, queue: QueueId) -> Result<&Settings, Refusal> {
         self.queues.get(&queue).map(|queue| &queue.record.settings).ok_or(Refusal::UnknownQueue)
+    }
+
+    /// The settings, unless the queue is being deleted.
+    fn open_settings(&self, queue: QueueId) -> Result<&Settings, Refusal> {
+        match self.queues.get(&queue) {
+            None => Err(Refusal::UnknownQueue),
+            Some(queue) if queue.record.is_closed => Err(Refusal::QueueDeleted),
+            Some(queue) => Ok(&queue.record.settings),
+        }
+    }
+
+    fn ageing(&self, queue: QueueId) -> Ageing {
+        Ageing { step_ms: self.settings(queue).map_or(0, |settings| settings.priority_step_ms) }
     }
 
     fn totals(&mut self, queue: QueueId) -> Option<&mut Totals> {

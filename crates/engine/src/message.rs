@@ -25,11 +25,47 @@ pub struct Epoch(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u32);
 
+impl QueueId {
+    /// What no queue is called.
+    pub(crate) const NONE: Self = Self(0);
+}
+
 /// A `UUIDv7`: the time stored, 24 bits that differ between shards, 50 bits of [`Seq`].
 ///
 /// Sorts by time, and leads to the message without an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(u128);
+
+/// An `ordering_key` or a `fairness_key` as decisions see it: a keyed hash of its text, so that rows have one size. Two keys
+/// that collide are treated as one, which keeps every promise: their order holds, their share is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub(crate) u64);
+
+/// How urgent a message is: 0 to [`Priority::MAX`], the highest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// The most urgent.
+    pub const MAX: u8 = 9;
+
+    /// `None` above [`Priority::MAX`].
+    pub fn new(level: u32) -> Option<Self> {
+        u8::try_from(level).ok().filter(|level| *level <= Self::MAX).map(Self)
+    }
+
+    /// 0 to [`Priority::MAX`].
+    pub fn level(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Priority {
+    /// In the middle, so that there is room on both sides.
+    fn default() -> Self {
+        Self(4)
+    }
+}
 
 const SEQ_BITS: u32 = 50;
 const SALT_LOW_BITS: u32 = 12;
@@ -113,6 +149,8 @@ pub(crate) struct Hold {
     pub(crate) deadline: Timestamp,
     pub(crate) ack_timeout_ms: u64,
     pub(crate) consumer: String,
+    /// Whether the application has it: what it never saw cannot have failed.
+    pub(crate) is_handed: bool,
 }
 
 /// Why a message is Dead.
@@ -192,9 +230,18 @@ pub(crate) struct Row {
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) body_bytes: u64,
+    pub(crate) priority: Priority,
+    /// `None`: in no order but the queue's.
+    pub(crate) ordering: Option<KeyId>,
+    /// `None`: shares the turn of all without a key.
+    pub(crate) fairness: Option<KeyId>,
 }
 
 impl Row {
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+
     pub(crate) fn state(&self) -> State {
         match self.stage {
             Stage::Ready => State::Ready,
@@ -230,6 +277,10 @@ pub struct Payload {
     pub content_type: String,
     /// The sender's id against duplicates; empty: none.
     pub dedup_id: String,
+    /// Messages with the same one come in stored order, one at a time; empty: none.
+    pub ordering_key: String,
+    /// The tenant whose share of the queue it takes; empty: none.
+    pub fairness_key: String,
 }
 
 /// A message as it is shown: by a delivery or a peek.
@@ -255,6 +306,8 @@ pub struct Message {
     pub expires_at: Option<Timestamp>,
     /// The sender's own limit of attempts.
     pub max_attempts: Option<u32>,
+    /// How urgent it is.
+    pub priority: Priority,
     /// What the sender gave.
     pub payload: Payload,
 }
@@ -280,6 +333,7 @@ impl Message {
             delayed_until,
             expires_at: row.expires_at,
             max_attempts: row.max_attempts,
+            priority: row.priority,
             payload,
         }
     }

@@ -1,11 +1,17 @@
-//! All rows of a store with their indexes: what is ready, what is dead, what happens next, how many there are.
+//! All rows of a store with their indexes: what comes next, what is dead, what happens by itself, how many there are.
 //!
 //! Every change of a row goes through [`Messages::put`] and [`Messages::remove`], so that indexes and counts cannot drift.
 
+mod keys;
+mod lanes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::message::{QueueId, Row, Seq, Stage, State};
+use crate::message::{KeyId, QueueId, Row, Seq, Stage, State};
 use crate::time::Timestamp;
+use keys::Keys;
+pub(crate) use lanes::Ageing;
+use lanes::Lanes;
 
 /// Messages of a queue, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +31,16 @@ pub struct Counts {
 impl Counts {
     pub(crate) fn messages(&self) -> u64 {
         self.ready + self.delayed + self.in_flight + self.dead
+    }
+
+    pub(crate) fn add(&mut self, row: &Row) {
+        *self.of(row.state()) += 1;
+        self.bytes += row.body_bytes;
+    }
+
+    fn subtract(&mut self, row: &Row) {
+        *self.of(row.state()) -= 1;
+        self.bytes -= row.body_bytes;
     }
 
     fn of(&mut self, state: State) -> &mut u64 {
@@ -48,6 +64,8 @@ pub(crate) struct Messages {
 /// A queue's share of the rows.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
+    pub(crate) lanes: Lanes,
+    pub(crate) keys: Keys,
     pub(crate) ready: BTreeSet<Seq>,
     pub(crate) dead: BTreeSet<Seq>,
     pub(crate) all: BTreeSet<Seq>,
@@ -76,34 +94,110 @@ impl Messages {
         self.index(queue).map(|index| index.counts).unwrap_or_default()
     }
 
+    /// How many messages could be handed out now, if nothing but their order mattered.
+    pub(crate) fn eligible(&self, queue: QueueId) -> u64 {
+        self.index(queue).map_or(0, |index| index.lanes.len())
+    }
+
+    /// The message that comes next. The same one until its row changes.
+    pub(crate) fn next(&mut self, queue: QueueId, ageing: Ageing) -> Option<Seq> {
+        let rows = &self.rows;
+        let rank = |seq| rows.get(&seq).map_or(u64::MAX, |row| ageing.rank(row.stored_at, row.priority));
+        self.by_queue.get_mut(&queue)?.lanes.next(rank)
+    }
+
+    /// Its fairness key has had its turn with this message.
+    pub(crate) fn charge(&mut self, seq: Seq) {
+        let Some(row) = self.rows.get(&seq) else { return };
+        if let Some(index) = self.by_queue.get_mut(&row.queue) {
+            index.lanes.charge(row);
+        }
+    }
+
     pub(crate) fn put(&mut self, seq: Seq, row: Row) {
-        self.remove(seq);
+        let (queue, ordering) = (row.queue, row.ordering);
+        self.retire(queue, ordering);
+        self.take_out(seq);
+        self.put_in(seq, row);
+        self.promote(queue, ordering);
+        self.dirty.insert(seq);
+    }
+
+    pub(crate) fn remove(&mut self, seq: Seq) -> Option<Row> {
+        let (queue, ordering) = self.rows.get(&seq).map(|row| (row.queue, row.ordering))?;
+        self.retire(queue, ordering);
+        let row = self.take_out(seq);
+        self.promote(queue, ordering);
+        self.dirty.insert(seq);
+        row
+    }
+
+    /// Forgets an empty queue.
+    pub(crate) fn forget(&mut self, queue: QueueId) {
+        self.by_queue.remove(&queue);
+    }
+
+    fn put_in(&mut self, seq: Seq, row: Row) {
         let index = self.by_queue.entry(row.queue).or_default();
         index.all.insert(seq);
-        *index.counts.of(row.state()) += 1;
-        index.counts.bytes += row.body_bytes;
+        index.counts.add(&row);
         match row.stage {
             Stage::Ready => _ = index.ready.insert(seq),
             Stage::Dead { .. } => _ = index.dead.insert(seq),
             Stage::Delayed { .. } | Stage::InFlight(_) => {}
         }
+        match row.ordering {
+            Some(key) => index.keys.insert(key, seq, &row),
+            None if row.state() == State::Ready => index.lanes.insert(seq, &row),
+            None => {}
+        }
         self.timers.extend(wake_at(&row).map(|at| (at, seq)));
         self.rows.insert(seq, row);
     }
 
-    pub(crate) fn remove(&mut self, seq: Seq) -> Option<Row> {
-        self.dirty.insert(seq);
+    fn take_out(&mut self, seq: Seq) -> Option<Row> {
         let row = self.rows.remove(&seq)?;
         let index = self.by_queue.entry(row.queue).or_default();
         index.all.remove(&seq);
-        index.ready.remove(&seq);
-        index.dead.remove(&seq);
-        *index.counts.of(row.state()) -= 1;
-        index.counts.bytes -= row.body_bytes;
+        index.counts.subtract(&row);
+        match row.stage {
+            Stage::Ready => _ = index.ready.remove(&seq),
+            Stage::Dead { .. } => _ = index.dead.remove(&seq),
+            Stage::Delayed { .. } | Stage::InFlight(_) => {}
+        }
+        match row.ordering {
+            Some(key) => index.keys.remove(key, seq),
+            None if row.state() == State::Ready => index.lanes.remove(seq, &row),
+            None => {}
+        }
         if let Some(at) = wake_at(&row) {
             self.timers.remove(&(at, seq));
         }
         Some(row)
+    }
+
+    /// Takes the eligible message of an ordering key out of its lane, before the key's messages change.
+    fn retire(&mut self, queue: QueueId, ordering: Option<KeyId>) {
+        self.with_eligible(queue, ordering, Lanes::remove);
+    }
+
+    /// Puts the eligible message of an ordering key into its lane.
+    fn promote(&mut self, queue: QueueId, ordering: Option<KeyId>) {
+        self.with_eligible(queue, ordering, Lanes::insert);
+    }
+
+    fn with_eligible(
+        &mut self,
+        queue: QueueId,
+        ordering: Option<KeyId>,
+        change: impl FnOnce(&mut Lanes, Seq, &Row),
+    ) {
+        let Some((key, index)) = ordering.zip(self.by_queue.get_mut(&queue)) else { return };
+        let (Some(head), None) = index.keys.head(key) else { return };
+        let row = &self.rows[&head];
+        if row.state() == State::Ready {
+            change(&mut index.lanes, head, row);
+        }
     }
 
     /// Takes the next message whose time has come. The caller puts or removes its row, or it stays without a timer.
@@ -120,7 +214,12 @@ impl Messages {
     }
 
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = (Seq, &Row)> {
-        self.rows.iter().filter(|(_, row)| row.hold().is_some()).map(|(seq, row)| (*seq, row))
+        self.rows().filter(|(_, row)| row.hold().is_some())
+    }
+
+    /// All rows, in stored order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Seq, &Row)> {
+        self.rows.iter().map(|(seq, row)| (*seq, row))
     }
 
     /// The changed rows; `None` for those that are gone.

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
-use crate::message::{Epoch, QueueId, Seq};
+use crate::message::{Epoch, KeyId, QueueId, Seq};
 
 /// Length on the wire: version, queue, seq, epoch, 128-bit MAC.
 pub const RECEIPT_BYTES: usize = 1 + 4 + 8 + 8 + 16;
@@ -19,7 +19,7 @@ pub(crate) struct Receipt {
     pub(crate) epoch: Epoch,
 }
 
-/// Makes and checks receipts. The key is made with the store and never leaves it, so that a receipt of another shard, or
+/// Makes and checks receipts, and hashes keys. The key is made with the store and never leaves it, so that a receipt of another shard, or
 /// one that was made up, is told apart from one that merely expired.
 #[derive(Clone)]
 pub(crate) struct Sealer {
@@ -54,6 +54,13 @@ impl Sealer {
             seq: Seq(u64::from_be_bytes(content[5..13].try_into().ok()?)),
             epoch: Epoch(u64::from_be_bytes(content[13..21].try_into().ok()?)),
         })
+    }
+
+    /// `None` for the empty key. Keyed, so that nobody can make the keys of others collide with theirs.
+    pub(crate) fn key_id(&self, key: &str) -> Option<KeyId> {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write(key.as_bytes());
+        (!key.is_empty()).then(|| KeyId(hasher.finish()))
     }
 
     fn mac(&self, content: &[u8]) -> u128 {

@@ -6,6 +6,9 @@ use crate::time::Timestamp;
 /// Longer than any retry of the sidecar (60 s), short enough that the memory stays small.
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 120_000;
 
+/// Farthest that a message can be scheduled ahead: long enough for "in a year", short enough that a wrong unit is noticed.
+pub const MAX_DELAY_MS: u64 = 365 * 24 * 3_600_000;
+
 /// What a queue allows. Zero means unlimited where a limit is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -31,6 +34,9 @@ pub struct Settings {
     pub dedup_window_ms: u64,
     /// What becomes of a message whose ttl passed.
     pub expired: Expired,
+    /// How much longer a message must have waited to come before one of the next higher priority. Priorities are head
+    /// starts, so that nothing starves.
+    pub priority_step_ms: u64,
 }
 
 /// What becomes of a message whose ttl passed.
@@ -63,6 +69,7 @@ impl Default for Settings {
             dead_ms: 14 * 24 * 3_600_000,
             dedup_window_ms: 600_000,
             expired: Expired::DeadLetter,
+            priority_step_ms: 600_000,
         }
     }
 }

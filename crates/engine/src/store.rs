@@ -91,6 +91,7 @@ pub(crate) struct Meta {
     pub(crate) salt: u32,
     pub(crate) next_seq: u64,
     pub(crate) next_epoch: u64,
+    pub(crate) next_queue: u32,
     pub(crate) clock: Timestamp,
 }
 
@@ -100,6 +101,9 @@ pub(crate) struct QueueRecord {
     pub(crate) name: String,
     pub(crate) generation: u64,
     pub(crate) settings: Settings,
+    pub(crate) is_paused: bool,
+    /// It is being deleted.
+    pub(crate) is_closed: bool,
 }
 
 /// Everything but the payloads.
@@ -113,7 +117,7 @@ pub(crate) struct Loaded {
 /// The changes of one batch; `None` deletes.
 pub(crate) struct Changes<'a> {
     pub(crate) meta: Meta,
-    pub(crate) queues: Vec<(QueueId, &'a QueueRecord)>,
+    pub(crate) queues: Vec<(QueueId, Option<&'a QueueRecord>)>,
     pub(crate) rows: Vec<(Seq, Option<&'a Row>)>,
     pub(crate) payloads: &'a [(Seq, Payload)],
     pub(crate) memory: Vec<(&'a MemoryKey, Option<&'a Memorized>)>,
@@ -213,7 +217,7 @@ fn create(path: &Path, entropy: Entropy) -> Result<(), StoreError> {
 
 fn initialise(database: &Database, entropy: Entropy) -> Result<(), StoreError> {
     let Entropy { receipt_key, salt } = entropy;
-    let meta = Meta { receipt_key, salt, next_seq: 1, next_epoch: 1, clock: Timestamp(0) };
+    let meta = Meta { receipt_key, salt, next_seq: 1, next_epoch: 1, next_queue: 1, clock: Timestamp(0) };
     let write = database.begin_write().map_err(commit_error)?;
     write_meta(&write, &meta).map_err(StoreError::Commit)?;
     // Opened once, so that reading never meets a missing table.
@@ -238,11 +242,14 @@ fn write_meta(write: &redb::WriteTransaction, meta: &Meta) -> Result<(), redb::E
 
 fn write_queues(
     write: &redb::WriteTransaction,
-    queues: &[(QueueId, &QueueRecord)],
+    queues: &[(QueueId, Option<&QueueRecord>)],
 ) -> Result<(), redb::Error> {
     let mut table = write.open_table(QUEUES)?;
     for (id, queue) in queues {
-        table.insert(id.0, codec::encode_queue(queue).as_slice())?;
+        match queue {
+            Some(queue) => _ = table.insert(id.0, codec::encode_queue(queue).as_slice())?,
+            None => _ = table.remove(id.0)?,
+        }
     }
     Ok(())
 }

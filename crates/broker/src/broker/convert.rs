@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use ackwell_engine::command::{Available, Delivery, Filter, NewMessage, Outcome, Settled};
 use ackwell_engine::message::{Attempt, Message, MessageId, Payload, State};
+use ackwell_engine::settings::MAX_DELAY_MS;
 use ackwell_proto::v1;
 use ackwell_proto::{Failure, Reason, duration_millis, timestamp, timestamp_millis};
 use prost_types::{Duration, Timestamp};
@@ -16,7 +17,6 @@ const MAX_CONTENT_TYPE_BYTES: usize = 256;
 const MAX_DEDUP_ID_BYTES: usize = 128;
 const MAX_REQUEST_ID_BYTES: usize = 64;
 const MAX_CONSUMER_BYTES: usize = 128;
-const MAX_DELAY_MS: u64 = 365 * 24 * 3_600_000;
 const MAX_ACK_TIMEOUT_MS: u64 = 12 * 3_600_000;
 const MIN_ACK_TIMEOUT_MS: u64 = 1_000;
 /// Items of one call.
@@ -25,17 +25,15 @@ pub(crate) const MAX_BATCH: usize = 1000;
 /// A message as its sender gave it.
 pub(crate) fn new_message(message: v1::Message) -> Result<NewMessage, Failure> {
     let available = available(message.available.as_ref())?;
-    let ttl_ms = message.ttl.as_ref().map(|ttl| positive_millis("ttl", ttl)).transpose()?;
-    if message.max_attempts == Some(0) {
-        return Err(Failure::invalid("max_attempts must be at least 1; leave it out for the queue's own"));
-    }
+    let ttl_ms = message.ttl.as_ref().map(|ttl| millis("ttl", ttl)).transpose()?;
     let payload = Payload {
         headers: headers(message.headers)?,
         content_type: short("content_type", message.content_type, MAX_CONTENT_TYPE_BYTES)?,
         dedup_id: short("dedup_id", message.dedup_id, MAX_DEDUP_ID_BYTES)?,
         body: message.body,
+        ..Payload::default()
     };
-    Ok(NewMessage { payload, available, ttl_ms, max_attempts: message.max_attempts })
+    Ok(NewMessage { payload, available, ttl_ms, max_attempts: message.max_attempts, ..NewMessage::default() })
 }
 
 fn headers(headers: std::collections::HashMap<String, String>) -> Result<Vec<(String, String)>, Failure> {
@@ -67,14 +65,8 @@ fn header_key(key: &str) -> Result<(), Failure> {
 fn available(available: Option<&v1::message::Available>) -> Result<Available, Failure> {
     match available {
         None => Ok(Available::Now),
-        Some(v1::message::Available::Delay(delay)) => Ok(Available::After(delay_millis("delay", delay)?)),
-        Some(v1::message::Available::DeliverAt(at)) => {
-            let at = millis_at("deliver_at", at)?;
-            if at.ms_since(crate::clock::now()) > MAX_DELAY_MS {
-                return Err(Failure::invalid("deliver_at is more than 365 days ahead"));
-            }
-            Ok(Available::At(at))
-        }
+        Some(v1::message::Available::Delay(delay)) => Ok(Available::After(millis("delay", delay)?)),
+        Some(v1::message::Available::DeliverAt(at)) => Ok(Available::At(millis_at("deliver_at", at)?)),
     }
 }
 
@@ -159,7 +151,7 @@ pub(crate) fn len_in_list(item: &impl prost::Message) -> usize {
 
 /// A message on the wire.
 pub(crate) fn message(message: Message) -> v1::Message {
-    let Payload { body, headers, content_type, dedup_id } = message.payload;
+    let Payload { body, headers, content_type, dedup_id, .. } = message.payload;
     v1::Message {
         body_bytes: body.len() as u64,
         body,
@@ -213,6 +205,7 @@ pub(crate) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Failure> {
         stored_after: filter.stored_after.map(|at| millis_at("stored_after", &at)).transpose()?,
         stored_before: filter.stored_before.map(|at| millis_at("stored_before", &at)).transpose()?,
         ids: filter.ids.iter().map(|id| message_id(id)).collect::<Result<_, _>>()?,
+        ..Filter::default()
     })
 }
 
@@ -245,11 +238,6 @@ fn short(field: impl Display, text: String, max_bytes: usize) -> Result<String, 
 fn delay_millis(field: &str, delay: &Duration) -> Result<u64, Failure> {
     let ms = millis(field, delay)?;
     if ms > MAX_DELAY_MS { Err(Failure::invalid(format!("{field} is over 365 days"))) } else { Ok(ms) }
-}
-
-fn positive_millis(field: &str, duration: &Duration) -> Result<u64, Failure> {
-    let ms = millis(field, duration)?;
-    if ms == 0 { Err(Failure::invalid(format!("{field} must be at least 1 ms"))) } else { Ok(ms) }
 }
 
 fn millis(field: &str, duration: &Duration) -> Result<u64, Failure> {

@@ -22,14 +22,20 @@ pub(crate) fn failure(refusal: &Refusal) -> Failure {
 
 fn reason(refusal: &Refusal) -> Reason {
     match refusal {
-        Refusal::UnknownQueue => Reason::QueueNotFound,
+        Refusal::UnknownQueue | Refusal::QueueDeleted => Reason::QueueNotFound,
         Refusal::MessageTooLarge { .. } => Reason::MessageTooLarge,
         Refusal::QueueFull { .. } => Reason::QueueFull,
         Refusal::BatchRefused => Reason::BatchRefused,
         Refusal::InvalidReceipt => Reason::InvalidReceipt,
         Refusal::ReceiptExpired => Reason::ReceiptExpired,
         Refusal::SettledOtherwise => Reason::SettledOtherwise,
-        Refusal::RequestIdReused => Reason::InvalidArgument,
+        Refusal::InvalidMessage { .. } | Refusal::RequestIdReused => Reason::InvalidArgument,
+        Refusal::AlreadySettled
+        | Refusal::CommitRefused
+        | Refusal::UnknownMessage
+        | Refusal::MessageInFlight => {
+            unreachable!("only a Commit or a Cancel is refused so, and the API has neither")
+        }
     }
 }
 

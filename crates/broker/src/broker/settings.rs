@@ -34,6 +34,7 @@ pub(crate) fn settings(from: &QueueSettings) -> Result<Settings, Failure> {
         dead_ms: millis(from.dead_seconds),
         dedup_window_ms: millis(from.dedup_window_seconds),
         expired: if from.dead_letter_expired { Expired::DeadLetter } else { Expired::Drop },
+        ..Settings::default()
     })
 }
 

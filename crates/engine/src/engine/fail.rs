@@ -34,8 +34,17 @@ impl Engine {
             let receipt = self.seal(seq, row.queue, hold.epoch);
             self.expired.push(receipt);
         }
+        if !self.is_handed(seq) {
+            self.release(now, seq);
+            return;
+        }
         let outcome = AttemptOutcome::AckTimeout;
         self.fail(now, seq, Failed { outcome, reason: "ack timeout", then: Then::Backoff });
+    }
+
+    /// Whether the application that holds the message has it.
+    pub(super) fn is_handed(&self, seq: Seq) -> bool {
+        self.row(seq).hold().is_some_and(|hold| hold.is_handed)
     }
 
     /// Counts a failed attempt; the last one is the message's death.
@@ -55,7 +64,8 @@ impl Engine {
             Then::Delay(delay_ms) => delay_ms,
             Then::Backoff => settings.backoff.delay_ms(row.attempts, jitter(seq, row.attempts)),
         };
-        row.stage = Stage::Delayed { until: now.plus_ms(delay_ms) };
+        let until = now.plus_ms(delay_ms);
+        row.stage = if until > now { Stage::Delayed { until } } else { Stage::Ready };
         self.put_back(now, seq, row)
     }
 
@@ -82,7 +92,7 @@ impl Engine {
 
     /// Puts a message that nobody holds where it belongs, unless its ttl has passed.
     fn put_back(&mut self, now: Timestamp, seq: Seq, row: Row) -> Settled {
-        if row.expires_at.is_none_or(|expires_at| expires_at > now) {
+        if !row.is_expired(now) {
             let settled = place(&row);
             self.messages.put(seq, row);
             return settled;

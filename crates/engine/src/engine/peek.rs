@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::Engine;
 use crate::command::{Cursor, Filter};
-use crate::message::{DeadReason, Message, Payload, QueueId, Row, Seq};
+use crate::message::{DeadReason, Message, Payload, QueueId, Row, Seq, Stage, State};
 use crate::store::StoreError;
 
 /// Rows looked at in one call, so that a filter which matches nothing cannot hold up the queue.
@@ -38,8 +38,8 @@ impl Engine {
         Ok((found, None))
     }
 
-    /// What is worth looking at, in stored order: the named messages, or all.
-    fn candidates(
+    /// What is worth looking at, in stored order: the named messages, the dead, or all.
+    pub(super) fn candidates(
         &self,
         queue: QueueId,
         filter: &Filter,
@@ -48,7 +48,8 @@ impl Engine {
         let Some(index) = self.messages.index(queue) else { return Box::new(std::iter::empty()) };
         let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(Seq(after)));
         if filter.ids.is_empty() {
-            return Box::new(index.all.range((start, Bound::Unbounded)).copied());
+            let seqs = if filter.states == [State::Dead] { &index.dead } else { &index.all };
+            return Box::new(seqs.range((start, Bound::Unbounded)).copied());
         }
         let named: BTreeSet<Seq> =
             filter.ids.iter().map(|id| id.seq()).filter(|seq| index.all.contains(seq)).collect();
@@ -67,7 +68,11 @@ impl Engine {
 
     fn row_matches(&self, seq: Seq, filter: &Filter) -> bool {
         let row = self.row(seq);
-        row_matches(row, filter) && (filter.ids.is_empty() || filter.ids.contains(&self.id(seq, row)))
+        let has_key = |key, wanted: &str| wanted.is_empty() || key == self.sealer.key_id(wanted);
+        row_matches(row, filter)
+            && has_key(row.ordering, &filter.ordering_key)
+            && has_key(row.fairness, &filter.fairness_key)
+            && (filter.ids.is_empty() || filter.ids.contains(&self.id(seq, row)))
     }
 
     /// The message, if it has the headers.
@@ -92,8 +97,7 @@ fn corrupt_message(message: Message) -> Message {
 }
 
 fn row_matches(row: &Row, filter: &Filter) -> bool {
-    let Filter { states, headers: _, reason_contains, min_attempts, stored_after, stored_before, ids: _ } =
-        filter;
+    let Filter { states, reason_contains, min_attempts, stored_after, stored_before, .. } = filter;
     (states.is_empty() || states.contains(&row.state()))
         && row.attempts >= *min_attempts
         && stored_after.is_none_or(|after| row.stored_at > after)
@@ -103,7 +107,7 @@ fn row_matches(row: &Row, filter: &Filter) -> bool {
 
 fn says(row: &Row, text: &str) -> bool {
     let dead_reason = match row.stage {
-        crate::message::Stage::Dead { reason, .. } => reason.as_str(),
+        Stage::Dead { reason, .. } => reason.as_str(),
         _ => "",
     };
     dead_reason.contains(text) || row.history.first().is_some_and(|attempt| attempt.reason.contains(text))

@@ -1,7 +1,9 @@
 //! Receive: handing messages out.
 
-use super::Engine;
-use crate::command::{Oversized, Receive, Refusal};
+use bytes::Bytes;
+
+use super::{Engine, MAX_SWEPT};
+use crate::command::{HandOver, Handover, Oversized, Receive, Refusal, Reply};
 use crate::memory::{MemoryKey, Remembered};
 use crate::message::{Epoch, Hold, Row, Seq, Stage};
 use crate::settings::IDEMPOTENCY_WINDOW_MS;
@@ -12,7 +14,8 @@ type Handed = Vec<(Seq, Epoch)>;
 
 impl Engine {
     pub(super) fn receive(&mut self, now: Timestamp, receive: &Receive) -> Result<Handed, Refusal> {
-        let ack_timeout_ms = receive.ack_timeout_ms.unwrap_or(self.settings(receive.queue)?.ack_timeout_ms);
+        let ack_timeout_ms =
+            receive.ack_timeout_ms.unwrap_or(self.open_settings(receive.queue)?.ack_timeout_ms);
         let key = MemoryKey::Request(receive.queue, receive.request_id.clone());
         match self.recall(&key) {
             None => {}
@@ -21,51 +24,80 @@ impl Engine {
             }
             Some(_) => return Err(Refusal::RequestIdReused),
         }
-        let chosen = self.choose(now, receive)?;
-        let held: Handed = chosen
-            .into_iter()
-            .map(|seq| (seq, self.hold(now, seq, ack_timeout_ms, &receive.consumer)))
-            .collect();
-        if !receive.request_id.is_empty() && !held.is_empty() {
+        let held = self.take_in_turn(now, receive, ack_timeout_ms);
+        if !key.is_empty_request() && !held.is_empty() {
             self.memory.put(key, now.plus_ms(IDEMPOTENCY_WINDOW_MS), Remembered::Received(held.clone()));
         }
         Ok(held)
     }
 
-    /// The oldest Ready messages that fit.
-    fn choose(&self, now: Timestamp, receive: &Receive) -> Result<Vec<Seq>, Refusal> {
-        let Some(index) = self.messages.index(receive.queue) else { return Ok(Vec::new()) };
-        let room = self.settings(receive.queue)?.max_in_flight.saturating_sub(index.counts.in_flight);
-        let max_messages = usize::try_from(room.min(u64::from(receive.max_messages))).unwrap_or(usize::MAX);
+    /// Takes what comes next, until one does not fit.
+    fn take_in_turn(&mut self, now: Timestamp, receive: &Receive, ack_timeout_ms: u64) -> Handed {
+        let mut held = Handed::new();
         let mut bytes = 0;
-        let mut chosen = Vec::new();
-        for seq in index.ready.iter().copied() {
+        let ageing = self.ageing(receive.queue);
+        let max_messages = u64::from(receive.max_messages).min(self.grantable(receive.queue));
+        let mut expired = 0;
+        while (held.len() as u64) < max_messages && expired < MAX_SWEPT {
+            let Some(seq) = self.messages.next(receive.queue, ageing) else { break };
             let row = self.row(seq);
+            // A sweep that did not get as far yet must not let an expired message out.
+            if row.is_expired(now) {
+                expired += 1;
+                self.expire(now, seq);
+                continue;
+            }
+            let comes_alone = held.is_empty() && receive.oversized == Oversized::Comes;
             bytes += row.body_bytes;
-            let comes_alone = chosen.is_empty() && receive.oversized == Oversized::Comes;
-            let fits = comes_alone || bytes <= receive.max_bytes;
-            if chosen.len() == max_messages || !fits {
+            if bytes > receive.max_bytes && !comes_alone {
                 break;
             }
-            // A sweep that did not get as far yet must not let an expired message out.
-            if row.expires_at.is_none_or(|expires_at| expires_at > now) {
-                chosen.push(seq);
-            } else {
-                bytes -= row.body_bytes;
-            }
+            held.push((seq, self.hold(now, seq, ack_timeout_ms, receive)));
         }
-        Ok(chosen)
+        held
     }
 
-    fn hold(&mut self, now: Timestamp, seq: Seq, ack_timeout_ms: u64, consumer: &str) -> Epoch {
+    fn hold(&mut self, now: Timestamp, seq: Seq, ack_timeout_ms: u64, receive: &Receive) -> Epoch {
         let epoch = Epoch(self.meta.next_epoch);
         self.meta.next_epoch += 1;
-        let deadline = now.plus_ms(ack_timeout_ms);
-        let hold = Hold { epoch, started: now, deadline, ack_timeout_ms, consumer: consumer.to_owned() };
+        self.messages.charge(seq);
+        let is_handed = receive.handover == Handover::AtOnce;
+        let hold = Hold {
+            epoch,
+            started: now,
+            deadline: now.plus_ms(ack_timeout_ms),
+            ack_timeout_ms,
+            consumer: receive.consumer.clone(),
+            is_handed,
+        };
         let row = self.row(seq).clone();
-        let deliveries = row.deliveries.saturating_add(1);
+        let deliveries = row.deliveries.saturating_add(u32::from(is_handed));
         self.messages.put(seq, Row { stage: Stage::InFlight(hold), deliveries, ..row });
         epoch
+    }
+
+    pub(super) fn hand_over(&mut self, handover: HandOver) -> Result<Reply, Refusal> {
+        let HandOver { queue, receipts } = handover;
+        self.settings(queue)?;
+        let handed = |receipt: &Bytes| {
+            let receipt = self.open_receipt(queue, receipt)?;
+            self.check_held(receipt)?;
+            self.note_handed(receipt.seq);
+            Ok(())
+        };
+        Ok(Reply::HandedOver(receipts.iter().map(handed).collect()))
+    }
+
+    /// The same report again changes nothing.
+    fn note_handed(&mut self, seq: Seq) {
+        let mut row = self.row(seq).clone();
+        let Stage::InFlight(hold) = &mut row.stage else {
+            unreachable!("only a held message is handed over")
+        };
+        if !std::mem::replace(&mut hold.is_handed, true) {
+            row.deliveries = row.deliveries.saturating_add(1);
+            self.messages.put(seq, row);
+        }
     }
 
     /// The same call again: what of it is still held, with its time starting anew.

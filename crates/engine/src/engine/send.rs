@@ -7,30 +7,48 @@ use crate::command::{Available, Batch, NewMessage, Refusal, Reply, Send, Sent};
 use crate::memory::{MemoryKey, Remembered};
 use crate::message::{MessageId, Payload, QueueId, Row, Seq, Stage};
 use crate::messages::Counts;
-use crate::settings::{IDEMPOTENCY_WINDOW_MS, Settings};
+use crate::settings::{IDEMPOTENCY_WINDOW_MS, MAX_DELAY_MS, Settings};
 use crate::time::Timestamp;
+
+/// An item of a Send.
+pub(super) enum Wanted {
+    New(NewMessage),
+    /// An earlier call has stored it.
+    Known(Sent),
+}
 
 impl Engine {
     pub(super) fn send(&mut self, now: Timestamp, send: Send) -> Result<Reply, Refusal> {
         let Send { queue, messages, batch, request_id } = send;
-        self.settings(queue)?;
+        self.open_settings(queue)?;
         let key = MemoryKey::Request(queue, request_id);
-        let earlier = self.answered_before(&key)?;
-        let verdicts = self.admit(queue, &messages, &earlier, batch)?;
-        let results: Vec<Result<Sent, Refusal>> = messages
-            .into_iter()
-            .zip(verdicts)
-            .enumerate()
-            .map(|(index, (message, verdict))| {
-                verdict.map(|()| self.store_once(now, queue, message, earlier.get(index).cloned().flatten()))
-            })
-            .collect();
+        let mut wanted = self.wanted(&key, messages)?;
+        let mut room = self.room(queue)?;
+        self.admit(now, queue, &mut wanted, &mut room);
+        if batch == Batch::Atomic && wanted.iter().any(Result::is_err) {
+            wanted.iter_mut().filter(|item| item.is_ok()).for_each(|item| *item = Err(Refusal::BatchRefused));
+        }
+        let store = |item: Result<Wanted, Refusal>| Ok(self.store_once(now, queue, item?));
+        let results: Vec<Result<Sent, Refusal>> = wanted.into_iter().map(store).collect();
         // A refused call changed nothing, so that there is nothing to remember.
-        if key != MemoryKey::Request(queue, String::new()) && results.iter().any(Result::is_ok) {
+        if !key.is_empty_request() && results.iter().any(Result::is_ok) {
             let answers = results.iter().map(|result| result.as_ref().ok().cloned()).collect();
             self.memory.put(key, now.plus_ms(IDEMPOTENCY_WINDOW_MS), Remembered::Sent(answers));
         }
         Ok(Reply::Sent(results))
+    }
+
+    /// The messages, those that an earlier call has stored as their answers.
+    fn wanted(
+        &self,
+        key: &MemoryKey,
+        messages: Vec<NewMessage>,
+    ) -> Result<Vec<Result<Wanted, Refusal>>, Refusal> {
+        let mut earlier = self.answered_before(key)?.into_iter();
+        let wanted = messages
+            .into_iter()
+            .map(|message| Ok(earlier.next().flatten().map_or_else(|| Wanted::New(message), Wanted::Known)));
+        Ok(wanted.collect())
     }
 
     fn answered_before(&self, key: &MemoryKey) -> Result<Vec<Option<Sent>>, Refusal> {
@@ -41,43 +59,36 @@ impl Engine {
         }
     }
 
-    /// Which messages may be stored, before any is.
-    fn admit(
-        &self,
-        queue: QueueId,
-        messages: &[NewMessage],
-        earlier: &[Option<Sent>],
-        batch: Batch,
-    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
-        let mut room = Room::of(self.settings(queue)?, self.messages.counts(queue), self.memory.dedup_room());
-        let mut verdicts: Vec<_> = messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| {
-                let is_known = earlier.get(index).is_some_and(Option::is_some)
-                    || self.duplicate(queue, message).is_some();
-                if is_known { Ok(()) } else { room.take(&message.payload) }
-            })
-            .collect();
-        if batch == Batch::Atomic && verdicts.iter().any(Result::is_err) {
-            verdicts
-                .iter_mut()
-                .filter(|verdict| verdict.is_ok())
-                .for_each(|verdict| *verdict = Err(Refusal::BatchRefused));
-        }
-        Ok(verdicts)
+    /// What the queue has room for now.
+    pub(super) fn room(&self, queue: QueueId) -> Result<Room, Refusal> {
+        let settings = self.open_settings(queue)?.clone();
+        Ok(Room::of(settings, self.messages.counts(queue), self.memory.dedup_room(queue)))
     }
 
-    fn store_once(
-        &mut self,
+    /// Refuses what may not be stored, before anything is.
+    pub(super) fn admit(
+        &self,
         now: Timestamp,
         queue: QueueId,
-        message: NewMessage,
-        earlier: Option<Sent>,
-    ) -> Sent {
-        if let Some(sent) = earlier {
-            return sent;
+        wanted: &mut [Result<Wanted, Refusal>],
+        room: &mut Room,
+    ) {
+        for item in wanted {
+            let Ok(Wanted::New(message)) = item else { continue };
+            if self.duplicate(queue, message).is_some() {
+                continue;
+            }
+            if let Err(refusal) = check(now, message).and_then(|()| room.take(&message.payload)) {
+                *item = Err(refusal);
+            }
         }
+    }
+
+    pub(super) fn store_once(&mut self, now: Timestamp, queue: QueueId, wanted: Wanted) -> Sent {
+        let message = match wanted {
+            Wanted::Known(sent) => return sent,
+            Wanted::New(message) => message,
+        };
         if let Some(id) = self.duplicate(queue, &message) {
             return Sent { id, duplicate: true };
         }
@@ -93,7 +104,7 @@ impl Engine {
             let key = MemoryKey::Dedup(queue, message.payload.dedup_id.clone());
             self.memory.put(key, now.plus_ms(window_ms), Remembered::Stored(id));
         }
-        self.messages.put(seq, new_row(now, queue, &message));
+        self.messages.put(seq, self.new_row(now, queue, &message));
         self.payloads.push((seq, message.payload));
         if let Some(totals) = self.totals(queue) {
             totals.sent += 1;
@@ -110,45 +121,74 @@ impl Engine {
             _ => None,
         }
     }
+
+    fn new_row(&self, now: Timestamp, queue: QueueId, message: &NewMessage) -> Row {
+        let available = available_at(now, message.available);
+        let NewMessage { payload, ttl_ms, max_attempts, priority, available: _ } = message;
+        Row {
+            queue,
+            stored_at: now,
+            stage: if available > now { Stage::Delayed { until: available } } else { Stage::Ready },
+            attempts: 0,
+            deliveries: 0,
+            history: Vec::new(),
+            expires_at: ttl_ms.map(|ttl_ms| now.plus_ms(ttl_ms)),
+            max_attempts: *max_attempts,
+            body_bytes: payload.body.len() as u64,
+            priority: *priority,
+            ordering: self.sealer.key_id(&payload.ordering_key),
+            fairness: self.sealer.key_id(&payload.fairness_key),
+        }
+    }
 }
 
-fn new_row(now: Timestamp, queue: QueueId, message: &NewMessage) -> Row {
-    let available = match message.available {
+fn available_at(now: Timestamp, available: Available) -> Timestamp {
+    match available {
         Available::Now => now,
         Available::After(ms) => now.plus_ms(ms),
         Available::At(at) => at,
-    };
-    Row {
-        queue,
-        stored_at: now,
-        stage: if available > now { Stage::Delayed { until: available } } else { Stage::Ready },
-        attempts: 0,
-        deliveries: 0,
-        history: Vec::new(),
-        expires_at: message.ttl_ms.map(|ttl_ms| now.plus_ms(ttl_ms)),
-        max_attempts: message.max_attempts,
-        body_bytes: message.payload.body.len() as u64,
     }
+}
+
+/// Whether the fields are in their ranges.
+fn check(now: Timestamp, message: &NewMessage) -> Result<(), Refusal> {
+    if available_at(now, message.available).ms_since(now) > MAX_DELAY_MS {
+        return Err(Refusal::InvalidMessage { field: "delay or deliver_at", rule: "is over 365 days ahead" });
+    }
+    if message.ttl_ms == Some(0) {
+        return Err(Refusal::InvalidMessage { field: "ttl", rule: "must be at least 1 ms" });
+    }
+    if message.max_attempts == Some(0) {
+        let rule = "must be at least 1; leave it out for the queue's own";
+        return Err(Refusal::InvalidMessage { field: "max_attempts", rule });
+    }
+    Ok(())
 }
 
 /// What a queue still has room for, while a batch is looked through.
-pub(super) struct Room<'a> {
-    settings: &'a Settings,
+pub(super) struct Room {
+    settings: Settings,
     counts: Counts,
     dedup_ids_left: usize,
-    dedup_ids: BTreeSet<&'a str>,
+    dedup_ids: BTreeSet<String>,
 }
 
-impl<'a> Room<'a> {
-    pub(super) fn of(settings: &'a Settings, counts: Counts, dedup_ids_left: usize) -> Self {
+impl Room {
+    pub(super) fn of(settings: Settings, counts: Counts, dedup_ids_left: usize) -> Self {
         Self { settings, counts, dedup_ids_left, dedup_ids: BTreeSet::new() }
     }
 
+    /// A message of the queue goes in the same step.
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        self.counts.in_flight -= 1;
+        self.counts.bytes -= bytes;
+    }
+
     /// Takes a message's room in the queue, or says which limit leaves none.
-    pub(super) fn take(&mut self, payload: &'a Payload) -> Result<(), Refusal> {
-        let (settings, bytes) = (self.settings, payload.body.len() as u64);
+    pub(super) fn take(&mut self, payload: &Payload) -> Result<(), Refusal> {
+        let (settings, bytes) = (&self.settings, payload.body.len() as u64);
         let is_remembered = settings.dedup_window_ms > 0 && !payload.dedup_id.is_empty();
-        if is_remembered && self.dedup_ids.contains(payload.dedup_id.as_str()) {
+        if is_remembered && self.dedup_ids.contains(&payload.dedup_id) {
             return Ok(());
         }
         if bytes > settings.max_message_bytes {
@@ -167,7 +207,7 @@ impl<'a> Room<'a> {
         }
         self.counts.ready += 1;
         self.counts.bytes += bytes;
-        self.dedup_ids.extend(is_remembered.then_some(payload.dedup_id.as_str()));
+        self.dedup_ids.extend(is_remembered.then(|| payload.dedup_id.clone()));
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use super::Engine;
 use super::fail::{Failed, Then};
 use crate::command::{Extend, Outcome, Refusal, Reply, Settle, Settled};
 use crate::memory::{MemoryKey, OutcomeKind, Remembered};
-use crate::message::{AttemptOutcome, Epoch, QueueId, Seq, Stage};
+use crate::message::{AttemptOutcome, QueueId, Seq, Stage};
 use crate::receipt::Receipt;
 use crate::settings::IDEMPOTENCY_WINDOW_MS;
 use crate::time::Timestamp;
@@ -52,14 +52,26 @@ impl Engine {
         outcome: &Outcome,
     ) -> Result<Settled, Refusal> {
         let receipt = self.open_receipt(queue, receipt)?;
-        let key = MemoryKey::Delivery(receipt.epoch);
-        if let Some(Remembered::Settled(kind, settled)) = self.recall(&key) {
-            return if *kind == kind_of(outcome) { Ok(*settled) } else { Err(Refusal::SettledOtherwise) };
+        if let Some((kind, settled)) = self.settled_before(receipt) {
+            return if kind == kind_of(outcome) { Ok(settled) } else { Err(Refusal::SettledOtherwise) };
         }
         self.check_held(receipt)?;
+        Ok(self.settle_held(now, receipt, outcome))
+    }
+
+    pub(super) fn settled_before(&self, receipt: Receipt) -> Option<(OutcomeKind, Settled)> {
+        match self.recall(&MemoryKey::Delivery(receipt.queue, receipt.epoch)) {
+            Some(Remembered::Settled(kind, settled)) => Some((*kind, *settled)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn settle_held(&mut self, now: Timestamp, receipt: Receipt, outcome: &Outcome) -> Settled {
         let settled = self.end_delivery(now, receipt.seq, outcome);
-        self.remember_settled(now, receipt.epoch, kind_of(outcome), settled);
-        Ok(settled)
+        let key = MemoryKey::Delivery(receipt.queue, receipt.epoch);
+        let what = Remembered::Settled(kind_of(outcome), settled);
+        self.memory.put(key, now.plus_ms(IDEMPOTENCY_WINDOW_MS), what);
+        settled
     }
 
     fn end_delivery(&mut self, now: Timestamp, seq: Seq, outcome: &Outcome) -> Settled {
@@ -70,6 +82,8 @@ impl Engine {
                 (AttemptOutcome::Nack, reason, delay_ms.map_or(Then::Backoff, Then::Delay))
             }
             Outcome::Reject { reason } => (AttemptOutcome::Reject, reason, Then::Bury),
+            // What the application never had, it cannot have failed at.
+            Outcome::Lost { .. } if !self.is_handed(seq) => return self.release(now, seq),
             Outcome::Lost { reason } => (AttemptOutcome::ConsumerLost, reason, Then::Return),
         };
         self.fail(now, seq, Failed { outcome, reason, then })
@@ -83,16 +97,11 @@ impl Engine {
         Settled { state: None, delayed_until: None }
     }
 
-    fn remember_settled(&mut self, now: Timestamp, epoch: Epoch, kind: OutcomeKind, settled: Settled) {
-        let until = now.plus_ms(IDEMPOTENCY_WINDOW_MS);
-        self.memory.put(MemoryKey::Delivery(epoch), until, Remembered::Settled(kind, settled));
-    }
-
-    fn open_receipt(&self, queue: QueueId, receipt: &[u8]) -> Result<Receipt, Refusal> {
+    pub(super) fn open_receipt(&self, queue: QueueId, receipt: &[u8]) -> Result<Receipt, Refusal> {
         self.sealer.open(receipt).filter(|receipt| receipt.queue == queue).ok_or(Refusal::InvalidReceipt)
     }
 
-    fn check_held(&self, receipt: Receipt) -> Result<(), Refusal> {
+    pub(super) fn check_held(&self, receipt: Receipt) -> Result<(), Refusal> {
         if self.is_held(receipt.seq, receipt.epoch) { Ok(()) } else { Err(Refusal::ReceiptExpired) }
     }
 }

@@ -8,14 +8,14 @@ use super::{Meta, QueueRecord};
 use crate::command::{Sent, Settled};
 use crate::memory::{Memorized, MemoryKey, OutcomeKind, Remembered};
 use crate::message::{
-    Attempt, AttemptOutcome, DeadReason, Epoch, Hold, MAX_HISTORY, MessageId, Payload, QueueId, Row, Seq,
-    Stage, State,
+    Attempt, AttemptOutcome, DeadReason, Epoch, Hold, KeyId, MAX_HISTORY, MessageId, Payload, Priority,
+    QueueId, Row, Seq, Stage, State,
 };
 use crate::settings::{Backoff, BackoffPolicy, Expired, Settings};
 use crate::time::Timestamp;
 
 /// Grows when a layout changes.
-pub(super) const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 2;
 
 pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
     let mut out = Writer::default();
@@ -24,6 +24,7 @@ pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
         .u32(meta.salt)
         .u64(meta.next_seq)
         .u64(meta.next_epoch)
+        .u32(meta.next_queue)
         .time(meta.clock);
     out.seal()
 }
@@ -41,6 +42,7 @@ pub(super) fn decode_meta(bytes: &[u8]) -> Option<Meta> {
         salt: input.u32()?,
         next_seq: input.u64()?,
         next_epoch: input.u64()?,
+        next_queue: input.u32()?,
         clock: input.time()?,
     };
     input.end(meta)
@@ -50,13 +52,19 @@ pub(super) fn encode_queue(queue: &QueueRecord) -> Vec<u8> {
     let mut out = Writer::default();
     out.text(&queue.name).u64(queue.generation);
     encode_settings(&mut out, &queue.settings);
+    out.bool(queue.is_paused).bool(queue.is_closed);
     out.seal()
 }
 
 pub(super) fn decode_queue(bytes: &[u8]) -> Option<QueueRecord> {
     let mut input = Reader::open(bytes)?;
-    let queue =
-        QueueRecord { name: input.text()?, generation: input.u64()?, settings: decode_settings(&mut input)? };
+    let queue = QueueRecord {
+        name: input.text()?,
+        generation: input.u64()?,
+        settings: decode_settings(&mut input)?,
+        is_paused: input.bool()?,
+        is_closed: input.bool()?,
+    };
     input.end(queue)
 }
 
@@ -73,11 +81,13 @@ fn encode_settings(out: &mut Writer, settings: &Settings) {
         dead_ms,
         dedup_window_ms,
         expired,
+        priority_step_ms,
     } = settings;
     out.u64(*ack_timeout_ms).u64(*max_processing_ms).u32(*max_attempts);
     out.u8(backoff.policy as u8).u64(backoff.min_ms).u64(backoff.max_ms);
     out.u64(*max_messages).u64(*max_bytes).u64(*max_message_bytes).u64(*max_in_flight);
     out.u64(*dead_ms).u64(*dedup_window_ms).u8(*expired as u8);
+    out.u64(*priority_step_ms);
 }
 
 fn decode_settings(input: &mut Reader<'_>) -> Option<Settings> {
@@ -101,14 +111,18 @@ fn decode_settings(input: &mut Reader<'_>) -> Option<Settings> {
         dead_ms: input.u64()?,
         dedup_window_ms: input.u64()?,
         expired: input.one_of([Expired::DeadLetter, Expired::Drop])?,
+        priority_step_ms: input.u64()?,
     })
 }
 
 pub(super) fn encode_row(row: &Row) -> Vec<u8> {
-    let Row { queue, stored_at, stage, attempts, deliveries, history, expires_at, max_attempts, body_bytes } =
-        row;
+    let Row { queue, stored_at, stage, attempts, deliveries, history, expires_at, max_attempts, .. } = row;
+    let Row { body_bytes, priority, ordering, fairness, .. } = row;
     let mut out = Writer::default();
     out.u32(queue.0).time(*stored_at).u32(*attempts).u32(*deliveries).u64(*body_bytes);
+    out.u8(priority.level());
+    out.option(ordering.as_ref(), |out, key| _ = out.u64(key.0));
+    out.option(fairness.as_ref(), |out, key| _ = out.u64(key.0));
     out.option(expires_at.as_ref(), |out, at| _ = out.time(*at));
     out.option(max_attempts.as_ref(), |out, max| _ = out.u32(*max));
     encode_stage(&mut out, stage);
@@ -118,31 +132,31 @@ pub(super) fn encode_row(row: &Row) -> Vec<u8> {
 
 pub(super) fn decode_row(bytes: &[u8]) -> Option<Row> {
     let mut input = Reader::open(bytes)?;
-    let (queue, stored_at) = (QueueId(input.u32()?), input.time()?);
-    let (attempts, deliveries, body_bytes) = (input.u32()?, input.u32()?, input.u64()?);
-    let expires_at = input.option(Reader::time)?;
-    let max_attempts = input.option(Reader::u32)?;
-    let stage = decode_stage(&mut input)?;
-    let history = input.list(MAX_HISTORY, decode_attempt)?;
-    input.end(Row {
-        queue,
-        stored_at,
-        stage,
-        attempts,
-        deliveries,
-        history,
-        expires_at,
-        max_attempts,
-        body_bytes,
-    })
+    // In the order in which they lie there.
+    let row = Row {
+        queue: QueueId(input.u32()?),
+        stored_at: input.time()?,
+        attempts: input.u32()?,
+        deliveries: input.u32()?,
+        body_bytes: input.u64()?,
+        priority: Priority::new(u32::from(input.u8()?))?,
+        ordering: input.option(|input| input.u64().map(KeyId))?,
+        fairness: input.option(|input| input.u64().map(KeyId))?,
+        expires_at: input.option(Reader::time)?,
+        max_attempts: input.option(Reader::u32)?,
+        stage: decode_stage(&mut input)?,
+        history: input.list(MAX_HISTORY, decode_attempt)?,
+    };
+    input.end(row)
 }
 
 fn encode_stage(out: &mut Writer, stage: &Stage) {
     match stage {
         Stage::Ready => _ = out.u8(0),
         Stage::Delayed { until } => _ = out.u8(1).time(*until),
-        Stage::InFlight(Hold { epoch, started, deadline, ack_timeout_ms, consumer }) => {
+        Stage::InFlight(Hold { epoch, started, deadline, ack_timeout_ms, consumer, is_handed }) => {
             out.u8(2).u64(epoch.0).time(*started).time(*deadline).u64(*ack_timeout_ms).text(consumer);
+            out.bool(*is_handed);
         }
         Stage::Dead { reason, since, until } => _ = out.u8(3).u8(*reason as u8).time(*since).time(*until),
     }
@@ -158,6 +172,7 @@ fn decode_stage(input: &mut Reader<'_>) -> Option<Stage> {
             deadline: input.time()?,
             ack_timeout_ms: input.u64()?,
             consumer: input.text()?,
+            is_handed: input.bool()?,
         }),
         3 => Stage::Dead { reason: decode_dead_reason(input)?, since: input.time()?, until: input.time()? },
         _ => return None,
@@ -190,9 +205,9 @@ fn decode_attempt(input: &mut Reader<'_>) -> Option<Attempt> {
 }
 
 pub(super) fn encode_payload(payload: &Payload) -> Vec<u8> {
-    let Payload { body, headers, content_type, dedup_id } = payload;
+    let Payload { body, headers, content_type, dedup_id, ordering_key, fairness_key } = payload;
     let mut out = Writer::with_capacity(body.len() + 64);
-    out.bytes(body).text(content_type).text(dedup_id);
+    out.bytes(body).text(content_type).text(dedup_id).text(ordering_key).text(fairness_key);
     out.list(headers, |out, (key, value)| _ = out.text(key).text(value));
     out.seal()
 }
@@ -203,6 +218,8 @@ pub(super) fn decode_payload(bytes: &[u8]) -> Option<Payload> {
         body: Bytes::copy_from_slice(input.bytes()?),
         content_type: input.text()?,
         dedup_id: input.text()?,
+        ordering_key: input.text()?,
+        fairness_key: input.text()?,
         headers: input.list(usize::MAX, |input| Some((input.text()?, input.text()?)))?,
     };
     input.end(payload)
@@ -211,7 +228,7 @@ pub(super) fn decode_payload(bytes: &[u8]) -> Option<Payload> {
 pub(super) fn encode_memory_key(key: &MemoryKey) -> Vec<u8> {
     let mut out = Writer::default();
     match key {
-        MemoryKey::Delivery(epoch) => _ = out.u8(0).u64(epoch.0),
+        MemoryKey::Delivery(queue, epoch) => _ = out.u8(0).u32(queue.0).u64(epoch.0),
         MemoryKey::Request(queue, id) => _ = out.u8(1).u32(queue.0).text(id),
         MemoryKey::Dedup(queue, id) => _ = out.u8(2).u32(queue.0).text(id),
     }
@@ -221,7 +238,7 @@ pub(super) fn encode_memory_key(key: &MemoryKey) -> Vec<u8> {
 pub(super) fn decode_memory_key(bytes: &[u8]) -> Option<MemoryKey> {
     let mut input = Reader::open(bytes)?;
     let key = match input.u8()? {
-        0 => MemoryKey::Delivery(Epoch(input.u64()?)),
+        0 => MemoryKey::Delivery(QueueId(input.u32()?), Epoch(input.u64()?)),
         1 => MemoryKey::Request(QueueId(input.u32()?), input.text()?),
         2 => MemoryKey::Dedup(QueueId(input.u32()?), input.text()?),
         _ => return None,
@@ -233,11 +250,7 @@ pub(super) fn encode_memorized(entry: &Memorized) -> Vec<u8> {
     let mut out = Writer::default();
     out.time(entry.until);
     match &entry.what {
-        Remembered::Settled(kind, Settled { state, delayed_until }) => {
-            out.u8(0).u8(*kind as u8);
-            out.option(state.as_ref(), |out, state| _ = out.u8(*state as u8));
-            out.option(delayed_until.as_ref(), |out, at| _ = out.time(*at));
-        }
+        Remembered::Settled(kind, settled) => encode_settled(out.u8(0).u8(*kind as u8), settled),
         Remembered::Sent(answers) => {
             out.u8(1).list(answers, |out, sent| out.option(sent.as_ref(), encode_sent));
         }
@@ -245,6 +258,11 @@ pub(super) fn encode_memorized(entry: &Memorized) -> Vec<u8> {
             out.u8(2).list(held, |out, (seq, epoch)| _ = out.u64(seq.0).u64(epoch.0));
         }
         Remembered::Stored(id) => _ = out.u8(3).u128(id.as_u128()),
+        Remembered::Committed(settled, sent) => {
+            out.u8(4);
+            out.list(settled, |out, settled| _ = out.list(settled, encode_settled));
+            out.list(sent, |out, sent| _ = out.list(sent, encode_sent));
+        }
     }
     out.seal()
 }
@@ -259,22 +277,31 @@ pub(super) fn decode_memorized(bytes: &[u8]) -> Option<Memorized> {
             input.list(usize::MAX, |input| Some((Seq(input.u64()?), Epoch(input.u64()?))))?,
         ),
         3 => Remembered::Stored(input.message_id()?),
+        4 => Remembered::Committed(
+            input.list(usize::MAX, |input| input.list(usize::MAX, decode_settled))?,
+            input.list(usize::MAX, |input| input.list(usize::MAX, decode_sent))?,
+        ),
         _ => return None,
     };
     input.end(Memorized { until, what })
 }
 
 fn encode_sent(out: &mut Writer, sent: &Sent) {
-    out.u128(sent.id.as_u128()).u8(u8::from(sent.duplicate));
+    out.u128(sent.id.as_u128()).bool(sent.duplicate);
 }
 
 fn decode_sent(input: &mut Reader<'_>) -> Option<Sent> {
-    Some(Sent { id: input.message_id()?, duplicate: input.one_of([false, true])? })
+    Some(Sent { id: input.message_id()?, duplicate: input.bool()? })
 }
 
 fn decode_outcome_kind(input: &mut Reader<'_>) -> Option<OutcomeKind> {
     use OutcomeKind::{Ack, Lost, Nack, Reject, Release};
     input.one_of([Ack, Nack, Release, Reject, Lost])
+}
+
+fn encode_settled(out: &mut Writer, settled: &Settled) {
+    out.option(settled.state.as_ref(), |out, state| _ = out.u8(*state as u8));
+    out.option(settled.delayed_until.as_ref(), |out, at| _ = out.time(*at));
 }
 
 fn decode_settled(input: &mut Reader<'_>) -> Option<Settled> {
@@ -300,6 +327,10 @@ impl Writer {
 
     fn u8(&mut self, value: u8) -> &mut Self {
         self.raw(&[value])
+    }
+
+    fn bool(&mut self, value: bool) -> &mut Self {
+        self.u8(u8::from(value))
     }
 
     fn u32(&mut self, value: u32) -> &mut Self {
@@ -370,6 +401,10 @@ impl<'a> Reader<'a> {
 
     fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_le_bytes)
+    }
+
+    fn bool(&mut self) -> Option<bool> {
+        self.one_of([false, true])
     }
 
     fn u32(&mut self) -> Option<u32> {

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use ackwell_engine::command::{Cursor, Filter, Redrive, RedriveMode, Redriven};
+use ackwell_engine::command::{Cursor, Filter, Mode, Selected, Selection};
 use ackwell_engine::message::{Message, QueueId, State};
 use ackwell_engine::{Command, Reply, StoreError};
 use ackwell_proto::v1::{
@@ -80,21 +80,21 @@ impl queue_admin_server::QueueAdmin for Service {
             )
             .into());
         }
-        let mode = if dry_run { RedriveMode::DryRun } else { RedriveMode::Apply };
+        let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
         let max_messages = if max_messages == 0 { u64::MAX } else { max_messages };
-        let redrive = Redrive { queue, filter, after: None, max_messages, mode };
+        let redrive = Selection { queue, filter, after: None, max_messages, mode };
         Ok(Response::new(self.redrive_all(redrive).await?))
     }
 }
 
 impl Service {
     /// Stretch by stretch, so that others are served in between.
-    async fn redrive_all(&self, mut redrive: Redrive) -> Result<RedriveResponse, Failure> {
+    async fn redrive_all(&self, mut redrive: Selection) -> Result<RedriveResponse, Failure> {
         let mut total = RedriveResponse::default();
         loop {
-            let Redriven { matched, redriven, next } = self.redrive_stretch(redrive.clone()).await?;
+            let Selected { matched, changed, next } = self.redrive_stretch(redrive.clone()).await?;
             total.matched += matched;
-            total.redriven += redriven;
+            total.redriven += changed;
             redrive.max_messages -= matched;
             redrive.after = next;
             if next.is_none() || redrive.max_messages == 0 {
@@ -103,7 +103,7 @@ impl Service {
         }
     }
 
-    async fn redrive_stretch(&self, redrive: Redrive) -> Result<Redriven, Failure> {
+    async fn redrive_stretch(&self, redrive: Selection) -> Result<Selected, Failure> {
         match self.shard.apply(Command::Redrive(redrive)).await? {
             Reply::Redriven(redriven) => Ok(redriven),
             Reply::Refused(refused) => Err(failure(&refused)),

@@ -2,7 +2,9 @@
 
 use std::pin::Pin;
 
-use ackwell_engine::command::{Batch, Extend, NewMessage, Outcome, Oversized, Receive, Send, Settle};
+use ackwell_engine::command::{
+    Batch, Extend, Handover, NewMessage, Outcome, Oversized, Receive, Send, Settle,
+};
 use ackwell_engine::message::QueueId;
 use ackwell_engine::{Command, Refusal, Reply, command};
 use ackwell_proto::v1::queues_server;
@@ -126,6 +128,7 @@ impl Service {
             ack_timeout_ms: convert::ack_timeout(request.ack_timeout.as_ref())?,
             consumer: convert::consumer(request.consumer)?,
             request_id: convert::request_id(request.request_id)?,
+            handover: Handover::AtOnce,
         };
         Ok((receive, wait_ms))
     }

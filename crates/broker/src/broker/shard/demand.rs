@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use ackwell_engine::Timestamp;
-use ackwell_engine::command::{Delivery, Oversized, Receive};
+use ackwell_engine::command::{Delivery, Handover, Oversized, Receive};
 use ackwell_engine::message::QueueId;
 use ackwell_proto::Failure;
 use bytes::Bytes;
@@ -341,6 +341,7 @@ impl Consumer {
             ack_timeout_ms: None,
             consumer: self.subscription.consumer.clone(),
             request_id: String::new(),
+            handover: Handover::AtOnce,
         })
     }
 

@@ -10,8 +10,8 @@ use proptest::sample::{Index, select};
 
 use super::model::{Answer, End, Handed, Item, Model, Shown};
 use crate::command::{
-    Available, Batch, Command, Configure, Extend, Filter, NewMessage, Outcome, Receive, Redrive, RedriveMode,
-    Reply, Send, Settle,
+    Available, Batch, Command, Configure, Extend, Filter, Mode, NewMessage, Outcome, Receive, Reply,
+    Selection, Send, Settle,
 };
 use crate::message::{Payload, QueueId, State};
 use crate::messages::Counts;
@@ -145,6 +145,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 dead_ms: dead,
                 dedup_window_ms: dedup,
                 expired,
+                ..Settings::default()
             }
         },
     )
@@ -302,6 +303,7 @@ impl Play {
                     ack_timeout_ms,
                     consumer,
                     request_id,
+                    handover: crate::command::Handover::AtOnce,
                 })
             }
             Ask::Settle(queue, ends) => {
@@ -314,8 +316,8 @@ impl Play {
                 Command::Extend(Extend { queue, receipts, ack_timeout_ms })
             }
             Ask::Redrive(queue, max_messages, is_dry) => {
-                let mode = if is_dry { RedriveMode::DryRun } else { RedriveMode::Apply };
-                Command::Redrive(Redrive {
+                let mode = if is_dry { Mode::DryRun } else { Mode::Apply };
+                Command::Redrive(Selection {
                     queue,
                     filter: Filter::default(),
                     after: None,
@@ -364,6 +366,7 @@ fn new_message(item: Item) -> NewMessage {
         available: Available::After(item.delay_ms),
         ttl_ms: item.ttl_ms,
         max_attempts: item.max_attempts,
+        priority: crate::message::Priority::default(),
     }
 }
 
@@ -396,8 +399,9 @@ fn answer(reply: Reply) -> Answer {
         }
         Reply::Settled(results) => Answer::Settled(results),
         Reply::Extended(results) => Answer::Extended(results),
-        Reply::Redriven(done) => Answer::Redriven(done.matched, done.redriven),
+        Reply::Redriven(done) => Answer::Redriven(done.matched, done.changed),
         Reply::Refused(refusal) => Answer::Refused(refusal),
+        other => unreachable!("{other:?}"),
     }
 }
 

@@ -13,7 +13,8 @@ const SETTLED: Remembered =
 fn oldest_requests_make_room() {
     let mut memory = Memory::default();
     let id = MessageId::new(Timestamp(1), 1, Seq(1));
-    let (delivery, dedup) = (MemoryKey::Delivery(Epoch(1)), MemoryKey::Dedup(QueueId(1), "d".into()));
+    let (delivery, dedup) =
+        (MemoryKey::Delivery(QueueId(1), Epoch(1)), MemoryKey::Dedup(QueueId(1), "d".into()));
     memory.put(delivery.clone(), Timestamp(1), SETTLED);
     memory.put(dedup.clone(), Timestamp(1), Remembered::Stored(id));
     let request = |n: u64| MemoryKey::Request(QueueId(1), n.to_string());
@@ -24,13 +25,13 @@ fn oldest_requests_make_room() {
     let known = [request(0), request(1), request(2), delivery, dedup]
         .map(|key| memory.get(&key, Timestamp(0)).is_some());
     assert_eq!(known, [false, true, true, true, true]);
-    assert_eq!(memory.dedup_room(), MAX_DEDUP_IDS - 1);
+    assert_eq!(memory.dedup_room(QueueId(1)), MAX_DEDUP_IDS - 1);
 }
 
 #[test]
 fn entry_is_forgotten_at_its_end_even_before_it_is_swept() {
     let mut memory = Memory::default();
-    let key = MemoryKey::Delivery(Epoch(1));
+    let key = MemoryKey::Delivery(QueueId(1), Epoch(1));
     memory.put(key.clone(), Timestamp(10), SETTLED);
     assert!(memory.get(&key, Timestamp(9)).is_some());
     assert!(memory.get(&key, Timestamp(10)).is_none());

@@ -362,8 +362,10 @@ impl Model {
                 let wait = rules.backoff.delay_ms(attempts, jitter(crate::message::Seq(seq), attempts));
                 self.come_back(seq, State::Delayed, now.plus_ms(wait));
             }
+            End::Nack(Some(0)) | End::Lost | End::Ack | End::Release => {
+                self.come_back(seq, State::Ready, now);
+            }
             End::Nack(Some(ms)) => self.come_back(seq, State::Delayed, now.plus_ms(ms)),
-            End::Lost | End::Ack | End::Release => self.come_back(seq, State::Ready, now),
         }
     }
 

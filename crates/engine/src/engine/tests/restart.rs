@@ -123,15 +123,16 @@ fn due_timers_are_worked_off_in_bounded_batches() {
     let mut engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), Timestamp(1)).unwrap();
     let queue = configure(&mut engine);
     let message = NewMessage { ttl_ms: Some(10), ..NewMessage::default() };
-    let messages = vec![message; super::super::MAX_SWEPT + 1];
+    let messages = vec![message; super::super::MAX_SWEPT + 2];
     let flood = Send { queue, messages, batch: Batch::Each, request_id: String::new() };
     engine.apply(Timestamp(1), vec![Command::Send(flood)]).unwrap();
+    engine.apply(Timestamp(11), Vec::new()).unwrap();
+    assert_eq!(engine.stats(queue).counts.ready, 2);
+    assert_eq!(engine.next_wakeup(), Some(Timestamp(11)));
     let Reply::Received(got) = one(&mut engine, 11, receive(queue, "")) else { panic!() };
     assert!(got.is_empty());
-    assert_eq!(engine.stats(queue).counts.ready, 1);
-    assert_eq!(engine.next_wakeup(), Some(Timestamp(11)));
-    engine.apply(Timestamp(11), Vec::new()).unwrap();
     assert_eq!(engine.stats(queue).counts.ready, 0);
+    assert_eq!(engine.stats(queue).counts.dead, super::super::MAX_SWEPT as u64 + 2);
 }
 
 fn configure(engine: &mut Engine) -> QueueId {
@@ -156,6 +157,7 @@ fn receive(queue: QueueId, request_id: &str) -> Command {
         ack_timeout_ms: None,
         consumer: String::new(),
         request_id: request_id.into(),
+        handover: crate::command::Handover::AtOnce,
     })
 }
 

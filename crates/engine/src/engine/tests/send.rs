@@ -181,7 +181,7 @@ fn request_id_of_another_call_is_refused() {
 fn dedup_id_without_room_is_refused() {
     let named = |dedup_id: &str| Payload { dedup_id: dedup_id.into(), ..Payload::default() };
     let (settings, x, y, none) = (Settings::default(), named("x"), named("y"), named(""));
-    let mut room = Room::of(&settings, Counts::default(), 1);
+    let mut room = Room::of(settings, Counts::default(), 1);
     assert_eq!([room.take(&x), room.take(&x), room.take(&none)], [Ok(()), Ok(()), Ok(())]);
     assert!(matches!(room.take(&y), Err(Refusal::QueueFull { .. })));
 }

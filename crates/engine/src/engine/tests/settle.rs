@@ -127,13 +127,13 @@ fn backoff_policies_grow_as_they_say() {
 }
 
 #[test]
-fn nack_of_no_delay_is_ready_with_the_next_batch() {
+fn nack_of_no_delay_is_ready_at_once() {
     check(
         "
         send a
         receive 1
-        nack a#1 delay=0s -> delayed 0s
-        wakeup -> 0s
+        nack a#1 delay=0s -> ready
+        wakeup -> never
         receive 1 -> a#2
     ",
     );
@@ -163,7 +163,7 @@ fn last_attempt_is_death_however_it_fails() {
         send a b
         receive 2
         lost a#1 -> ready
-        nack b#1 delay=0s -> delayed 0s
+        nack b#1 delay=0s -> ready
         receive 2 -> a#2 b#2
         lost a#2 -> dead
         nack b#2 delay=0s -> dead
@@ -181,7 +181,7 @@ fn sender_may_only_lower_the_attempts() {
         send b attempts=9
         receive 2
         nack a#1 delay=0s -> dead
-        nack b#1 delay=0s -> delayed 0s
+        nack b#1 delay=0s -> ready
         receive 1 -> b#2
         nack b#2 -> dead
     ",
@@ -271,5 +271,5 @@ fn history_keeps_the_newest_sixteen() {
         (1..=18).map(|n| format!("receive 1 as=w\nnack a#{n} why=no{n} delay=0s\n")).collect();
     let newest: Vec<String> = (3..=18).rev().map(|n| format!("0s..0s nack no{n} w;")).collect();
     let (failures, newest) = (failures.concat(), newest.join(" "));
-    check(&format!("set attempts=100\nsend a\n{failures}history a -> {newest}\npeek -> a:delayed*18"));
+    check(&format!("set attempts=100\nsend a\n{failures}history a -> {newest}\npeek -> a:ready*18"));
 }

@@ -18,10 +18,10 @@ use bytes::Bytes;
 
 use super::super::Engine;
 use crate::command::{
-    Applied, Available, Batch, Command, Configure, Extend, Filter, NewMessage, Outcome, Receive, Redrive,
-    RedriveMode, Refusal, Reply, Send, Sent, Settle, Settled,
+    Applied, Available, Batch, Command, Configure, Extend, Filter, Handover, Mode, NewMessage, Outcome,
+    Receive, Refusal, Reply, Selection, Send, Sent, Settle, Settled,
 };
-use crate::message::{DeadReason, Message, MessageId, Payload, QueueId, State};
+use crate::message::{DeadReason, Message, MessageId, Payload, Priority, QueueId, State};
 use crate::settings::{Backoff, BackoffPolicy, Expired, Settings};
 use crate::store::Store;
 use crate::store::tests::ENTROPY;
@@ -202,6 +202,7 @@ impl World {
             available: after.or(at).unwrap_or_default(),
             ttl_ms: words.ms("ttl"),
             max_attempts: words.number("attempts").map(|n| u32::try_from(n).unwrap()),
+            priority: Priority::default(),
         }
     }
 
@@ -214,6 +215,7 @@ impl World {
             ack_timeout_ms: words.ms("ack"),
             consumer: words.text("as"),
             request_id: words.text("request"),
+            handover: Handover::AtOnce,
         };
         let deliveries = match self.one(Command::Receive(receive)) {
             Reply::Received(deliveries) => deliveries,
@@ -338,20 +340,21 @@ impl World {
             stored_after: words.ms("from").map(|ms| START.plus_ms(ms)),
             stored_before: words.ms("to").map(|ms| START.plus_ms(ms)),
             ids: words.options.get("id").map(|name| self.id(name)).into_iter().collect(),
+            ..Filter::default()
         }
     }
 
     fn redrive(&mut self, words: &Words<'_>) -> String {
-        let redrive = Redrive {
+        let redrive = Selection {
             queue: self.queue,
             filter: self.filter(words),
             after: words.options.get("after").map(|name| self.id(name).seq().0),
             max_messages: words.number("max").unwrap_or(u64::MAX),
-            mode: if words.has("dry") { RedriveMode::DryRun } else { RedriveMode::Apply },
+            mode: if words.has("dry") { Mode::DryRun } else { Mode::Apply },
         };
         let Reply::Redriven(done) = self.one(Command::Redrive(redrive)) else { panic!("refused") };
         assert_eq!(done.next, None, "a short story has one page");
-        format!("{} of {}", done.redriven, done.matched)
+        format!("{} of {}", done.changed, done.matched)
     }
 
     fn wakeup(&mut self) -> String {

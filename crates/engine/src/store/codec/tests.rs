@@ -19,6 +19,9 @@ fn rows() -> Vec<Row> {
         expires_at: Some(Timestamp(99)),
         max_attempts: None,
         body_bytes: 12,
+        priority: Priority::default(),
+        ordering: Some(KeyId(0x0102_0304)),
+        fairness: None,
     };
     let hold = Hold {
         epoch: Epoch(8),
@@ -26,6 +29,7 @@ fn rows() -> Vec<Row> {
         deadline: Timestamp(10),
         ack_timeout_ms: 11,
         consumer: String::new(),
+        is_handed: true,
     };
     vec![
         row(Stage::Ready),
@@ -33,6 +37,16 @@ fn rows() -> Vec<Row> {
         row(Stage::InFlight(hold)),
         row(Stage::Dead { reason: DeadReason::Corrupt, since: Timestamp(1), until: Timestamp(2) }),
     ]
+}
+
+fn queue_record() -> QueueRecord {
+    QueueRecord {
+        name: "shop/orders".into(),
+        generation: 3,
+        settings: Settings::default(),
+        is_paused: true,
+        is_closed: false,
+    }
 }
 
 fn memories() -> Vec<Memorized> {
@@ -43,6 +57,7 @@ fn memories() -> Vec<Memorized> {
         Remembered::Sent(vec![Some(Sent { id, duplicate: true }), None]),
         Remembered::Received(vec![(Seq(1), Epoch(2))]),
         Remembered::Stored(id),
+        Remembered::Committed(vec![vec![settled], vec![]], vec![vec![Sent { id, duplicate: false }]]),
     ];
     whats.into_iter().map(|what| Memorized { until: Timestamp(5), what }).collect()
 }
@@ -56,7 +71,7 @@ fn rows_and_memories_survive_the_round_trip() {
         assert_eq!(decode_memorized(&encode_memorized(&entry)).as_ref(), Some(&entry));
     }
     for key in [
-        MemoryKey::Delivery(Epoch(1)),
+        MemoryKey::Delivery(QueueId(1), Epoch(1)),
         MemoryKey::Request(QueueId(1), "r".into()),
         MemoryKey::Dedup(QueueId(2), "d".into()),
     ] {
@@ -66,15 +81,24 @@ fn rows_and_memories_survive_the_round_trip() {
 
 #[test]
 fn queue_meta_and_payload_survive_the_round_trip() {
-    let queue = QueueRecord { name: "shop/orders".into(), generation: 3, settings: Settings::default() };
+    let queue = queue_record();
     assert_eq!(decode_queue(&encode_queue(&queue)), Some(queue));
-    let meta = Meta { receipt_key: [1; 16], salt: 2, next_seq: 3, next_epoch: 4, clock: Timestamp(5) };
+    let meta = Meta {
+        receipt_key: [1; 16],
+        salt: 2,
+        next_seq: 3,
+        next_epoch: 4,
+        next_queue: 6,
+        clock: Timestamp(5),
+    };
     assert_eq!(decode_meta(&encode_meta(&meta)), Some(meta));
     let payload = Payload {
         body: Bytes::from_static(b"\0\xff"),
         headers: vec![("k".into(), "v".into())],
         content_type: "text/plain".into(),
         dedup_id: String::new(),
+        ordering_key: "o".into(),
+        fairness_key: "f".into(),
     };
     assert_eq!(decode_payload(&encode_payload(&payload)), Some(payload));
 }
@@ -99,14 +123,23 @@ fn damaged_row_is_refused() {
 #[test]
 fn examples_of_the_document_are_what_is_written() {
     let document = include_str!("../../../../../docs/storage-format.md");
-    let queue = QueueRecord { name: "shop/orders".into(), generation: 3, settings: Settings::default() };
+    let queue = queue_record();
     let payload = Payload {
         body: Bytes::from_static(b"hello"),
         headers: vec![("k".into(), "v".into())],
         content_type: "text/plain".into(),
         dedup_id: "d1".into(),
+        ordering_key: "customer-7".into(),
+        fairness_key: String::new(),
     };
-    let meta = Meta { receipt_key: [1; 16], salt: 2, next_seq: 3, next_epoch: 4, clock: Timestamp(5) };
+    let meta = Meta {
+        receipt_key: [1; 16],
+        salt: 2,
+        next_seq: 3,
+        next_epoch: 4,
+        next_queue: 6,
+        clock: Timestamp(5),
+    };
     let examples = [
         ("meta", encode_meta(&meta)),
         ("queues", encode_queue(&queue)),

@@ -28,6 +28,7 @@ impl Demands {
             ack_timeout_ms: None,
             consumer: String::new(),
             request_id: String::new(),
+            handover: Handover::AtOnce,
         };
         self.park(Poll { receive, give_up_at: Timestamp(give_up_at), reply });
         answer

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ackwell_engine::Command;
-use ackwell_engine::command::Delivery;
+use ackwell_engine::command::{Commit, Delivery};
 use ackwell_engine::message::QueueId;
 
 use super::{Driver, Then};
@@ -81,10 +81,30 @@ fn arriving(batch: &[(Command, Then)]) -> HashMap<QueueId, u64> {
         let (queue, count) = match command {
             Command::Send(send) => (send.queue, send.messages.len()),
             Command::Settle(settle) => (settle.queue, settle.settlements.len()),
-            Command::Redrive(redrive) => (redrive.queue, 1),
-            Command::Configure(_) | Command::Receive(_) | Command::Extend(_) => continue,
+            Command::Commit(commit) => {
+                arriving_by_commit(commit, &mut arriving);
+                continue;
+            }
+            // Others get their chance with it, whether or not it is eligible at once.
+            Command::Redrive(selection) | Command::Purge(selection) => (selection.queue, 1),
+            Command::Cancel(cancel) => (cancel.queue, cancel.ids.len()),
+            Command::Pause(pause) => (pause.queue, 1),
+            Command::Configure(_)
+            | Command::Delete(_)
+            | Command::Receive(_)
+            | Command::HandOver(_)
+            | Command::Extend(_) => continue,
         };
         *arriving.entry(queue).or_default() += count as u64;
     }
     arriving
+}
+
+fn arriving_by_commit(commit: &Commit, arriving: &mut HashMap<QueueId, u64>) {
+    for settle in &commit.settle {
+        *arriving.entry(settle.queue).or_default() += settle.settlements.len() as u64;
+    }
+    for outgoing in &commit.send {
+        *arriving.entry(outgoing.queue).or_default() += outgoing.messages.len() as u64;
+    }
 }

@@ -1,6 +1,6 @@
 //! The driver without its thread: jobs in, events and answers out.
 
-use ackwell_engine::command::{Batch, Configure, NewMessage, Oversized, Receive, Send};
+use ackwell_engine::command::{Batch, Configure, Handover, NewMessage, Oversized, Receive, Send};
 use ackwell_engine::message::Payload;
 use ackwell_engine::{Settings, command};
 use tempfile::TempDir;
@@ -101,6 +101,7 @@ impl Rig {
             ack_timeout_ms: None,
             consumer: String::new(),
             request_id: request_id.to_owned(),
+            handover: Handover::AtOnce,
         };
         (Job::Poll(Poll { receive, give_up_at: clock::now().plus_ms(60_000), reply }), answer)
     }

@@ -1,0 +1,88 @@
+//! What people do with many messages at once: redrive, purge; and with single ones: cancel.
+
+use super::Engine;
+use super::peek::MAX_SCANNED;
+use crate::command::{Cancel, Filter, Mode, Refusal, Reply, Selected, Selection};
+use crate::message::{DeadReason, MessageId, QueueId, Row, Seq, Stage, State};
+
+impl Engine {
+    /// Dead messages get another life.
+    pub(super) fn redrive(&mut self, selection: &Selection) -> Result<Reply, Refusal> {
+        let dead_only = Filter { states: vec![State::Dead], ..selection.filter.clone() };
+        let is_asked_for =
+            selection.filter.states.is_empty() || selection.filter.states.contains(&State::Dead);
+        if !is_asked_for {
+            return Ok(Reply::Redriven(Selected::default()));
+        }
+        let selection = Selection { filter: dead_only, ..selection.clone() };
+        self.select(&selection, is_redrivable, Self::revive).map(Reply::Redriven)
+    }
+
+    /// Messages are gone for good, in every state but held.
+    pub(super) fn purge(&mut self, selection: &Selection) -> Result<Reply, Refusal> {
+        let remove = |engine: &mut Self, seq: Seq| _ = engine.messages.remove(seq);
+        self.select(selection, |row| row.hold().is_none(), remove).map(Reply::Purged)
+    }
+
+    pub(super) fn cancel(&mut self, cancel: Cancel) -> Result<Reply, Refusal> {
+        let Cancel { queue, ids } = cancel;
+        self.settings(queue)?;
+        Ok(Reply::Cancelled(ids.into_iter().map(|id| self.cancel_one(queue, id)).collect()))
+    }
+
+    fn cancel_one(&mut self, queue: QueueId, id: MessageId) -> Result<(), Refusal> {
+        let seq = self.find(queue, id).ok_or(Refusal::UnknownMessage)?;
+        if self.row(seq).hold().is_some() {
+            return Err(Refusal::MessageInFlight);
+        }
+        self.messages.remove(seq);
+        Ok(())
+    }
+
+    /// Where the message is, if it is there.
+    pub(super) fn find(&self, queue: QueueId, id: MessageId) -> Option<Seq> {
+        let row = self.messages.get(id.seq())?;
+        (row.queue == queue && self.id(id.seq(), row) == id).then_some(id.seq())
+    }
+
+    /// One stretch: looks at a bounded number of messages and says where to go on.
+    fn select(
+        &mut self,
+        selection: &Selection,
+        may: fn(&Row) -> bool,
+        change: impl Fn(&mut Self, Seq),
+    ) -> Result<Selected, Refusal> {
+        let Selection { queue, filter, after, max_messages, mode } = selection;
+        self.settings(*queue)?;
+        let candidates: Vec<Seq> = self.candidates(*queue, filter, *after).take(MAX_SCANNED).collect();
+        let mut done = Selected::default();
+        let mut looked_at = 0;
+        for seq in &candidates {
+            if done.matched == *max_messages {
+                break;
+            }
+            looked_at += 1;
+            if may(self.row(*seq)) && self.matches(*seq, filter).unwrap_or(false) {
+                done.matched += 1;
+                if *mode == Mode::Apply {
+                    change(self, *seq);
+                    done.changed += 1;
+                }
+            }
+        }
+        let is_end = done.matched == *max_messages || candidates.len() < MAX_SCANNED;
+        let last = candidates[..looked_at].last().map(|seq| seq.0);
+        Ok(Selected { next: last.filter(|_| !is_end), ..done })
+    }
+
+    fn revive(&mut self, seq: Seq) {
+        let row = self.row(seq).clone();
+        // The ttl that killed it would kill it again.
+        self.messages.put(seq, Row { stage: Stage::Ready, attempts: 0, expires_at: None, ..row });
+    }
+}
+
+/// A message that cannot be read would only die again.
+fn is_redrivable(row: &Row) -> bool {
+    !matches!(row.stage, Stage::Dead { reason: DeadReason::Corrupt, .. })
+}

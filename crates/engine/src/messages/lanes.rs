@@ -1,0 +1,129 @@
+//! Which eligible message of a queue comes next: fairness keys in turn, then priority, then stored order.
+//!
+//! A **lane** is what of one fairness key and one priority is eligible, in stored order. The keys take turns by deficit
+//! round robin: large messages put their key into debt, and a key in debt is passed over until its debt is paid, a unit a
+//! turn. So a key with little to do waits one round at most, whatever the backlog of another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use crate::message::{KeyId, Priority, Row, Seq};
+use crate::time::Timestamp;
+
+/// What one turn pays for. Most messages are smaller, and then turns are counted in messages; a 16 MiB message takes 256.
+const UNIT_BYTES: u64 = 64 << 10;
+
+/// The eligible messages of one queue.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    by_key: BTreeMap<Option<KeyId>, Lane>,
+    /// The key that was served last. Turns go by the order of the keys, which needs no list that a restart would lose.
+    served: Option<KeyId>,
+    len: u64,
+}
+
+/// One key's share.
+#[derive(Debug, Default)]
+struct Lane {
+    by_priority: BTreeMap<Priority, BTreeSet<Seq>>,
+    /// Turns to sit out.
+    debt: u64,
+}
+
+/// Priorities as head starts.
+#[derive(Clone, Copy)]
+pub(crate) struct Ageing {
+    pub(crate) step_ms: u64,
+}
+
+impl Ageing {
+    /// Lower comes first. Not changed by time: both of two messages age alike.
+    pub(crate) fn rank(self, stored_at: Timestamp, priority: Priority) -> u64 {
+        let behind = u64::from(Priority::MAX - priority.level());
+        stored_at.0.saturating_add(self.step_ms.saturating_mul(behind))
+    }
+}
+
+impl Lanes {
+    /// How many messages are eligible.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// How many keys take turns.
+    pub(crate) fn keys(&self) -> u64 {
+        self.by_key.len() as u64
+    }
+
+    pub(super) fn insert(&mut self, seq: Seq, row: &Row) {
+        let lane = self.by_key.entry(row.fairness).or_default();
+        let is_new = lane.by_priority.entry(row.priority).or_default().insert(seq);
+        debug_assert!(is_new, "a message is listed once");
+        self.len += 1;
+    }
+
+    pub(super) fn remove(&mut self, seq: Seq, row: &Row) {
+        let Some(lane) = self.by_key.get_mut(&row.fairness) else { return };
+        let Some(seqs) = lane.by_priority.get_mut(&row.priority) else { return };
+        self.len -= u64::from(seqs.remove(&seq));
+        if seqs.is_empty() {
+            lane.by_priority.remove(&row.priority);
+        }
+        if lane.by_priority.is_empty() {
+            self.by_key.remove(&row.fairness);
+        }
+    }
+
+    /// The message whose turn it is. Turns that are passed over are paid for: each step of the loop pays a unit that a
+    /// message taken before has cost.
+    pub(crate) fn next(&mut self, rank: impl Fn(Seq) -> u64) -> Option<Seq> {
+        loop {
+            let (key, lane) = self.after_served()?;
+            if lane.debt == 0 {
+                return lane.first(rank);
+            }
+            lane.debt -= 1;
+            self.served = key;
+        }
+    }
+
+    /// The message is being taken: its key has had its turn.
+    pub(crate) fn charge(&mut self, row: &Row) {
+        self.served = row.fairness;
+        if let Some(lane) = self.by_key.get_mut(&row.fairness) {
+            lane.debt += row.body_bytes / UNIT_BYTES;
+        }
+    }
+
+    /// How many of the same lane come before it, counted up to `max`.
+    pub(crate) fn ahead(&self, seq: Seq, row: &Row, max: u64) -> u64 {
+        let lane = self.by_key.get(&row.fairness).and_then(|lane| lane.by_priority.get(&row.priority));
+        let before =
+            lane.map(|seqs| seqs.range(..seq).take(usize::try_from(max).unwrap_or(usize::MAX)).count());
+        before.unwrap_or(0) as u64
+    }
+
+    /// Whose turn it is, and what comes in which order, for a digest.
+    pub(crate) fn turns(&self) -> impl Iterator<Item = (Option<KeyId>, u64)> {
+        let served = std::iter::once((self.served, 0));
+        served.chain(self.by_key.iter().map(|(key, lane)| (*key, lane.debt)))
+    }
+
+    fn after_served(&mut self) -> Option<(Option<KeyId>, &mut Lane)> {
+        let behind = (Bound::Excluded(self.served), Bound::Unbounded);
+        let key = self
+            .by_key
+            .range(behind)
+            .next()
+            .or_else(|| self.by_key.first_key_value())
+            .map(|(key, _)| *key)?;
+        self.by_key.get_mut(&key).map(|lane| (key, lane))
+    }
+}
+
+impl Lane {
+    fn first(&self, rank: impl Fn(Seq) -> u64) -> Option<Seq> {
+        let heads = self.by_priority.values().filter_map(|seqs| seqs.first().copied());
+        heads.min_by_key(|seq| (rank(*seq), *seq))
+    }
+}
