@@ -5,6 +5,7 @@
 mod command_line;
 mod consume;
 mod crash;
+mod keys;
 mod outcomes;
 mod refusals;
 mod sidecar;

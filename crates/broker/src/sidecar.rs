@@ -19,6 +19,7 @@ mod server;
 mod service;
 mod settle;
 mod shard_channel;
+mod slots;
 
 pub use options::{DEFAULT_BROKER_ADDRESS, Options};
 pub use server::run;

@@ -447,3 +447,41 @@ async fn refused_settlement_leaves_the_delivery_in_hand() {
     assert_eq!(acked.results[0].error, None);
     assert_eq!(body(&consumer.next_deliveries().await[0]), "b");
 }
+
+/// A key has one shard, whichever sidecar sends and however many keys a batch has; while that is away its messages wait
+/// for it, and go nowhere else.
+#[tokio::test]
+async fn ordering_key_keeps_its_shard_and_its_order() {
+    let mut brokers = Broker::start_all(2);
+    let sidecars = [Sidecar::start(brokers[0].address).await, Sidecar::start(brokers[1].address).await];
+    let keyed = |key: usize, body: String| Message {
+        ordering_key: format!("k{key}"),
+        body: body.into(),
+        ..Message::default()
+    };
+    for round in 0..4 {
+        if round == 2 {
+            brokers[1].restart();
+        }
+        let messages: Vec<_> = (0..20).map(|key| keyed(key, round.to_string())).collect();
+        let request = SendRequest { queue: QUEUE.to_owned(), messages, ..SendRequest::default() };
+        let mut client = sidecars[round % 2].client().await;
+        let sent = client.queues.send(request).await.unwrap().into_inner();
+        assert!(sent.results.iter().all(|result| result.error.is_none()), "{sent:?}");
+    }
+    let mut client = sidecars[0].client().await;
+    let mut seen: HashMap<String, Vec<String>> = HashMap::new();
+    let mut shards: HashMap<String, BTreeSet<u8>> = HashMap::new();
+    while seen.values().map(Vec::len).sum::<usize>() < 80 {
+        let deliveries = client.receive(50).await;
+        for delivery in &deliveries {
+            let key = delivery.message.as_ref().unwrap().ordering_key.clone();
+            seen.entry(key.clone()).or_default().push(body(delivery));
+            shards.entry(key).or_default().insert(delivery.receipt[2]);
+        }
+        settle(&mut client, acks(&deliveries)).await.unwrap();
+    }
+    seen.values().for_each(|bodies| assert_eq!(bodies[..], ["0", "1", "2", "3"]));
+    assert!(shards.values().all(|shards| shards.len() == 1), "{shards:?}");
+    assert_eq!(shards.values().flatten().collect::<BTreeSet<_>>().len(), 2, "20 keys over 2 shards");
+}

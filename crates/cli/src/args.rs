@@ -121,6 +121,7 @@ mod tests {
             "ackwell send shop/orders --file -",
             "ackwell send orders --file a --file b --whole --header k=v --header a=b=c --delay 10s --ttl 1h",
             "ackwell send orders --body hello --dedup-id 1 --content-type text/plain",
+            "ackwell send orders --ordering-key c7 --fairness-key acme --priority 9",
             "ackwell receive orders --max 10 --wait 5s --address localhost:1",
             "ackwell receive orders --settle nack --reason broken --output json",
             "ackwell --output json peek orders --state dead --state ready --limit 5 --body",
@@ -138,6 +139,7 @@ mod tests {
             ("ackwell send orders --header novalue", ErrorKind::ValueValidation),
             ("ackwell send orders --delay 10", ErrorKind::ValueValidation),
             ("ackwell receive orders --wait=-5s", ErrorKind::ValueValidation),
+            ("ackwell send orders --priority 10", ErrorKind::ValueValidation),
             ("ackwell peek orders --state gone", ErrorKind::InvalidValue),
             ("ackwell dev queue.yaml --listen nowhere", ErrorKind::ValueValidation),
         ] {

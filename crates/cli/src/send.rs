@@ -52,6 +52,18 @@ pub(crate) struct Send {
     #[arg(long, value_name = "TYPE", default_value = "", hide_default_value = true)]
     content_type: String,
 
+    /// Keep the messages with this key in order: one at a time, in the order of the lines.
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
+    ordering_key: String,
+
+    /// Let the messages take turns with those of other keys, as this tenant's.
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
+    fairness_key: String,
+
+    /// How urgent the messages are: 0 to 9, the highest first; 4 without it.
+    #[arg(long, value_name = "0-9", value_parser = clap::value_parser!(u32).range(0..=9))]
+    priority: Option<u32>,
+
     /// Hand the messages out only after this time, like 10s or 1h30m.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     delay: Option<Duration>,
@@ -77,6 +89,9 @@ impl Send {
         Ok(Message {
             headers: self.headers.iter().cloned().collect(),
             content_type: self.content_type.clone(),
+            ordering_key: self.ordering_key.clone(),
+            fairness_key: self.fairness_key.clone(),
+            priority: self.priority,
             dedup_id: self.dedup_id.clone(),
             available: delay.map(Available::Delay),
             ttl: self.ttl.map(prost_types::Duration::try_from).transpose()?,

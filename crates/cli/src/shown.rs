@@ -35,6 +35,12 @@ pub(crate) struct Shown<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     content_type: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
+    ordering_key: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    fairness_key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u32>,
+    #[serde(skip_serializing_if = "str::is_empty")]
     dedup_id: &'a str,
     history: Vec<ShownAttempt<'a>>,
     body_bytes: u64,
@@ -73,6 +79,9 @@ impl<'a> Shown<'a> {
             next_attempt_at: message.next_attempt_at.as_ref().and_then(time),
             headers: message.headers.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
             content_type: &message.content_type,
+            ordering_key: &message.ordering_key,
+            fairness_key: &message.fairness_key,
+            priority: message.priority,
             dedup_id: &message.dedup_id,
             history: message.history.iter().map(ShownAttempt::new).collect(),
             body_bytes: message.body_bytes.max(message.body.len() as u64),

@@ -44,6 +44,8 @@ reasons! {
     InvalidReceipt = "INVALID_RECEIPT", InvalidArgument;
     /// An atomic batch was refused because of another item.
     BatchRefused = "BATCH_REFUSED", FailedPrecondition;
+    /// One step was asked for over several shards; it is one commit of one shard.
+    CrossShard = "CROSS_SHARD", FailedPrecondition;
     /// No such queue here.
     QueueNotFound = "QUEUE_NOT_FOUND", NotFound;
     /// The receipt is no longer valid: its time ran out, or the message was handed out again.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use ackwell_engine::command::{Available, Delivery, Filter, NewMessage, Outcome, Settled};
-use ackwell_engine::message::{Attempt, Message, MessageId, Payload, State};
+use ackwell_engine::message::{Attempt, Message, MessageId, Payload, Priority, State};
 use ackwell_engine::settings::MAX_DELAY_MS;
 use ackwell_proto::v1;
 use ackwell_proto::{Failure, Reason, duration_millis, timestamp, timestamp_millis};
@@ -14,6 +14,8 @@ const MAX_HEADERS_BYTES: usize = 32 << 10;
 const MAX_HEADER_KEY_BYTES: usize = 128;
 const RESERVED_HEADER_PREFIX: &str = "ackwell-";
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
+const MAX_ORDERING_KEY_BYTES: usize = 128;
+const MAX_FAIRNESS_KEY_BYTES: usize = 64;
 const MAX_DEDUP_ID_BYTES: usize = 128;
 const MAX_REQUEST_ID_BYTES: usize = 64;
 const MAX_CONSUMER_BYTES: usize = 128;
@@ -30,10 +32,30 @@ pub(crate) fn new_message(message: v1::Message) -> Result<NewMessage, Failure> {
         headers: headers(message.headers)?,
         content_type: short("content_type", message.content_type, MAX_CONTENT_TYPE_BYTES)?,
         dedup_id: short("dedup_id", message.dedup_id, MAX_DEDUP_ID_BYTES)?,
+        ordering_key: ordering_key(message.ordering_key)?,
+        fairness_key: fairness_key(message.fairness_key)?,
         body: message.body,
-        ..Payload::default()
     };
-    Ok(NewMessage { payload, available, ttl_ms, max_attempts: message.max_attempts, ..NewMessage::default() })
+    let priority = message.priority.map(priority).transpose()?.unwrap_or_default();
+    Ok(NewMessage { payload, available, ttl_ms, max_attempts: message.max_attempts, priority })
+}
+
+fn ordering_key(key: String) -> Result<String, Failure> {
+    short("ordering_key", key, MAX_ORDERING_KEY_BYTES)
+}
+
+fn fairness_key(key: String) -> Result<String, Failure> {
+    short("fairness_key", key, MAX_FAIRNESS_KEY_BYTES)
+}
+
+fn priority(level: u32) -> Result<Priority, Failure> {
+    Priority::new(level).ok_or_else(|| {
+        Failure::invalid(format!(
+            "priority is {level}; it must be 0 to {}, or be left out for {}",
+            Priority::MAX,
+            Priority::default().level()
+        ))
+    })
 }
 
 fn headers(headers: std::collections::HashMap<String, String>) -> Result<Vec<(String, String)>, Failure> {
@@ -151,12 +173,15 @@ pub(crate) fn len_in_list(item: &impl prost::Message) -> usize {
 
 /// A message on the wire.
 pub(crate) fn message(message: Message) -> v1::Message {
-    let Payload { body, headers, content_type, dedup_id, .. } = message.payload;
+    let Payload { body, headers, content_type, dedup_id, ordering_key, fairness_key } = message.payload;
     v1::Message {
         body_bytes: body.len() as u64,
         body,
         headers: headers.into_iter().collect(),
         content_type,
+        ordering_key,
+        fairness_key,
+        priority: Some(message.priority.level().into()),
         dedup_id,
         available: None,
         ttl: message.expires_at.map(|at| ackwell_proto::duration(at.ms_since(message.stored_at))),
@@ -199,13 +224,14 @@ pub(crate) fn filter(filter: Option<v1::Filter>) -> Result<Filter, Failure> {
     }
     Ok(Filter {
         states: filter.states.iter().map(|state| known_state(*state)).collect::<Result<_, _>>()?,
+        ordering_key: ordering_key(filter.ordering_key)?,
+        fairness_key: fairness_key(filter.fairness_key)?,
         headers: filter.headers.into_iter().collect(),
         reason_contains: filter.reason_contains,
         min_attempts: filter.min_attempts,
         stored_after: filter.stored_after.map(|at| millis_at("stored_after", &at)).transpose()?,
         stored_before: filter.stored_before.map(|at| millis_at("stored_before", &at)).transpose()?,
         ids: filter.ids.iter().map(|id| message_id(id)).collect::<Result<_, _>>()?,
-        ..Filter::default()
     })
 }
 
@@ -249,4 +275,32 @@ fn millis_at(field: &str, at: &Timestamp) -> Result<ackwell_engine::Timestamp, F
     let ms =
         timestamp_millis(at).ok_or_else(|| Failure::invalid(format!("{field} must be a time after 1970")))?;
     Ok(ackwell_engine::Timestamp(ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(message: v1::Message) -> Option<String> {
+        new_message(message).err().map(|failure| failure.message)
+    }
+
+    /// What a sender gives is what a consumer sees; out of their range, the field is named.
+    #[test]
+    fn keys_and_priority_are_bounded() {
+        let largest = v1::Message {
+            ordering_key: "o".repeat(128),
+            fairness_key: "f".repeat(64),
+            priority: Some(9),
+            ..v1::Message::default()
+        };
+        let parsed = new_message(largest.clone()).unwrap();
+        assert_eq!((parsed.priority.level(), parsed.payload.fairness_key.len()), (9, 64));
+        let long_order = v1::Message { ordering_key: "o".repeat(129), ..largest.clone() };
+        assert_eq!(refusal(long_order).unwrap(), "ordering_key has 129 bytes; at most 128 are allowed");
+        let long_tenant = v1::Message { fairness_key: "f".repeat(65), ..largest.clone() };
+        assert_eq!(refusal(long_tenant).unwrap(), "fairness_key has 65 bytes; at most 64 are allowed");
+        let urgent = v1::Message { priority: Some(10), ..largest };
+        assert_eq!(refusal(urgent).unwrap(), "priority is 10; it must be 0 to 9, or be left out for 4");
+    }
 }

@@ -1,19 +1,18 @@
 //! Send: which shard stores which message, and one answer from the answers of several shards.
 
 use std::collections::BTreeMap;
-use std::hash::Hasher;
 use std::sync::Arc;
 
 use ackwell_proto::v1::{ItemError, Message, SendRequest, SendResponse, SendResult};
 use ackwell_proto::{Failure, Reason};
 use futures::future::join_all;
-use siphasher::sip::SipHasher13;
 use tonic::Status;
 
 use super::merge::{self, Answer, Part};
 use super::retry::Deadline;
 use super::route::{Queue, Route};
 use super::shard_channel::ShardChannel;
+use super::slots;
 
 /// Stores the messages; a retry of any part carries the same `request_id`.
 pub(crate) async fn send(
@@ -57,53 +56,46 @@ async fn send_part(
 
 /// Takes the messages out of the request, by shard.
 ///
-/// A message with a `dedup_id`, and a call with a `request_id`, always go to the same shard, the one that remembers
-/// them; everything else goes where the fewest calls are outstanding.
+/// A message with an `ordering_key` or a `dedup_id`, and a call with a `request_id`, always go to the same shard, the one
+/// that keeps their order or remembers them; everything else goes where the fewest calls are outstanding.
 fn plan(request: &mut SendRequest, route: &Route) -> Result<Vec<Part<Message>>, Failure> {
     let messages = std::mem::take(&mut request.messages);
     let shards = route.shards.len();
     let anywhere = if request.request_id.is_empty() {
         route.least_loaded()
     } else {
-        sticky(&request.request_id, shards)
-    };
-    let home = |message: &Message| {
-        if message.dedup_id.is_empty() { anywhere } else { sticky(&message.dedup_id, shards) }
+        slots::shard_of(&request.request_id, shards)
     };
     if request.atomic {
-        let shard = single_home(messages.iter().map(home), shards, anywhere)?;
+        let homes = messages.iter().filter_map(|message| home(message, shards));
+        let shard = single_home(homes, shards)?.unwrap_or(anywhere);
         return Ok(vec![Part::whole(shard, messages)]);
     }
     let mut parts = BTreeMap::new();
     for (position, message) in messages.into_iter().enumerate() {
-        let shard = home(&message);
+        let shard = home(&message, shards).unwrap_or(anywhere);
         parts.entry(shard).or_insert_with(|| Part::empty(shard)).push(position, message);
     }
     Ok(parts.into_values().collect())
 }
 
-/// An atomic batch is one commit of one shard.
-fn single_home(
-    mut homes: impl Iterator<Item = usize>,
-    shards: usize,
-    anywhere: usize,
-) -> Result<usize, Failure> {
-    let first = homes.next().unwrap_or(anywhere);
-    if homes.all(|home| home == first) {
-        return Ok(first);
-    }
-    let message = format!(
-        "an atomic batch is stored by one shard, but the dedup_ids of this one belong to several of the queue's \
-         {shards} shards; send those messages apart, or without dedup_id"
-    );
-    Err(Failure::new(Reason::InvalidArgument, message))
+/// The only shard that may store the message; `None`: any may.
+pub(crate) fn home(message: &Message, shards: usize) -> Option<usize> {
+    let keys = [&message.ordering_key, &message.dedup_id];
+    keys.into_iter().find(|key| !key.is_empty()).map(|key| slots::shard_of(key, shards))
 }
 
-/// The same shard for the same id in every sidecar, for as long as the number of shards stays.
-fn sticky(id: &str, shards: usize) -> usize {
-    let mut hasher = SipHasher13::new();
-    hasher.write(id.as_bytes());
-    usize::try_from(hasher.finish() % shards as u64).expect("below the number of shards")
+/// An atomic batch is one commit of one shard.
+fn single_home(mut homes: impl Iterator<Item = usize>, shards: usize) -> Result<Option<usize>, Failure> {
+    let Some(first) = homes.next() else { return Ok(None) };
+    if homes.all(|home| home == first) {
+        return Ok(Some(first));
+    }
+    let message = format!(
+        "an atomic batch is stored by one shard, but the ordering_keys and dedup_ids of this one belong to several of \
+         the queue's {shards} shards; send those messages apart, or give them one ordering_key"
+    );
+    Err(Failure::new(Reason::CrossShard, message))
 }
 
 #[cfg(test)]
@@ -150,7 +142,23 @@ mod tests {
     #[tokio::test]
     async fn atomic_batch_over_shards_is_refused() {
         let scattered: Vec<_> = (0..50).map(|id| message(&id.to_string())).collect();
-        assert_eq!(homes(scattered, "", true).unwrap_err().reason, Reason::InvalidArgument);
-        assert_eq!(homes(vec![message("a"), message("a")], "", true).unwrap().len(), 1);
+        assert_eq!(homes(scattered, "", true).unwrap_err().reason, Reason::CrossShard);
+        assert_eq!(homes(vec![message("a"), message(""), message("a")], "call", true).unwrap().len(), 1);
+    }
+
+    /// Order holds only within a shard: a key has one, whatever else the message or the call says, and whichever shard
+    /// is failing.
+    #[tokio::test]
+    async fn ordering_key_decides_the_shard() {
+        let keyed =
+            |key: usize, dedup_id: &str| Message { ordering_key: format!("k{key}"), ..message(dedup_id) };
+        let alone: Vec<_> = (0..50).map(|key| homes(vec![keyed(key, "")], "", false).unwrap()[0].0).collect();
+        let other = |key| homes(vec![keyed(key, "dedup")], "call", false).unwrap()[0].0;
+        assert_eq!(alone, (0..50).map(other).collect::<Vec<_>>());
+        let mixed = homes((0..50).map(|key| keyed(key, "")).collect(), "", false).unwrap();
+        assert_eq!(mixed.len(), 4, "50 keys over 4 shards");
+        for (shard, positions) in mixed {
+            assert!(positions.is_sorted() && positions.iter().all(|position| alone[*position] == shard));
+        }
     }
 }

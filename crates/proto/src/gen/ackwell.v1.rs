@@ -15,8 +15,22 @@ pub struct Message {
     /// At most 256 B.
     #[prost(string, tag = "3")]
     pub content_type: ::prost::alloc::string::String,
+    /// At most 128 B; empty: none. Messages with the same key are handed out in stored order, one at a time: the next one when
+    /// the one before is acked, purged or Dead. Those with other keys, or none, do not wait for it.
+    /// A key belongs to one shard: its crc32c, mod 4096, is a slot, and slot * shards / 4096 the shard's ordinal. Sidecars
+    /// send there and nowhere else; adding shards moves keys, and with them the order across that moment.
+    #[prost(string, tag = "4")]
+    pub ordering_key: ::prost::alloc::string::String,
+    /// At most 64 B; empty: none. The tenant: keys take turns, so that a key with little to do never waits for the backlog
+    /// of another. All messages without a key share one turn.
+    #[prost(string, tag = "5")]
+    pub fairness_key: ::prost::alloc::string::String,
+    /// 0..9, the highest first; absent: 4. A head start and not a rank: what waits long enough comes before anything younger.
+    #[prost(uint32, optional, tag = "6")]
+    pub priority: ::core::option::Option<u32>,
     /// At most 128 B. Within the queue's dedup window a second send with the same id stores nothing and is answered
-    /// with the first one's id and duplicate = true.
+    /// with the first one's id and duplicate = true. Goes to the shard of its slot, as an ordering_key does; with an
+    /// ordering_key, to that one's shard: then a repetition needs the same ordering_key to be known.
     #[prost(string, tag = "7")]
     pub dedup_id: ::prost::alloc::string::String,
     /// From being stored to expiry, at least 1 ms. A message in flight does not expire; it does when it comes back.
@@ -1023,6 +1037,12 @@ pub struct Filter {
     /// Any of these; empty: any.
     #[prost(enumeration = "State", repeated, tag = "1")]
     pub states: ::prost::alloc::vec::Vec<i32>,
+    /// Equal; empty: any.
+    #[prost(string, tag = "2")]
+    pub ordering_key: ::prost::alloc::string::String,
+    /// Equal; empty: any.
+    #[prost(string, tag = "3")]
+    pub fairness_key: ::prost::alloc::string::String,
     /// Each equal.
     #[prost(map = "string, string", tag = "4")]
     pub headers: ::std::collections::HashMap<

@@ -94,8 +94,19 @@ type Message struct {
 	Headers map[string]string `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// At most 256 B.
 	ContentType string `protobuf:"bytes,3,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// At most 128 B; empty: none. Messages with the same key are handed out in stored order, one at a time: the next one when
+	// the one before is acked, purged or Dead. Those with other keys, or none, do not wait for it.
+	// A key belongs to one shard: its crc32c, mod 4096, is a slot, and slot * shards / 4096 the shard's ordinal. Sidecars
+	// send there and nowhere else; adding shards moves keys, and with them the order across that moment.
+	OrderingKey string `protobuf:"bytes,4,opt,name=ordering_key,json=orderingKey,proto3" json:"ordering_key,omitempty"`
+	// At most 64 B; empty: none. The tenant: keys take turns, so that a key with little to do never waits for the backlog
+	// of another. All messages without a key share one turn.
+	FairnessKey string `protobuf:"bytes,5,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
+	// 0..9, the highest first; absent: 4. A head start and not a rank: what waits long enough comes before anything younger.
+	Priority *uint32 `protobuf:"varint,6,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
 	// At most 128 B. Within the queue's dedup window a second send with the same id stores nothing and is answered
-	// with the first one's id and duplicate = true.
+	// with the first one's id and duplicate = true. Goes to the shard of its slot, as an ordering_key does; with an
+	// ordering_key, to that one's shard: then a repetition needs the same ordering_key to be known.
 	DedupId string `protobuf:"bytes,7,opt,name=dedup_id,json=dedupId,proto3" json:"dedup_id,omitempty"`
 	// When the message becomes Ready; absent: at once. At most 365 days ahead; a time in the past means now.
 	//
@@ -177,6 +188,27 @@ func (x *Message) GetContentType() string {
 		return x.ContentType
 	}
 	return ""
+}
+
+func (x *Message) GetOrderingKey() string {
+	if x != nil {
+		return x.OrderingKey
+	}
+	return ""
+}
+
+func (x *Message) GetFairnessKey() string {
+	if x != nil {
+		return x.FairnessKey
+	}
+	return ""
+}
+
+func (x *Message) GetPriority() uint32 {
+	if x != nil && x.Priority != nil {
+		return *x.Priority
+	}
+	return 0
 }
 
 func (x *Message) GetDedupId() string {
@@ -525,18 +557,21 @@ var File_ackwell_v1_message_proto protoreflect.FileDescriptor
 const file_ackwell_v1_message_proto_rawDesc = "" +
 	"\n" +
 	"\x18ackwell/v1/message.proto\x12\n" +
-	"ackwell.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x06\n" +
+	"ackwell.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\a\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04body\x18\x01 \x01(\fR\x04body\x12:\n" +
 	"\aheaders\x18\x02 \x03(\v2 .ackwell.v1.Message.HeadersEntryR\aheaders\x12!\n" +
-	"\fcontent_type\x18\x03 \x01(\tR\vcontentType\x12\x19\n" +
+	"\fcontent_type\x18\x03 \x01(\tR\vcontentType\x12!\n" +
+	"\fordering_key\x18\x04 \x01(\tR\vorderingKey\x12!\n" +
+	"\ffairness_key\x18\x05 \x01(\tR\vfairnessKey\x12\x1f\n" +
+	"\bpriority\x18\x06 \x01(\rH\x01R\bpriority\x88\x01\x01\x12\x19\n" +
 	"\bdedup_id\x18\a \x01(\tR\adedupId\x12;\n" +
 	"\n" +
 	"deliver_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampH\x00R\tdeliverAt\x121\n" +
 	"\x05delay\x18\t \x01(\v2\x19.google.protobuf.DurationH\x00R\x05delay\x12+\n" +
 	"\x03ttl\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12&\n" +
-	"\fmax_attempts\x18\v \x01(\rH\x01R\vmaxAttempts\x88\x01\x01\x12\x0e\n" +
+	"\fmax_attempts\x18\v \x01(\rH\x02R\vmaxAttempts\x88\x01\x01\x12\x0e\n" +
 	"\x02id\x18  \x01(\tR\x02id\x127\n" +
 	"\tstored_at\x18! \x01(\v2\x1a.google.protobuf.TimestampR\bstoredAt\x12'\n" +
 	"\x05state\x18\" \x01(\x0e2\x11.ackwell.v1.StateR\x05state\x12\x1a\n" +
@@ -553,7 +588,8 @@ const file_ackwell_v1_message_proto_rawDesc = "" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
-	"\tavailableB\x0f\n" +
+	"\tavailableB\v\n" +
+	"\t_priorityB\x0f\n" +
 	"\r_max_attempts\"\xbf\x01\n" +
 	"\aAttempt\x124\n" +
 	"\astarted\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +

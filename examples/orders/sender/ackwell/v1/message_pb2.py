@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61\x63kwell/v1/message.proto\x12\nackwell.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x04\n\x07Message\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x31\n\x07headers\x18\x02 \x03(\x0b\x32 .ackwell.v1.Message.HeadersEntry\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65\x64up_id\x18\x07 \x01(\t\x12\x30\n\ndeliver_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12*\n\x05\x64\x65lay\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12&\n\x03ttl\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0cmax_attempts\x18\x0b \x01(\rH\x01\x88\x01\x01\x12\n\n\x02id\x18  \x01(\t\x12-\n\tstored_at\x18! \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x05state\x18\" \x01(\x0e\x32\x11.ackwell.v1.State\x12\x10\n\x08\x61ttempts\x18# \x01(\r\x12\x12\n\ndeliveries\x18$ \x01(\r\x12$\n\x07history\x18% \x03(\x0b\x32\x13.ackwell.v1.Attempt\x12\x13\n\x0b\x64\x65\x61\x64_reason\x18\' \x01(\t\x12\x33\n\x0fnext_attempt_at\x18( \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nbody_bytes\x18) \x01(\x04\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\tavailableB\x0f\n\r_max_attempts\"\x94\x01\n\x07\x41ttempt\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x65nded\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x05 \x01(\t\"\x8a\x01\n\x08\x44\x65livery\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12$\n\x07message\x18\x02 \x01(\x0b\x32\x13.ackwell.v1.Message\x12\x30\n\x0c\x61\x63k_deadline\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rfencing_token\x18\x04 \x01(\x04\"\\\n\tItemError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration*g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x11\n\rSTATE_DELAYED\x10\x02\x12\x13\n\x0fSTATE_IN_FLIGHT\x10\x03\x12\x0e\n\nSTATE_DEAD\x10\x04\x42\x34\n\x0e\x64\x65v.ackwell.v1P\x01Z ackwell.dev/ackwell/v1;ackwellv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61\x63kwell/v1/message.proto\x12\nackwell.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x05\n\x07Message\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x31\n\x07headers\x18\x02 \x03(\x0b\x32 .ackwell.v1.Message.HeadersEntry\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x14\n\x0cordering_key\x18\x04 \x01(\t\x12\x14\n\x0c\x66\x61irness_key\x18\x05 \x01(\t\x12\x15\n\x08priority\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x10\n\x08\x64\x65\x64up_id\x18\x07 \x01(\t\x12\x30\n\ndeliver_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12*\n\x05\x64\x65lay\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12&\n\x03ttl\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0cmax_attempts\x18\x0b \x01(\rH\x02\x88\x01\x01\x12\n\n\x02id\x18  \x01(\t\x12-\n\tstored_at\x18! \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x05state\x18\" \x01(\x0e\x32\x11.ackwell.v1.State\x12\x10\n\x08\x61ttempts\x18# \x01(\r\x12\x12\n\ndeliveries\x18$ \x01(\r\x12$\n\x07history\x18% \x03(\x0b\x32\x13.ackwell.v1.Attempt\x12\x13\n\x0b\x64\x65\x61\x64_reason\x18\' \x01(\t\x12\x33\n\x0fnext_attempt_at\x18( \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nbody_bytes\x18) \x01(\x04\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\tavailableB\x0b\n\t_priorityB\x0f\n\r_max_attempts\"\x94\x01\n\x07\x41ttempt\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x65nded\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x05 \x01(\t\"\x8a\x01\n\x08\x44\x65livery\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12$\n\x07message\x18\x02 \x01(\x0b\x32\x13.ackwell.v1.Message\x12\x30\n\x0c\x61\x63k_deadline\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rfencing_token\x18\x04 \x01(\x04\"\\\n\tItemError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration*g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x11\n\rSTATE_DELAYED\x10\x02\x12\x13\n\x0fSTATE_IN_FLIGHT\x10\x03\x12\x0e\n\nSTATE_DEAD\x10\x04\x42\x34\n\x0e\x64\x65v.ackwell.v1P\x01Z ackwell.dev/ackwell/v1;ackwellv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +36,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.ackwell.v1P\001Z ackwell.dev/ackwell/v1;ackwellv1'
   _globals['_MESSAGE_HEADERSENTRY']._loaded_options = None
   _globals['_MESSAGE_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_STATE']._serialized_start=1110
-  _globals['_STATE']._serialized_end=1213
+  _globals['_STATE']._serialized_start=1190
+  _globals['_STATE']._serialized_end=1293
   _globals['_MESSAGE']._serialized_start=106
-  _globals['_MESSAGE']._serialized_end=722
-  _globals['_MESSAGE_HEADERSENTRY']._serialized_start=646
-  _globals['_MESSAGE_HEADERSENTRY']._serialized_end=692
-  _globals['_ATTEMPT']._serialized_start=725
-  _globals['_ATTEMPT']._serialized_end=873
-  _globals['_DELIVERY']._serialized_start=876
-  _globals['_DELIVERY']._serialized_end=1014
-  _globals['_ITEMERROR']._serialized_start=1016
-  _globals['_ITEMERROR']._serialized_end=1108
+  _globals['_MESSAGE']._serialized_end=802
+  _globals['_MESSAGE_HEADERSENTRY']._serialized_start=713
+  _globals['_MESSAGE_HEADERSENTRY']._serialized_end=759
+  _globals['_ATTEMPT']._serialized_start=805
+  _globals['_ATTEMPT']._serialized_end=953
+  _globals['_DELIVERY']._serialized_start=956
+  _globals['_DELIVERY']._serialized_end=1094
+  _globals['_ITEMERROR']._serialized_start=1096
+  _globals['_ITEMERROR']._serialized_end=1188
 # @@protoc_insertion_point(module_scope)

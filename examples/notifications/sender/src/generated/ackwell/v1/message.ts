@@ -41,8 +41,25 @@ export interface Message {
   /** At most 256 B. */
   contentType: string;
   /**
+   * At most 128 B; empty: none. Messages with the same key are handed out in stored order, one at a time: the next one when
+   * the one before is acked, purged or Dead. Those with other keys, or none, do not wait for it.
+   * A key belongs to one shard: its crc32c, mod 4096, is a slot, and slot * shards / 4096 the shard's ordinal. Sidecars
+   * send there and nowhere else; adding shards moves keys, and with them the order across that moment.
+   */
+  orderingKey: string;
+  /**
+   * At most 64 B; empty: none. The tenant: keys take turns, so that a key with little to do never waits for the backlog
+   * of another. All messages without a key share one turn.
+   */
+  fairnessKey: string;
+  /** 0..9, the highest first; absent: 4. A head start and not a rank: what waits long enough comes before anything younger. */
+  priority?:
+    | number
+    | undefined;
+  /**
    * At most 128 B. Within the queue's dedup window a second send with the same id stores nothing and is answered
-   * with the first one's id and duplicate = true.
+   * with the first one's id and duplicate = true. Goes to the shard of its slot, as an ordering_key does; with an
+   * ordering_key, to that one's shard: then a repetition needs the same ordering_key to be known.
    */
   dedupId: string;
   /** When the message becomes Ready; absent: at once. At most 365 days ahead; a time in the past means now. */
@@ -127,6 +144,9 @@ function createBaseMessage(): Message {
     body: Buffer.alloc(0),
     headers: {},
     contentType: "",
+    orderingKey: "",
+    fairnessKey: "",
+    priority: undefined,
     dedupId: "",
     available: undefined,
     ttl: undefined,
@@ -153,6 +173,15 @@ export const Message: MessageFns<Message> = {
     });
     if (message.contentType !== "") {
       writer.uint32(26).string(message.contentType);
+    }
+    if (message.orderingKey !== "") {
+      writer.uint32(34).string(message.orderingKey);
+    }
+    if (message.fairnessKey !== "") {
+      writer.uint32(42).string(message.fairnessKey);
+    }
+    if (message.priority !== undefined) {
+      writer.uint32(48).uint32(message.priority);
     }
     if (message.dedupId !== "") {
       writer.uint32(58).string(message.dedupId);
@@ -239,6 +268,30 @@ export const Message: MessageFns<Message> = {
             }
 
             message.contentType = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.orderingKey = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.fairnessKey = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.priority = reader.uint32();
             continue;
           }
           case 7: {
@@ -384,6 +437,9 @@ export const Message: MessageFns<Message> = {
       {},
     );
     message.contentType = object.contentType ?? "";
+    message.orderingKey = object.orderingKey ?? "";
+    message.fairnessKey = object.fairnessKey ?? "";
+    message.priority = object.priority ?? undefined;
     message.dedupId = object.dedupId ?? "";
     switch (object.available?.$case) {
       case "deliverAt": {
