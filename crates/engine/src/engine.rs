@@ -138,6 +138,11 @@ impl Engine {
         self.messages.eligible(queue).min(max_in_flight.saturating_sub(in_flight))
     }
 
+    /// What is left when the process ends, however it ends.
+    pub fn into_store(self) -> Store {
+        self.store
+    }
+
     /// Size of the store's files.
     pub fn disk_used(&self) -> u64 {
         self.store.disk_used()

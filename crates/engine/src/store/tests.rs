@@ -1,10 +1,20 @@
 //! What tests may do to a store that the engine may not, and what opening one promises.
 
+use redb::{ReadableDatabase, ReadableTable};
+
+use super::redb_file::{FILE, MEMORY, MESSAGES, META, META_KEY, PAYLOADS, QUEUES};
 use super::*;
 
 pub(crate) const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
 
 impl Store {
+    fn database(&self) -> &redb::Database {
+        match &self.0 {
+            Kind::File(file) => &file.database,
+            Kind::Memory(_) => unreachable!("these tests are about what is written"),
+        }
+    }
+
     /// Flips a bit of a stored payload, as a failing disk would.
     pub(crate) fn damage_payload(&self, seq: Seq) {
         self.edit(|payloads| {
@@ -20,20 +30,20 @@ impl Store {
     }
 
     fn damage_row(&self, seq: Seq) {
-        let write = self.database.begin_write().unwrap();
+        let write = self.database().begin_write().unwrap();
         write.open_table(MESSAGES).unwrap().insert(seq.0, b"not a row".as_slice()).unwrap();
         write.commit().unwrap();
     }
 
     fn edit(&self, edit: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>)) {
-        let write = self.database.begin_write().unwrap();
+        let write = self.database().begin_write().unwrap();
         edit(&mut write.open_table(PAYLOADS).unwrap());
         write.commit().unwrap();
     }
 
     /// Every stored byte, table by table.
     pub(crate) fn dump(&self) -> Vec<(String, Vec<u8>)> {
-        let read = self.database.begin_read().unwrap();
+        let read = self.database().begin_read().unwrap();
         let mut rows = Vec::new();
         for table in [MESSAGES, PAYLOADS] {
             let name = table.to_string();
@@ -59,7 +69,7 @@ impl Store {
     }
 
     fn put_meta(&self, value: &[u8]) {
-        let write = self.database.begin_write().unwrap();
+        let write = self.database().begin_write().unwrap();
         write.open_table(META).unwrap().insert(META_KEY, value).unwrap();
         write.commit().unwrap();
     }

@@ -53,7 +53,7 @@ pub(super) fn check(story: &str) {
 impl Engine {
     /// What is left when the process dies: the store.
     pub(super) fn reopen(self, now: Timestamp) -> Self {
-        Self::open(self.store, now).unwrap()
+        Self::open(self.into_store(), now).unwrap()
     }
 }
 
