@@ -98,6 +98,50 @@ fn dead_message_is_peeked_and_redriven() {
     assert_eq!(laptop.run(&["receive", "orders"], b"").exits(0).stdout(), "poison\n");
 }
 
+/// Promise: people look after single messages, and remove many only when they say which.
+#[test]
+fn messages_are_explained_cancelled_and_purged() {
+    let laptop = Laptop::start();
+    let json = |args: &[&str]| laptop.run(&[args, &["--output", "json"]].concat(), b"").exits(0).json();
+    let send =
+        ["send", "orders", "--body", "x", "--ordering-key", "k", "--fairness-key", "acme", "--priority", "9"];
+    let (first, second) = (json(&send), json(&send));
+    let id = |sent: &[serde_json::Value]| sent[0]["id"].as_str().unwrap().to_owned();
+    let got = json(&["get", "orders", &id(&first)]);
+    assert_eq!(
+        (&got[0]["orderingKey"], &got[0]["priority"], &got[0]["body"]),
+        (&json!("k"), &json!(9), &json!("x"))
+    );
+    let explained = json(&["explain", "orders", &id(&second)]);
+    assert_eq!(explained[0]["reasons"][0]["blockedBy"], id(&first));
+    let text = laptop.run(&["explain", "orders", &id(&second)], b"").exits(0).stdout();
+    assert!(text.contains("BEHIND_KEY") && text.contains("NO_CONSUMER"), "{text}");
+
+    assert_eq!(json(&["cancel", "orders", &id(&first)])[0]["id"], id(&first));
+    let again = laptop.run(&["cancel", "orders", &id(&first)], b"").exits(1);
+    assert!(again.stderr().contains("MESSAGE_NOT_FOUND"), "{}", again.stderr());
+    assert!(laptop.run(&["get", "orders", &id(&first)], b"").exits(1).stderr().contains("MESSAGE_NOT_FOUND"));
+
+    let careless = laptop.run(&["purge", "orders"], b"").exits(2);
+    assert!(careless.stderr().contains("--all"), "{}", careless.stderr());
+    assert_eq!(json(&["purge", "orders", "--fairness-key", "other"])[0]["purged"], 0);
+    let dry = json(&["purge", "orders", "--state", "ready", "--ordering-key", "k", "--dry-run"]);
+    assert_eq!((&dry[0]["matched"], &dry[0]["purged"]), (&json!(1), &json!(0)));
+    assert_eq!(json(&["purge", "orders", "--all"])[0]["purged"], 1);
+}
+
+/// Promise: a paused queue says so, and goes on when told.
+#[test]
+fn paused_queue_is_shown_and_resumed() {
+    let laptop = Laptop::start();
+    let _ = laptop.run(&["send", "orders"], b"x\n").exits(0);
+    let _ = laptop.run(&["pause", "orders"], b"").exits(0);
+    assert_eq!(laptop.run(&["stats", "orders", "--output", "json"], b"").exits(0).json()[0]["paused"], true);
+    let _ = laptop.run(&["receive", "orders", "--wait", "0s"], b"").exits(3);
+    let _ = laptop.run(&["resume", "orders"], b"").exits(0);
+    assert_eq!(laptop.run(&["receive", "orders"], b"").exits(0).stdout(), "x\n");
+}
+
 /// Promise: what a laptop stored is there after a crash and after Ctrl-C.
 #[test]
 fn messages_stay_in_the_data_folder() {

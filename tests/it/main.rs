@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod admin;
 mod command_line;
 mod consume;
 mod crash;

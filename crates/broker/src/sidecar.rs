@@ -7,6 +7,7 @@
 
 mod admin;
 mod consume;
+mod find;
 mod held;
 mod merge;
 mod options;

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use ackwell_proto::v1::consume_response::Frame;
 use ackwell_proto::v1::{
-    Ack, Delivery, ExtendRequest, Message, Nack, PeekRequest, ReceiveRequest, SendRequest, SettleFrame,
-    SettleRequest, SettleResponse, Settlement, consume_request, message, settlement,
+    Ack, CancelRequest, Delivery, ExplainRequest, ExtendRequest, GetRequest, Message, Nack, PauseRequest,
+    PeekRequest, PurgeRequest, ReceiveRequest, SendRequest, SettleFrame, SettleRequest, SettleResponse,
+    Settlement, consume_request, message, settlement,
 };
 use ackwell_proto::{Failure, Reason, duration};
 use rig::{Broker, Client, Network, PATIENCE, QUEUE, Sidecar, attempts, body};
@@ -484,4 +485,37 @@ async fn ordering_key_keeps_its_shard_and_its_order() {
     seen.values().for_each(|bodies| assert_eq!(bodies[..], ["0", "1", "2", "3"]));
     assert!(shards.values().all(|shards| shards.len() == 1), "{shards:?}");
     assert_eq!(shards.values().flatten().collect::<BTreeSet<_>>().len(), 2, "20 keys over 2 shards");
+}
+
+/// People name a message, not its shard: whichever has it answers, and what is for all shards reaches all.
+#[tokio::test]
+async fn messages_of_all_shards_are_found_and_counted() {
+    let brokers = Broker::start_all(2);
+    let sidecar = Sidecar::start(brokers[0].address).await;
+    let mut client = sidecar.client().await;
+    let queue = || QUEUE.to_owned();
+    let keyed = |key: usize| Message { ordering_key: format!("k{key}"), ..Message::default() };
+    let request =
+        SendRequest { queue: queue(), messages: (0..20).map(keyed).collect(), ..SendRequest::default() };
+    let sent = client.queues.send(request).await.unwrap().into_inner().results;
+    let ids: Vec<String> = sent.into_iter().map(|result| result.id).collect();
+    for id in &ids {
+        let got = client.admin.get(GetRequest { queue: queue(), id: id.clone() }).await.unwrap().into_inner();
+        assert_eq!(&got.message.unwrap().id, id);
+        client.admin.explain(ExplainRequest { queue: queue(), id: id.clone() }).await.unwrap();
+    }
+    let cancel = CancelRequest { queue: queue(), ids: ids[..10].to_vec() };
+    let cancelled = client.admin.cancel(cancel).await.unwrap().into_inner().results;
+    assert!(cancelled.len() == 10 && cancelled.iter().all(|result| result.error.is_none()), "{cancelled:?}");
+    let gone = client.admin.get(GetRequest { queue: queue(), id: ids[0].clone() }).await.unwrap_err();
+    assert_eq!(Failure::from_status(&gone).unwrap().reason, Reason::MessageNotFound);
+
+    client.admin.pause(PauseRequest { queue: queue(), paused: true }).await.unwrap();
+    for broker in &brokers {
+        assert!(Client::connect(broker.address).await.stats().await.paused);
+    }
+    let purge = |max_messages| PurgeRequest { queue: queue(), max_messages, ..PurgeRequest::default() };
+    let some = client.admin.purge(purge(7)).await.unwrap().into_inner();
+    let rest = client.admin.purge(purge(0)).await.unwrap().into_inner();
+    assert_eq!((some.purged, rest.purged, client.stats().await.ready), (7, 3, 0));
 }

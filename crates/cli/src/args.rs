@@ -5,7 +5,7 @@ use ackwell_proto::QueueName;
 use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{dev, peek, receive, redrive, send, stats};
+use crate::{cancel, dev, explain, get, pause, peek, purge, receive, redrive, send, stats};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -34,6 +34,12 @@ pub(crate) enum Command {
     Peek(peek::Peek),
     Stats(stats::Stats),
     Redrive(redrive::Redrive),
+    Get(get::Get),
+    Explain(explain::Explain),
+    Purge(purge::Purge),
+    Cancel(cancel::Cancel),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
 }
 
 /// How data is printed.
@@ -127,6 +133,14 @@ mod tests {
             "ackwell --output json peek orders --state dead --state ready --limit 5 --body",
             "ackwell stats orders --output json",
             "ackwell redrive orders --dry-run --max 5 --reason-contains timeout",
+            "ackwell redrive orders --ordering-key c7 --fairness-key acme",
+            "ackwell get orders 0199d3a8-0000-7000-8000-000000000001",
+            "ackwell explain orders 0199d3a8-0000-7000-8000-000000000001 --output json",
+            "ackwell purge orders --state dead --max 5 --dry-run",
+            "ackwell purge orders --all",
+            "ackwell cancel orders a b",
+            "ackwell pause orders",
+            "ackwell resume orders",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }
@@ -154,5 +168,6 @@ mod tests {
         }
         assert_eq!(parse("ackwell send orders --dedup-id 1").err(), Some(ErrorKind::MissingRequiredArgument));
         assert_eq!(parse("ackwell dev").err(), Some(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("ackwell cancel orders").err(), Some(ErrorKind::MissingRequiredArgument));
     }
 }

@@ -1,16 +1,21 @@
-//! `ackwell`: serve Queue manifests on one machine, and send, receive, look at and redrive messages anywhere.
+//! `ackwell`: serve Queue manifests on one machine, and send, receive and look after messages anywhere.
 //!
 //! A command prints its data on stdout and everything else on stderr. It ends with 0 (done), 1 (failed, or only part
 //! of it was done), 2 (the command line is wrong) or 3 (nothing was received).
 
 mod args;
+mod cancel;
 mod clock;
 mod dev;
 mod duration;
+mod explain;
 mod filter;
+mod get;
 mod manifest;
 mod output;
+mod pause;
 mod peek;
+mod purge;
 mod receive;
 mod redrive;
 mod send;
@@ -53,6 +58,12 @@ async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Peek(peek) => peek.run(output).await,
         Command::Stats(stats) => stats.run(output).await,
         Command::Redrive(redrive) => redrive.run(output).await,
+        Command::Get(get) => get.run(output).await,
+        Command::Explain(explain) => explain.run(output).await,
+        Command::Purge(purge) => purge.run(output).await,
+        Command::Cancel(cancel) => cancel.run(output).await,
+        Command::Pause(pause) => pause.run(output).await,
+        Command::Resume(resume) => resume.run(output).await,
     }
 }
 

@@ -1,10 +1,10 @@
 //! `ackwell peek`: look at messages without holding them.
 
-use ackwell_client::{Filter as WireFilter, Message, PeekRequest, State};
-use clap::{Args, ValueEnum};
+use ackwell_client::{Message, PeekRequest};
+use clap::Args;
 
 use crate::args::{Output, Target};
-use crate::filter::Filter;
+use crate::filter::{Filter, StateName};
 use crate::output::tame;
 use crate::shown::{Bodies, Shown, state, time};
 use crate::{Outcome, output};
@@ -27,7 +27,7 @@ pub(crate) struct Peek {
 
     /// Only messages in this state; can be repeated.
     #[arg(long = "state", value_enum, value_name = "STATE")]
-    states: Vec<PeekState>,
+    states: Vec<StateName>,
 
     /// At most so many; 0: all.
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -39,14 +39,6 @@ pub(crate) struct Peek {
 
     #[command(flatten)]
     filter: Filter,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum PeekState {
-    Ready,
-    Delayed,
-    InFlight,
-    Dead,
 }
 
 impl Peek {
@@ -71,24 +63,11 @@ impl Peek {
     }
 
     fn first_request(self) -> PeekRequest {
-        let states = self.states.into_iter().map(|state| State::from(state).into()).collect();
-        let filter = WireFilter { states, ..self.filter.into() };
         PeekRequest {
             queue: self.target.queue,
-            filter: Some(filter),
+            filter: Some(self.filter.in_states(self.states)),
             body_bytes: if self.body { BODY_BYTES } else { 0 },
             ..PeekRequest::default()
-        }
-    }
-}
-
-impl From<PeekState> for State {
-    fn from(state: PeekState) -> Self {
-        match state {
-            PeekState::Ready => Self::Ready,
-            PeekState::Delayed => Self::Delayed,
-            PeekState::InFlight => Self::InFlight,
-            PeekState::Dead => Self::Dead,
         }
     }
 }
@@ -103,11 +82,13 @@ fn show(message: &Message, bodies: Bodies, output: Output) -> anyhow::Result<()>
     }
 }
 
-fn table_head() -> String {
+/// Names of the columns of [`row`].
+pub(crate) fn table_head() -> String {
     format!("{:36}  {:8}  {:24}  {:>8}  {:>10}  WHY", "ID", "STATE", "STORED", "ATTEMPTS", "BYTES")
 }
 
-fn row(message: &Message) -> String {
+/// A message in a line.
+pub(crate) fn row(message: &Message) -> String {
     let state = state(message.state()).unwrap_or("-");
     let stored = message.stored_at.as_ref().and_then(time).unwrap_or_else(|| "-".to_owned());
     let (attempts, bytes) = (message.attempts, message.body_bytes);
@@ -127,7 +108,7 @@ fn why(message: &Message) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ackwell_client::Attempt;
+    use ackwell_client::{Attempt, State};
 
     use super::*;
 

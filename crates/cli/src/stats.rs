@@ -36,6 +36,7 @@ struct Counts {
     acked: u64,
     nacked: u64,
     consumers: u32,
+    paused: bool,
 }
 
 impl Stats {
@@ -69,6 +70,7 @@ impl Counts {
             acked: stats.acked,
             nacked: stats.nacked,
             consumers: stats.consumers,
+            paused: stats.paused,
         }
     }
 
@@ -84,6 +86,7 @@ impl Counts {
             ("bytes of bodies", self.bytes.to_string()),
             ("bytes on disk", self.disk_used.to_string()),
             ("consumers", self.consumers.to_string()),
+            ("paused", if self.paused { "yes" } else { "no" }.to_owned()),
             ("sent since start", self.sent.to_string()),
             ("acked since start", self.acked.to_string()),
             ("nacked since start", self.nacked.to_string()),
@@ -108,6 +111,7 @@ mod tests {
         let expected = serde_json::json!({
             "queue": "orders", "ready": 1, "delayed": 0, "inFlight": 0, "dead": 0, "bytes": 0, "diskUsed": 0,
             "oldestReadySeconds": 2, "sent": 0, "acked": 0, "nacked": 0, "consumers": 0,
+            "paused": false,
         });
         assert_eq!(json, expected);
     }
@@ -116,7 +120,7 @@ mod tests {
     fn table_has_a_row_for_each_count() {
         let table =
             Counts::new("orders".into(), &StatsResponse { in_flight: 7, ..Default::default() }).table();
-        assert_eq!(table.lines().count(), 11);
+        assert_eq!(table.lines().count(), 12);
         assert!(table.contains("in flight                      7\n"), "{table}");
     }
 }

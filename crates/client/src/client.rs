@@ -5,7 +5,8 @@ use std::time::Duration;
 use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
 use ackwell_proto::v1::queues_client::QueuesClient;
 use ackwell_proto::v1::{
-    Delivery, ExtendRequest, ItemError, Message, PeekRequest, PeekResponse, ReceiveRequest, RedriveRequest,
+    CancelRequest, Delivery, ExplainRequest, ExplainResponse, ExtendRequest, GetRequest, ItemError, Message,
+    PauseRequest, PeekRequest, PeekResponse, PurgeRequest, PurgeResponse, ReceiveRequest, RedriveRequest,
     RedriveResponse, SendRequest, SendResult, SettleRequest, SettleResult, Settlement, StatsRequest,
     StatsResponse,
 };
@@ -216,6 +217,58 @@ impl Client {
     /// Puts Dead messages back to Ready. Called once only: a second call would count what the first one left.
     pub async fn redrive(&self, request: RedriveRequest) -> Result<RedriveResponse, Error> {
         Ok(self.admin.clone().redrive(request).await?.into_inner())
+    }
+
+    /// One message with its whole body, whatever its state.
+    pub async fn get(&self, queue: &str, id: &str) -> Result<Message, Error> {
+        let call = || {
+            let (mut admin, request) =
+                (self.admin.clone(), GetRequest { queue: queue.into(), id: id.into() });
+            async move { admin.get(request).await }
+        };
+        Ok(retry(self.retry_limit, call).await?.message.unwrap_or_default())
+    }
+
+    /// Why a message is not being delivered now.
+    pub async fn explain(&self, queue: &str, id: &str) -> Result<ExplainResponse, Error> {
+        let call = || {
+            let (mut admin, request) =
+                (self.admin.clone(), ExplainRequest { queue: queue.into(), id: id.into() });
+            async move { admin.explain(request).await }
+        };
+        retry(self.retry_limit, call).await
+    }
+
+    /// Removes messages for good. Called once only: a second call would count what the first one left.
+    pub async fn purge(&self, request: PurgeRequest) -> Result<PurgeResponse, Error> {
+        Ok(self.admin.clone().purge(request).await?.into_inner())
+    }
+
+    /// Removes up to 1000 single messages that nobody holds. One result for each, in order. Called once only: a second
+    /// call would not find what the first one removed.
+    pub async fn cancel(&self, queue: &str, ids: Vec<String>) -> Result<Vec<Result<(), Error>>, Error> {
+        let expected = ids.len();
+        let request = CancelRequest { queue: queue.to_owned(), ids };
+        let results = self.admin.clone().cancel(request).await?.into_inner().results;
+        one_for_each(expected, results.into_iter().map(|item| or_error(item.error, ())).collect())
+    }
+
+    /// Stops handing messages out, until [`Client::resume`].
+    pub async fn pause(&self, queue: &str) -> Result<(), Error> {
+        self.set_paused(PauseRequest { queue: queue.to_owned(), paused: true }).await
+    }
+
+    /// Hands messages out again.
+    pub async fn resume(&self, queue: &str) -> Result<(), Error> {
+        self.set_paused(PauseRequest { queue: queue.to_owned(), paused: false }).await
+    }
+
+    async fn set_paused(&self, request: PauseRequest) -> Result<(), Error> {
+        let call = || {
+            let (mut admin, request) = (self.admin.clone(), request.clone());
+            async move { admin.pause(request).await }
+        };
+        retry(self.retry_limit, call).await.map(|_| ())
     }
 }
 

@@ -48,6 +48,10 @@ reasons! {
     CrossShard = "CROSS_SHARD", FailedPrecondition;
     /// No such queue here.
     QueueNotFound = "QUEUE_NOT_FOUND", NotFound;
+    /// The queue has no such message: the id is wrong, or the message is gone.
+    MessageNotFound = "MESSAGE_NOT_FOUND", NotFound;
+    /// A consumer holds the message.
+    MessageInFlight = "MESSAGE_IN_FLIGHT", FailedPrecondition;
     /// The receipt is no longer valid: its time ran out, or the message was handed out again.
     ReceiptExpired = "RECEIPT_EXPIRED", FailedPrecondition;
     /// The delivery was settled before, with another outcome.

@@ -207,7 +207,8 @@ fn attempt(attempt: Attempt) -> v1::Attempt {
     }
 }
 
-fn state(state: State) -> v1::State {
+/// Where a message stands.
+pub(crate) fn state(state: State) -> v1::State {
     match state {
         State::Ready => v1::State::Ready,
         State::Delayed => v1::State::Delayed,
@@ -247,7 +248,8 @@ fn known_state(state: i32) -> Result<State, Failure> {
     }
 }
 
-fn message_id(id: &str) -> Result<MessageId, Failure> {
+/// A message by name.
+pub(crate) fn message_id(id: &str) -> Result<MessageId, Failure> {
     id.parse().map_err(|error: ackwell_engine::message::InvalidMessageId| Failure::invalid(error.to_string()))
 }
 

@@ -9,11 +9,12 @@ use super::service::{Service, admin};
 /// One metric family: its name, kind and help, and how it reads from the counts.
 type Family = (&'static str, &'static str, &'static str, fn(&StatsResponse) -> u64);
 
-const FAMILIES: [Family; 5] = [
+const FAMILIES: [Family; 6] = [
     ("ackwell_bytes", "gauge", "Bytes of all stored bodies.", |stats| stats.bytes),
     ("ackwell_consumers", "gauge", "Open Consume streams and waiting Receive calls.", |stats| {
         stats.consumers.into()
     }),
+    ("ackwell_paused", "gauge", "1 while somebody paused the queue.", |stats| stats.paused.into()),
     ("ackwell_sent_total", "counter", "Messages stored since the broker started.", |stats| stats.sent),
     ("ackwell_acked_total", "counter", "Messages acked since the broker started.", |stats| stats.acked),
     ("ackwell_failed_attempts_total", "counter", "Attempts that failed since the broker started.", |stats| {

@@ -30,11 +30,10 @@ fn reason(refusal: &Refusal) -> Reason {
         Refusal::ReceiptExpired => Reason::ReceiptExpired,
         Refusal::SettledOtherwise => Reason::SettledOtherwise,
         Refusal::InvalidMessage { .. } | Refusal::RequestIdReused => Reason::InvalidArgument,
-        Refusal::AlreadySettled
-        | Refusal::CommitRefused
-        | Refusal::UnknownMessage
-        | Refusal::MessageInFlight => {
-            unreachable!("only a Commit or a Cancel is refused so, and the API has neither")
+        Refusal::UnknownMessage => Reason::MessageNotFound,
+        Refusal::MessageInFlight => Reason::MessageInFlight,
+        Refusal::AlreadySettled | Refusal::CommitRefused => {
+            unreachable!("only a Commit is refused so, and the API has none")
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod consume;
+mod explain;
 mod queues;
 mod shard;
 

@@ -168,6 +168,11 @@ impl View<'_> {
     pub(crate) fn consumers(&self, queue: QueueId) -> usize {
         self.demands.count(queue)
     }
+
+    /// Whether any of them can take a message.
+    pub(crate) fn has_room(&self, queue: QueueId) -> bool {
+        self.demands.has_room(queue)
+    }
 }
 
 /// Opens the store in `data`, or makes it with fresh secrets.

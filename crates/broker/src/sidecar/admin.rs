@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_proto::v1::{
-    PeekRequest, PeekResponse, RedriveRequest, RedriveResponse, StatsRequest, StatsResponse,
+    PauseRequest, PauseResponse, PeekRequest, PeekResponse, PurgeRequest, PurgeResponse, RedriveRequest,
+    RedriveResponse, StatsRequest, StatsResponse,
 };
 use ackwell_proto::{Failure, duration_millis};
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
-use tonic::Status;
+use tonic::{Response, Status};
 
 use super::retry::{DEFAULT_BUDGET, Deadline};
 use super::route::Queue;
@@ -100,28 +101,81 @@ pub(crate) async fn watch(
     }
 }
 
-/// Shard after shard, until `max_messages` are redriven.
+/// Puts Dead messages back, shard after shard.
 pub(crate) async fn redrive(
     queue: &Arc<Queue>,
     request: RedriveRequest,
     deadline: Deadline,
 ) -> Result<RedriveResponse, Status> {
+    let attempt = |channel: Arc<ShardChannel>, max_messages| {
+        let part = RedriveRequest { queue: queue.full_name().to_owned(), max_messages, ..request.clone() };
+        async move { channel.admin().redrive(part).await }
+    };
+    let counts = |part: RedriveResponse| Counts { matched: part.matched, changed: part.redriven };
+    let Counts { matched, changed } =
+        shard_by_shard(queue, deadline, request.max_messages, attempt, counts).await?;
+    Ok(RedriveResponse { matched, redriven: changed })
+}
+
+/// Removes messages, shard after shard.
+pub(crate) async fn purge(
+    queue: &Arc<Queue>,
+    request: PurgeRequest,
+    deadline: Deadline,
+) -> Result<PurgeResponse, Status> {
+    let attempt = |channel: Arc<ShardChannel>, max_messages| {
+        let part = PurgeRequest { queue: queue.full_name().to_owned(), max_messages, ..request.clone() };
+        async move { channel.admin().purge(part).await }
+    };
+    let counts = |part: PurgeResponse| Counts { matched: part.matched, changed: part.purged };
+    let Counts { matched, changed } =
+        shard_by_shard(queue, deadline, request.max_messages, attempt, counts).await?;
+    Ok(PurgeResponse { matched, purged: changed })
+}
+
+/// Pauses every shard, or lets it go on. One that does not answer keeps none of the others from it.
+pub(crate) async fn pause(
+    queue: &Arc<Queue>,
+    paused: bool,
+    deadline: Deadline,
+) -> Result<PauseResponse, Status> {
     let shards = queue.route(deadline).await?.shards.len();
-    let mut total = RedriveResponse::default();
+    let attempt = |channel: Arc<ShardChannel>| {
+        let request = PauseRequest { queue: queue.full_name().to_owned(), paused };
+        async move { channel.admin().pause(request).await }
+    };
+    let answers = join_all((0..shards).map(|shard| queue.call(shard, deadline, attempt))).await;
+    answers.into_iter().collect::<Result<Vec<_>, _>>().map(|_| PauseResponse {})
+}
+
+/// What was found and changed so far.
+#[derive(Default)]
+struct Counts {
+    matched: u64,
+    changed: u64,
+}
+
+/// One shard after the other, until `max_messages` are found; 0: all.
+async fn shard_by_shard<T, F>(
+    queue: &Arc<Queue>,
+    deadline: Deadline,
+    max_messages: u64,
+    attempt: impl Fn(Arc<ShardChannel>, u64) -> F,
+    counts: impl Fn(T) -> Counts,
+) -> Result<Counts, Status>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    let shards = queue.route(deadline).await?.shards.len();
+    let mut total = Counts::default();
     for shard in 0..shards {
-        let done = if request.dry_run { total.matched } else { total.redriven };
-        let max_messages = request.max_messages.saturating_sub(done);
-        if request.max_messages > 0 && max_messages == 0 {
+        let left = max_messages.saturating_sub(total.matched);
+        if max_messages > 0 && left == 0 {
             break;
         }
-        let part = RedriveRequest { queue: queue.full_name().to_owned(), max_messages, ..request.clone() };
-        let attempt = |channel: Arc<ShardChannel>| {
-            let part = part.clone();
-            async move { channel.admin().redrive(part).await }
-        };
-        let answer = queue.call(shard, deadline, attempt).await?;
-        total.matched += answer.matched;
-        total.redriven += answer.redriven;
+        let part = counts(queue.call(shard, deadline, |channel| attempt(channel, left)).await?);
+        total.matched += part.matched;
+        total.changed += part.changed;
     }
     Ok(total)
 }
@@ -141,6 +195,7 @@ fn sum(left: StatsResponse, right: StatsResponse) -> StatsResponse {
         acked: left.acked + right.acked,
         nacked: left.nacked + right.nacked,
         consumers: left.consumers + right.consumers,
+        paused: left.paused || right.paused,
     }
 }
 
@@ -179,15 +234,17 @@ mod tests {
         }
     }
 
-    /// Counts add up; the age is that of the oldest.
+    /// Counts add up; the age is that of the oldest; a shard that hands out nothing is told.
     #[test]
     fn stats_of_shards_add_up() {
         let shard = |ready, oldest: Option<u64>| StatsResponse {
             ready,
+            paused: ready == 2,
             oldest_ready: oldest.map(ackwell_proto::duration),
             ..StatsResponse::default()
         };
         let total = sum(sum(shard(1, None), shard(2, Some(500))), shard(4, Some(90)));
         assert_eq!((total.ready, total.oldest_ready), (7, Some(ackwell_proto::duration(500))));
+        assert!(total.paused && !sum(shard(1, None), shard(4, None)).paused);
     }
 }

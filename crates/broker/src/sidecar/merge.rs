@@ -1,9 +1,10 @@
 //! A batch taken apart by shard, and its answers put together again in the application's order.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ackwell_proto::v1::ItemError;
-use ackwell_proto::{Failure, Reason};
+use ackwell_proto::{Failure, Reason, duration_millis};
 use tonic::Status;
 
 use super::retry::{describe, is_transient};
@@ -91,6 +92,15 @@ pub(crate) fn item_error(status: &Status) -> ItemError {
         || ItemError { reason: unknown_reason(status), message: describe(status), retry_after: None },
         ItemError::from,
     )
+}
+
+/// The other way round, for a call with a single item: it fails as a whole.
+pub(crate) fn status_of(error: ItemError) -> Status {
+    let Some(reason) = Reason::parse(&error.reason) else {
+        return Status::unknown(format!("{} [{}]", error.message, error.reason));
+    };
+    let retry_after = error.retry_after.as_ref().and_then(duration_millis).map(Duration::from_millis);
+    Failure { reason, message: error.message, retry_after }.into()
 }
 
 /// A code of gRPC itself still has a word.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ackwell_proto::v1::queue_admin_server::QueueAdmin;
 use ackwell_proto::v1::queues_server::Queues;
 use ackwell_proto::v1::{
-    ConsumeRequest, ConsumeResponse, ExtendRequest, ExtendResponse, PeekRequest, PeekResponse,
-    ReceiveRequest, ReceiveResponse, RedriveRequest, RedriveResponse, SendRequest, SendResponse,
-    SettleRequest, SettleResponse, StatsRequest, StatsResponse,
+    CancelRequest, CancelResponse, ConsumeRequest, ConsumeResponse, ExplainRequest, ExplainResponse,
+    ExtendRequest, ExtendResponse, GetRequest, GetResponse, PauseRequest, PauseResponse, PeekRequest,
+    PeekResponse, PurgeRequest, PurgeResponse, ReceiveRequest, ReceiveResponse, RedriveRequest,
+    RedriveResponse, SendRequest, SendResponse, SettleRequest, SettleResponse, StatsRequest, StatsResponse,
 };
 use ackwell_proto::{Failure, Reason};
 use futures::Stream;
@@ -25,7 +26,8 @@ use super::options::Options;
 use super::receive::{self, Receiver};
 use super::retry::{DEFAULT_BUDGET, Deadline, RETRY_AFTER};
 use super::route::Router;
-use super::{admin, consume, send, settle};
+use super::shard_channel::ShardChannel;
+use super::{admin, consume, find, send, settle};
 use crate::clock;
 
 /// Sends that wait for a broker are held in memory; more of them are refused.
@@ -196,5 +198,47 @@ impl QueueAdmin for Service {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let queue = self.router.queue(&request.get_ref().queue)?;
         admin::redrive(&queue, request.into_inner(), deadline).await.map(Response::new)
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let GetRequest { queue, id } = request.into_inner();
+        let queue = self.router.queue(&queue)?;
+        let attempt = |channel: Arc<ShardChannel>| {
+            let request = GetRequest { queue: queue.full_name().to_owned(), id: id.clone() };
+            async move { channel.admin().get(request).await }
+        };
+        find::find(&queue, deadline, attempt).await.map(Response::new)
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let ExplainRequest { queue, id } = request.into_inner();
+        let queue = self.router.queue(&queue)?;
+        let attempt = |channel: Arc<ShardChannel>| {
+            let request = ExplainRequest { queue: queue.full_name().to_owned(), id: id.clone() };
+            async move { channel.admin().explain(request).await }
+        };
+        find::find(&queue, deadline, attempt).await.map(Response::new)
+    }
+
+    async fn purge(&self, request: Request<PurgeRequest>) -> Result<Response<PurgeResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let queue = self.router.queue(&request.get_ref().queue)?;
+        admin::purge(&queue, request.into_inner(), deadline).await.map(Response::new)
+    }
+
+    async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let CancelRequest { queue, ids } = request.into_inner();
+        let queue = self.router.queue(&queue)?;
+        find::cancel(&queue, ids, deadline).await.map(Response::new)
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let PauseRequest { queue, paused } = request.into_inner();
+        let queue = self.router.queue(&queue)?;
+        admin::pause(&queue, paused, deadline).await.map(Response::new)
     }
 }

@@ -12,6 +12,11 @@ impl Engine {
         self.queues.iter().find(|(_, queue)| queue.record.name == name).map(|(id, _)| *id)
     }
 
+    /// Whether somebody stopped it from handing messages out.
+    pub fn is_paused(&self, queue: QueueId) -> bool {
+        self.queues.get(&queue).is_some_and(|queue| queue.record.is_paused)
+    }
+
     pub(super) fn configure(&mut self, configure: Configure) -> Reply {
         let Configure { name, generation, settings } = configure;
         let Some(id) = self.queue(&name) else {

@@ -1088,6 +1088,58 @@ pub struct PeekResponse {
     pub cursor: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetResponse {
+    /// With its whole body.
+    #[prost(message, optional, tag = "1")]
+    pub message: ::core::option::Option<Message>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainResponse {
+    #[prost(enumeration = "State", tag = "1")]
+    pub state: i32,
+    /// In the order in which they have to go away. None: the next consumer that asks gets it.
+    #[prost(message, repeated, tag = "2")]
+    pub reasons: ::prost::alloc::vec::Vec<explain_response::Reason>,
+}
+/// Nested message and enum types in `ExplainResponse`.
+pub mod explain_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Reason {
+        /// Stable, for programs; new versions may add some.
+        /// DELETING, PAUSED: of the queue.
+        /// DELAYED, HELD, DEAD: of its state.
+        /// IN_FLIGHT_LIMIT: the queue has as many messages in flight as it may.
+        /// BEHIND_KEY: a message with its ordering key comes first.
+        /// IN_LINE: others come first, by stored order, priority or the turns of fairness keys.
+        /// NO_CONSUMER: nobody waits for messages of its shard. CONSUMERS_FULL: those who do have no room in their windows.
+        #[prost(string, tag = "1")]
+        pub code: ::prost::alloc::string::String,
+        /// For people: what it is, and what to do where something can be done.
+        #[prost(string, tag = "2")]
+        pub detail: ::prost::alloc::string::String,
+        /// When it ends by itself; absent where that is not known.
+        #[prost(message, optional, tag = "3")]
+        pub until: ::core::option::Option<::prost_types::Timestamp>,
+        /// BEHIND_KEY: the id of the message that comes first.
+        #[prost(string, tag = "4")]
+        pub blocked_by: ::prost::alloc::string::String,
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatsRequest {
     #[prost(string, tag = "1")]
     pub queue: ::prost::alloc::string::String,
@@ -1124,6 +1176,9 @@ pub struct StatsResponse {
     /// Open Consume streams and waiting Receive calls.
     #[prost(uint32, tag = "12")]
     pub consumers: u32,
+    /// Somebody paused it; of several shards, at least one.
+    #[prost(bool, tag = "17")]
+    pub paused: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RedriveRequest {
@@ -1146,6 +1201,57 @@ pub struct RedriveResponse {
     #[prost(uint64, tag = "2")]
     pub redriven: u64,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PurgeRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// `states` must not name STATE_IN_FLIGHT. An empty filter means every message.
+    #[prost(message, optional, tag = "2")]
+    pub filter: ::core::option::Option<Filter>,
+    /// Counts and changes nothing.
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+    /// 0 means all.
+    #[prost(uint64, tag = "5")]
+    pub max_messages: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeResponse {
+    #[prost(uint64, tag = "1")]
+    pub matched: u64,
+    #[prost(uint64, tag = "2")]
+    pub purged: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// 1..1000.
+    #[prost(string, repeated, tag = "2")]
+    pub ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CancelResponse {
+    /// One per id, in order.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<CancelResult>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelResult {
+    /// Set when the message was not removed: MESSAGE_NOT_FOUND, MESSAGE_IN_FLIGHT.
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<ItemError>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// false: go on.
+    #[prost(bool, tag = "2")]
+    pub paused: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseResponse {}
 /// Generated client implementations.
 pub mod queue_admin_client {
     #![allow(
@@ -1248,6 +1354,52 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("ackwell.v1.QueueAdmin", "Peek"));
             self.inner.unary(req, path, codec).await
         }
+        /// One message, whole, whatever its state. NOT_FOUND, reason MESSAGE_NOT_FOUND, when it is gone or the id is wrong.
+        pub async fn get(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ackwell.v1.QueueAdmin/Get",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.QueueAdmin", "Get"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Why a message is not being delivered now.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ackwell.v1.QueueAdmin/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ackwell.v1.QueueAdmin", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn stats(
             &mut self,
             request: impl tonic::IntoRequest<super::StatsRequest>,
@@ -1319,6 +1471,73 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("ackwell.v1.QueueAdmin", "Redrive"));
             self.inner.unary(req, path, codec).await
         }
+        /// Removes messages for good, in every state but in flight.
+        pub async fn purge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PurgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::PurgeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ackwell.v1.QueueAdmin/Purge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ackwell.v1.QueueAdmin", "Purge"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes single messages for good, unless a consumer holds them. Repeating it is safe: what the first call removed
+        /// is MESSAGE_NOT_FOUND then.
+        pub async fn cancel(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelRequest>,
+        ) -> std::result::Result<tonic::Response<super::CancelResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ackwell.v1.QueueAdmin/Cancel",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ackwell.v1.QueueAdmin", "Cancel"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Stops handing messages out, or goes on. Everything else works on a paused queue, settling too. Kept over restarts.
+        pub async fn pause(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PauseRequest>,
+        ) -> std::result::Result<tonic::Response<super::PauseResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ackwell.v1.QueueAdmin/Pause",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ackwell.v1.QueueAdmin", "Pause"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1339,6 +1558,16 @@ pub mod queue_admin_server {
             &self,
             request: tonic::Request<super::PeekRequest>,
         ) -> std::result::Result<tonic::Response<super::PeekResponse>, tonic::Status>;
+        /// One message, whole, whatever its state. NOT_FOUND, reason MESSAGE_NOT_FOUND, when it is gone or the id is wrong.
+        async fn get(
+            &self,
+            request: tonic::Request<super::GetRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetResponse>, tonic::Status>;
+        /// Why a message is not being delivered now.
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
         async fn stats(
             &self,
             request: tonic::Request<super::StatsRequest>,
@@ -1359,6 +1588,22 @@ pub mod queue_admin_server {
             &self,
             request: tonic::Request<super::RedriveRequest>,
         ) -> std::result::Result<tonic::Response<super::RedriveResponse>, tonic::Status>;
+        /// Removes messages for good, in every state but in flight.
+        async fn purge(
+            &self,
+            request: tonic::Request<super::PurgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::PurgeResponse>, tonic::Status>;
+        /// Removes single messages for good, unless a consumer holds them. Repeating it is safe: what the first call removed
+        /// is MESSAGE_NOT_FOUND then.
+        async fn cancel(
+            &self,
+            request: tonic::Request<super::CancelRequest>,
+        ) -> std::result::Result<tonic::Response<super::CancelResponse>, tonic::Status>;
+        /// Stops handing messages out, or goes on. Everything else works on a paused queue, settling too. Kept over restarts.
+        async fn pause(
+            &self,
+            request: tonic::Request<super::PauseRequest>,
+        ) -> std::result::Result<tonic::Response<super::PauseResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct QueueAdminServer<T> {
@@ -1464,6 +1709,94 @@ pub mod queue_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PeekSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.QueueAdmin/Get" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<T: QueueAdmin> tonic::server::UnaryService<super::GetRequest>
+                    for GetSvc<T> {
+                        type Response = super::GetResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::get(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.QueueAdmin/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<
+                        T: QueueAdmin,
+                    > tonic::server::UnaryService<super::ExplainRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::ExplainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1598,6 +1931,135 @@ pub mod queue_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RedriveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.QueueAdmin/Purge" => {
+                    #[allow(non_camel_case_types)]
+                    struct PurgeSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<T: QueueAdmin> tonic::server::UnaryService<super::PurgeRequest>
+                    for PurgeSvc<T> {
+                        type Response = super::PurgeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PurgeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::purge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PurgeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.QueueAdmin/Cancel" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<T: QueueAdmin> tonic::server::UnaryService<super::CancelRequest>
+                    for CancelSvc<T> {
+                        type Response = super::CancelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::cancel(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.QueueAdmin/Pause" => {
+                    #[allow(non_camel_case_types)]
+                    struct PauseSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<T: QueueAdmin> tonic::server::UnaryService<super::PauseRequest>
+                    for PauseSvc<T> {
+                        type Response = super::PauseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PauseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::pause(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PauseSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

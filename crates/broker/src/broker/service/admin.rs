@@ -1,21 +1,23 @@
-//! Peek, Stats, `WatchStats`, Redrive.
+//! Peek, Get, Explain, Stats, `WatchStats`, Redrive, Purge, Cancel, Pause.
 
 use std::pin::Pin;
 use std::time::Duration;
 
-use ackwell_engine::command::{Cursor, Filter, Mode, Selected, Selection};
+use ackwell_engine::command::{Cancel, Cursor, Filter, Mode, Pause, Selected, Selection};
 use ackwell_engine::message::{Message, QueueId, State};
-use ackwell_engine::{Command, Reply, StoreError};
+use ackwell_engine::{Command, Refusal, Reply, StoreError};
 use ackwell_proto::v1::{
-    PeekRequest, PeekResponse, RedriveRequest, RedriveResponse, StatsRequest, StatsResponse,
-    queue_admin_server,
+    CancelRequest, CancelResponse, CancelResult, ExplainRequest, ExplainResponse, GetRequest, GetResponse,
+    PauseRequest, PauseResponse, PeekRequest, PeekResponse, PurgeRequest, PurgeResponse, RedriveRequest,
+    RedriveResponse, StatsRequest, StatsResponse, queue_admin_server,
 };
 use ackwell_proto::{Failure, duration, v1};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tonic::{Request, Response, Status};
 
-use super::Service;
+use super::queues::{merge, single_or_all, split};
+use super::{Service, explain};
 use crate::broker::convert;
 use crate::broker::refusal::{failure, storage_failure};
 use crate::broker::shard::{Shard, View};
@@ -52,6 +54,23 @@ impl queue_admin_server::QueueAdmin for Service {
         Ok(Response::new(page.map_err(|error| storage_failure(&error))?))
     }
 
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let GetRequest { queue, id } = request.into_inner();
+        let queue = self.queues.find(&queue)?.id;
+        let filter = Filter { ids: vec![convert::message_id(&id)?], ..Filter::default() };
+        let found = self.shard.look(move |view| view.engine.peek(queue, &filter, None, 1)).await?;
+        let (mut found, _) = found.map_err(|error| storage_failure(&error))?;
+        let message = found.pop().ok_or_else(|| failure(&Refusal::UnknownMessage))?;
+        Ok(Response::new(GetResponse { message: Some(convert::message(message)) }))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let ExplainRequest { queue, id } = request.into_inner();
+        let (queue, id) = (self.queues.find(&queue)?.id, convert::message_id(&id)?);
+        let explained = self.shard.look(move |view| explain::explain(&view, queue, id)).await?;
+        Ok(Response::new(explained.ok_or_else(|| failure(&Refusal::UnknownMessage))?))
+    }
+
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
         let queue = self.queues.find(&request.into_inner().queue)?.id;
         Ok(Response::new(stats(&self.shard, queue).await?))
@@ -80,43 +99,94 @@ impl queue_admin_server::QueueAdmin for Service {
             )
             .into());
         }
-        let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
-        let max_messages = if max_messages == 0 { u64::MAX } else { max_messages };
-        let redrive = Selection { queue, filter, after: None, max_messages, mode };
-        Ok(Response::new(self.redrive_all(redrive).await?))
+        let selection =
+            Selection { queue, filter, after: None, max_messages: or_all(max_messages), mode: mode(dry_run) };
+        let Selected { matched, changed, .. } = self.select_all(selection, Command::Redrive).await?;
+        Ok(Response::new(RedriveResponse { matched, redriven: changed }))
+    }
+
+    async fn purge(&self, request: Request<PurgeRequest>) -> Result<Response<PurgeResponse>, Status> {
+        let PurgeRequest { queue, filter, dry_run, max_messages } = request.into_inner();
+        let queue = self.queues.find(&queue)?.id;
+        let filter = convert::filter(filter)?;
+        if filter.states.contains(&State::InFlight) {
+            let message = "messages in flight are not purged: leave that state out of the filter";
+            return Err(Failure::invalid(message).into());
+        }
+        let selection =
+            Selection { queue, filter, after: None, max_messages: or_all(max_messages), mode: mode(dry_run) };
+        let Selected { matched, changed, .. } = self.select_all(selection, Command::Purge).await?;
+        Ok(Response::new(PurgeResponse { matched, purged: changed }))
+    }
+
+    async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
+        let CancelRequest { queue, ids } = request.into_inner();
+        let queue = self.queues.find(&queue)?.id;
+        convert::batch_size("ids", ids.len())?;
+        let (ids, invalid) = split(ids.iter().map(|id| convert::message_id(id)).collect());
+        let cancelled = match self.shard.apply(Command::Cancel(Cancel { queue, ids })).await? {
+            Reply::Cancelled(results) => merge(invalid, results),
+            Reply::Refused(refused) => return Err(failure(&refused).into()),
+            other => unreachable!("a Cancel is answered by results, not {other:?}"),
+        };
+        let result = |result: Result<(), Failure>| CancelResult { error: result.err().map(Into::into) };
+        let results = single_or_all(cancelled)?.into_iter().map(result).collect();
+        Ok(Response::new(CancelResponse { results }))
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let PauseRequest { queue, paused } = request.into_inner();
+        let queue = self.queues.find(&queue)?.id;
+        match self.shard.apply(Command::Pause(Pause { queue, paused })).await? {
+            Reply::Paused => Ok(Response::new(PauseResponse {})),
+            Reply::Refused(refused) => Err(failure(&refused).into()),
+            other => unreachable!("a Pause is answered by nothing else, not {other:?}"),
+        }
     }
 }
 
 impl Service {
     /// Stretch by stretch, so that others are served in between.
-    async fn redrive_all(&self, mut redrive: Selection) -> Result<RedriveResponse, Failure> {
-        let mut total = RedriveResponse::default();
+    async fn select_all(
+        &self,
+        mut selection: Selection,
+        command: fn(Selection) -> Command,
+    ) -> Result<Selected, Failure> {
+        let mut total = Selected::default();
         loop {
-            let Selected { matched, changed, next } = self.redrive_stretch(redrive.clone()).await?;
+            let Selected { matched, changed, next } =
+                match self.shard.apply(command(selection.clone())).await? {
+                    Reply::Redriven(selected) | Reply::Purged(selected) => selected,
+                    Reply::Refused(refused) => return Err(failure(&refused)),
+                    other => unreachable!("a selection is answered by counts, not {other:?}"),
+                };
             total.matched += matched;
-            total.redriven += changed;
-            redrive.max_messages -= matched;
-            redrive.after = next;
-            if next.is_none() || redrive.max_messages == 0 {
+            total.changed += changed;
+            selection.max_messages -= matched;
+            selection.after = next;
+            if next.is_none() || selection.max_messages == 0 {
                 return Ok(total);
             }
         }
     }
+}
 
-    async fn redrive_stretch(&self, redrive: Selection) -> Result<Selected, Failure> {
-        match self.shard.apply(Command::Redrive(redrive)).await? {
-            Reply::Redriven(redriven) => Ok(redriven),
-            Reply::Refused(refused) => Err(failure(&refused)),
-            other => unreachable!("a Redrive is answered by counts, not {other:?}"),
-        }
-    }
+fn mode(dry_run: bool) -> Mode {
+    if dry_run { Mode::DryRun } else { Mode::Apply }
+}
+
+/// Zero is no limit.
+fn or_all(max_messages: u64) -> u64 {
+    if max_messages == 0 { u64::MAX } else { max_messages }
 }
 
 /// The counts now.
 pub(crate) async fn stats(shard: &Shard, queue: QueueId) -> Result<StatsResponse, Failure> {
-    let (stats, disk_used, consumers) = shard
-        .look(move |view| (view.engine.stats(queue), view.engine.disk_used(), view.consumers(queue)))
-        .await?;
+    let look = move |view: View<'_>| {
+        let (engine, consumers) = (view.engine, view.consumers(queue));
+        (engine.stats(queue), engine.disk_used(), engine.is_paused(queue), consumers)
+    };
+    let (stats, disk_used, paused, consumers) = shard.look(look).await?;
     let now = clock::now();
     Ok(StatsResponse {
         ready: stats.counts.ready,
@@ -130,6 +200,7 @@ pub(crate) async fn stats(shard: &Shard, queue: QueueId) -> Result<StatsResponse
         acked: stats.totals.acked,
         nacked: stats.totals.failed,
         consumers: u32::try_from(consumers).unwrap_or(u32::MAX),
+        paused,
     })
 }
 

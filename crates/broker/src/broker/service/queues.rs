@@ -190,7 +190,9 @@ fn send_result(result: Result<command::Sent, Failure>) -> SendResult {
 }
 
 /// A call with a single item fails as a whole with it, so that the simplest client cannot overlook the error.
-fn single_or_all<T>(mut results: Vec<Result<T, Failure>>) -> Result<Vec<Result<T, Failure>>, Failure> {
+pub(super) fn single_or_all<T>(
+    mut results: Vec<Result<T, Failure>>,
+) -> Result<Vec<Result<T, Failure>>, Failure> {
     if results.len() == 1 && results[0].is_err() {
         return results.remove(0).map(|_| Vec::new());
     }
@@ -198,14 +200,17 @@ fn single_or_all<T>(mut results: Vec<Result<T, Failure>>) -> Result<Vec<Result<T
 }
 
 /// The valid items, and for each place of the batch what was wrong with it, if anything.
-fn split<T>(parsed: Vec<Result<T, Failure>>) -> (Vec<T>, Vec<Option<Failure>>) {
+pub(super) fn split<T>(parsed: Vec<Result<T, Failure>>) -> (Vec<T>, Vec<Option<Failure>>) {
     let mut valid = Vec::with_capacity(parsed.len());
     let invalid = parsed.into_iter().map(|item| item.map(|item| valid.push(item)).err()).collect();
     (valid, invalid)
 }
 
 /// Puts the engine's results back into the places of the valid items.
-fn merge<T>(invalid: Vec<Option<Failure>>, results: Vec<Result<T, Refusal>>) -> Vec<Result<T, Failure>> {
+pub(super) fn merge<T>(
+    invalid: Vec<Option<Failure>>,
+    results: Vec<Result<T, Refusal>>,
+) -> Vec<Result<T, Failure>> {
     let mut results = results.into_iter().map(|result| result.map_err(|refused| failure(&refused)));
     let next = |failure: Option<Failure>| match failure {
         Some(failure) => Err(failure),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use ackwell_proto::v1::queue_admin_server::{QueueAdmin, QueueAdminServer};
 use ackwell_proto::v1::shard_server::{Shard, ShardServer};
 use ackwell_proto::v1::{
-    ConfigureResponse, PeekRequest, PeekResponse, RedriveRequest, RedriveResponse, RouteRequest,
-    RouteResponse,
+    CancelRequest, CancelResponse, ConfigureResponse, ExplainRequest, ExplainResponse, GetRequest,
+    GetResponse, PauseRequest, PauseResponse, PeekRequest, PeekResponse, PurgeRequest, PurgeResponse,
+    RedriveRequest, RedriveResponse, RouteRequest, RouteResponse,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -64,6 +65,26 @@ impl QueueAdmin for Broker {
 
     async fn redrive(&self, _: Request<RedriveRequest>) -> Result<Response<RedriveResponse>, Status> {
         Err(Status::unimplemented("the operator moves no messages"))
+    }
+
+    async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        Err(Status::unimplemented("the operator reads no messages"))
+    }
+
+    async fn explain(&self, _: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        Err(Status::unimplemented("the operator reads no messages"))
+    }
+
+    async fn purge(&self, _: Request<PurgeRequest>) -> Result<Response<PurgeResponse>, Status> {
+        Err(Status::unimplemented("the operator moves no messages"))
+    }
+
+    async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
+        Err(Status::unimplemented("the operator moves no messages"))
+    }
+
+    async fn pause(&self, _: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        Err(Status::unimplemented("people pause"))
     }
 }
 
