@@ -18,6 +18,13 @@ pub mod settings;
 pub mod store;
 pub mod time;
 
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    //! What the fuzzer may reach that nobody else may.
+
+    pub use crate::store::codec::fuzz_record as record;
+}
+
 pub use command::{Applied, Command, Refusal, Reply};
 pub use engine::{Engine, Stats, Totals};
 pub use message::{Message, MessageId, State};

@@ -3,7 +3,7 @@
 //! The engine sees no more of it than the four functions of [`Store`]. Which kind it is makes no difference to what the
 //! engine decides.
 
-mod codec;
+pub(crate) mod codec;
 mod memory;
 mod redb_file;
 #[cfg(test)]
@@ -143,6 +143,13 @@ impl Store {
     /// A store that writes nothing anywhere and outlives only its engine: for models and measurements of the engine alone.
     pub fn volatile(entropy: Entropy) -> Self {
         Self(Kind::Memory(MemoryTables::new(entropy)))
+    }
+
+    pub(crate) fn copy(&self) -> Option<Self> {
+        match &self.0 {
+            Kind::File(_) => None,
+            Kind::Memory(tables) => Some(Self(Kind::Memory(tables.clone()))),
+        }
     }
 
     /// Size of the files.
