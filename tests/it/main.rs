@@ -4,6 +4,7 @@
 
 mod admin;
 mod command_line;
+mod commit;
 mod consume;
 mod crash;
 mod keys;

@@ -6,6 +6,7 @@
 //! It stores nothing. What it confirmed was confirmed by a broker.
 
 mod admin;
+mod commit;
 mod consume;
 mod find;
 mod held;
@@ -19,6 +20,7 @@ mod send;
 mod server;
 mod service;
 mod settle;
+mod settled;
 mod shard_channel;
 mod slots;
 

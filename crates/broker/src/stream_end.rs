@@ -61,8 +61,9 @@ mod tests {
     use ackwell_proto::v1::queues_client::QueuesClient;
     use ackwell_proto::v1::queues_server::{Queues, QueuesServer};
     use ackwell_proto::v1::{
-        ConsumeRequest, ConsumeResponse, Drain, ExtendRequest, ExtendResponse, ReceiveRequest,
-        ReceiveResponse, SendRequest, SendResponse, SettleRequest, SettleResponse, consume_request,
+        CommitRequest, CommitResponse, ConsumeRequest, ConsumeResponse, Drain, ExtendRequest, ExtendResponse,
+        ReceiveRequest, ReceiveResponse, SendRequest, SendResponse, SettleRequest, SettleResponse,
+        consume_request,
     };
     use futures::Stream;
     use tokio::net::{TcpListener, TcpStream};
@@ -114,6 +115,9 @@ mod tests {
             Err(Status::unimplemented(""))
         }
         async fn settle(&self, _: Request<SettleRequest>) -> Result<Response<SettleResponse>, Status> {
+            Err(Status::unimplemented(""))
+        }
+        async fn commit(&self, _: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
             Err(Status::unimplemented(""))
         }
         async fn extend(&self, _: Request<ExtendRequest>) -> Result<Response<ExtendResponse>, Status> {

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use ackwell_proto::v1::consume_response::Frame;
 use ackwell_proto::v1::{
-    Ack, CancelRequest, Delivery, ExplainRequest, ExtendRequest, GetRequest, Message, Nack, PauseRequest,
-    PeekRequest, PurgeRequest, ReceiveRequest, SendRequest, SettleFrame, SettleRequest, SettleResponse,
-    Settlement, consume_request, message, settlement,
+    Ack, CancelRequest, CommitRequest, Delivery, ExplainRequest, ExtendRequest, GetRequest, Message, Nack,
+    PauseRequest, PeekRequest, PurgeRequest, ReceiveRequest, SendRequest, SettleFrame, SettleRequest,
+    SettleResponse, Settlement, consume_request, message, settlement,
 };
 use ackwell_proto::{Failure, Reason, duration};
 use rig::{Broker, Client, Network, PATIENCE, QUEUE, Sidecar, attempts, body};
@@ -518,4 +518,67 @@ async fn messages_of_all_shards_are_found_and_counted() {
     let some = client.admin.purge(purge(7)).await.unwrap().into_inner();
     let rest = client.admin.purge(purge(0)).await.unwrap().into_inner();
     assert_eq!((some.purged, rest.purged, client.stats().await.ready), (7, 3, 0));
+}
+
+fn commit_of(deliveries: &[&Delivery], messages: Vec<Message>) -> CommitRequest {
+    let settle = SettleRequest { queue: QUEUE.to_owned(), settlements: acks(deliveries.iter().copied()) };
+    let send = SendRequest { queue: QUEUE.to_owned(), messages, ..SendRequest::default() };
+    CommitRequest { settle: vec![settle], send: vec![send], ..CommitRequest::default() }
+}
+
+/// What cannot be one step is refused before anything is done; what is sent along goes where the receipts are.
+#[tokio::test]
+async fn commit_stays_on_one_shard() {
+    let brokers = Broker::start_all(2);
+    let sidecar = Sidecar::start(brokers[0].address).await;
+    let mut client = sidecar.client().await;
+    let keyed = |key: usize| Message { ordering_key: format!("k{key}"), ..Message::default() };
+    let request = SendRequest {
+        queue: QUEUE.to_owned(),
+        messages: (0..20).map(keyed).collect(),
+        ..SendRequest::default()
+    };
+    client.queues.send(request).await.unwrap();
+    let mut deliveries = Vec::new();
+    while deliveries.len() < 20 {
+        deliveries.extend(client.receive(20).await);
+    }
+    let shard_of = |delivery: &Delivery| delivery.receipt[2];
+    let key_of = |delivery: &Delivery| delivery.message.as_ref().unwrap().ordering_key.clone();
+    let first = &deliveries[0];
+    let other = deliveries.iter().find(|delivery| shard_of(delivery) != shard_of(first)).unwrap();
+    let foreign = Message { ordering_key: key_of(other), ..Message::default() };
+    for request in [commit_of(&[first, other], Vec::new()), commit_of(&[first], vec![foreign])] {
+        let refused = client.queues.commit(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        assert_eq!(Failure::from_status(&refused).unwrap().reason, Reason::CrossShard);
+    }
+    assert_eq!(client.stats().await.in_flight, 20);
+    let own = Message { ordering_key: key_of(first), ..Message::default() };
+    for _ in 0..5 {
+        let free = Message::default();
+        let done = client.queues.commit(commit_of(&[], vec![free, own.clone()])).await.unwrap();
+        assert_eq!(done.into_inner().sent[0].results.len(), 2);
+    }
+    client.queues.commit(commit_of(&[first], vec![Message::default(), own])).await.unwrap();
+    let broker = &brokers[usize::from(shard_of(first))];
+    assert_eq!(Client::connect(broker.address).await.stats().await.ready, 12);
+}
+
+/// An application may settle what its stream delivered by calls of their own: its window has room again.
+#[tokio::test]
+async fn settling_beside_the_stream_makes_room_in_its_window() {
+    let broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    let mut client = sidecar.client().await;
+    for body in ["a", "b", "c"] {
+        client.send(body).await.unwrap();
+    }
+    let mut consumer = client.consume(1, Vec::new()).await;
+    let first = consumer.next_deliveries().await;
+    settle(&mut client, acks(&first)).await.unwrap();
+    let second = consumer.next_deliveries().await;
+    client.queues.commit(commit_of(&[&second[0]], Vec::new())).await.unwrap();
+    let third = consumer.next_deliveries().await;
+    assert_eq!([&first, &second, &third].map(|one| body(&one[0])), ["a", "b", "c"]);
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
 use ackwell_proto::v1::queues_client::QueuesClient;
 use ackwell_proto::v1::{
-    CancelRequest, Delivery, ExplainRequest, ExplainResponse, ExtendRequest, GetRequest, ItemError, Message,
-    PauseRequest, PeekRequest, PeekResponse, PurgeRequest, PurgeResponse, ReceiveRequest, RedriveRequest,
-    RedriveResponse, SendRequest, SendResult, SettleRequest, SettleResult, Settlement, StatsRequest,
-    StatsResponse,
+    CancelRequest, CommitRequest, CommitResponse, Delivery, ExplainRequest, ExplainResponse, ExtendRequest,
+    GetRequest, ItemError, Message, PauseRequest, PeekRequest, PeekResponse, PurgeRequest, PurgeResponse,
+    ReceiveRequest, RedriveRequest, RedriveResponse, SendRequest, SendResult, SettleRequest, SettleResult,
+    Settlement, StatsRequest, StatsResponse,
 };
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
@@ -194,6 +194,19 @@ impl Client {
         let items =
             results.into_iter().map(|item| or_error(item.error, item.ack_deadline.unwrap_or_default()));
         one_for_each(deliveries.len(), items.collect())
+    }
+
+    /// Settles and sends in one step, on one shard: all of it is done, or nothing. It gets a `request_id` if it has none, so
+    /// that it can be repeated.
+    pub async fn commit(&self, mut request: CommitRequest) -> Result<CommitResponse, Error> {
+        if request.request_id.is_empty() {
+            request.request_id = request_id();
+        }
+        let call = || {
+            let (mut queues, request) = (self.queues.clone(), request.clone());
+            async move { queues.commit(request).await }
+        };
+        retry(self.retry_limit, call).await
     }
 
     /// Shows one page of messages without holding them; ask again with the answer's cursor for the next one.

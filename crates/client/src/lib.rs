@@ -24,9 +24,10 @@ mod retry;
 mod settlement;
 
 pub use ackwell_proto::v1::{
-    Attempt, Delivery, ExplainResponse, Filter, ItemError, Message, PeekRequest, PeekResponse, PurgeRequest,
-    PurgeResponse, RedriveRequest, RedriveResponse, SettleResult, Settlement, State, StatsResponse,
-    explain_response::Reason as Obstacle, message::Available,
+    Attempt, CommitRequest, CommitResponse, Delivery, ExplainResponse, Filter, ItemError, Message,
+    PeekRequest, PeekResponse, PurgeRequest, PurgeResponse, RedriveRequest, RedriveResponse, SendRequest,
+    SettleRequest, SettleResult, Settlement, State, StatsResponse, explain_response::Reason as Obstacle,
+    message::Available,
 };
 pub use ackwell_proto::{Failure, Reason};
 pub use batch::{Batch, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};

@@ -56,6 +56,8 @@ reasons! {
     ReceiptExpired = "RECEIPT_EXPIRED", FailedPrecondition;
     /// The delivery was settled before, with another outcome.
     SettledOtherwise = "SETTLED_OTHERWISE", FailedPrecondition;
+    /// The delivery was settled before; a Commit ends deliveries itself or not at all.
+    AlreadySettled = "ALREADY_SETTLED", FailedPrecondition;
     /// The queue holds as many messages, or bytes, as its limits allow.
     QueueFull = "QUEUE_FULL", ResourceExhausted;
     /// More calls are waiting than the broker accepts at once.

@@ -25,16 +25,14 @@ fn reason(refusal: &Refusal) -> Reason {
         Refusal::UnknownQueue | Refusal::QueueDeleted => Reason::QueueNotFound,
         Refusal::MessageTooLarge { .. } => Reason::MessageTooLarge,
         Refusal::QueueFull { .. } => Reason::QueueFull,
-        Refusal::BatchRefused => Reason::BatchRefused,
+        Refusal::BatchRefused | Refusal::CommitRefused => Reason::BatchRefused,
         Refusal::InvalidReceipt => Reason::InvalidReceipt,
         Refusal::ReceiptExpired => Reason::ReceiptExpired,
         Refusal::SettledOtherwise => Reason::SettledOtherwise,
         Refusal::InvalidMessage { .. } | Refusal::RequestIdReused => Reason::InvalidArgument,
         Refusal::UnknownMessage => Reason::MessageNotFound,
         Refusal::MessageInFlight => Reason::MessageInFlight,
-        Refusal::AlreadySettled | Refusal::CommitRefused => {
-            unreachable!("only a Commit is refused so, and the API has none")
-        }
+        Refusal::AlreadySettled => Reason::AlreadySettled,
     }
 }
 

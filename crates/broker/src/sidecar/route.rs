@@ -13,6 +13,7 @@ use tonic::{Response, Status};
 use super::held::Held;
 use super::options::Options;
 use super::retry::{Backoff, Deadline, RETRY_AFTER, describe, is_transient};
+use super::settled::Settled;
 use super::shard_channel::ShardChannel;
 
 /// More queues than one application speaks to; only reached without an allow-list.
@@ -42,6 +43,8 @@ pub(crate) struct Queue {
     allow_listed: bool,
     /// What the application received and has not settled.
     pub(crate) held: Held,
+    /// What its streams hear of.
+    pub(crate) settled: Settled,
     known: Mutex<Known>,
     asking: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
@@ -98,6 +101,7 @@ impl Router {
             entry_address: self.options.entry_address(&name),
             allow_listed,
             held: Held::default(),
+            settled: Settled::default(),
             known: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
             tasks: self.tasks.clone(),

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use ackwell_proto::v1::queue_admin_server::QueueAdmin;
 use ackwell_proto::v1::queues_server::Queues;
 use ackwell_proto::v1::{
-    CancelRequest, CancelResponse, ConsumeRequest, ConsumeResponse, ExplainRequest, ExplainResponse,
-    ExtendRequest, ExtendResponse, GetRequest, GetResponse, PauseRequest, PauseResponse, PeekRequest,
-    PeekResponse, PurgeRequest, PurgeResponse, ReceiveRequest, ReceiveResponse, RedriveRequest,
-    RedriveResponse, SendRequest, SendResponse, SettleRequest, SettleResponse, StatsRequest, StatsResponse,
+    CancelRequest, CancelResponse, CommitRequest, CommitResponse, ConsumeRequest, ConsumeResponse,
+    ExplainRequest, ExplainResponse, ExtendRequest, ExtendResponse, GetRequest, GetResponse, PauseRequest,
+    PauseResponse, PeekRequest, PeekResponse, PurgeRequest, PurgeResponse, ReceiveRequest, ReceiveResponse,
+    RedriveRequest, RedriveResponse, SendRequest, SendResponse, SettleRequest, SettleResponse, StatsRequest,
+    StatsResponse,
 };
 use ackwell_proto::{Failure, Reason};
 use futures::Stream;
-use prost::Message as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,7 +27,7 @@ use super::receive::{self, Receiver};
 use super::retry::{DEFAULT_BUDGET, Deadline, RETRY_AFTER};
 use super::route::Router;
 use super::shard_channel::ShardChannel;
-use super::{admin, consume, find, send, settle};
+use super::{admin, commit, consume, find, send, settle};
 use crate::clock;
 
 /// Sends that wait for a broker are held in memory; more of them are refused.
@@ -71,7 +71,7 @@ impl Sidecar {
         }
     }
 
-    fn sending(&self, request: &SendRequest) -> Result<SemaphorePermit<'_>, Failure> {
+    fn sending(&self, request: &impl prost::Message) -> Result<SemaphorePermit<'_>, Failure> {
         let kib = u32::try_from(request.encoded_len().div_ceil(1024)).unwrap_or(u32::MAX);
         self.sending_kib.try_acquire_many(kib).map_err(|_| {
             let message =
@@ -146,8 +146,15 @@ impl Queues for Service {
         let queue = self.router.queue(&queue)?;
         let receipts: Vec<_> = settlements.iter().map(|settlement| settlement.receipt.clone()).collect();
         let response = settle::settle(&queue, settlements, deadline).await?;
-        queue.held.settled(receipts.iter().zip(&response.results));
+        settle::forget(&queue, &receipts, &response.results);
         Ok(Response::new(response))
+    }
+
+    async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
+        let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
+        let request = request.into_inner();
+        let _sending = self.sending(&request)?;
+        commit::commit(&self.router, request, deadline).await.map(Response::new)
     }
 
     async fn extend(&self, request: Request<ExtendRequest>) -> Result<Response<ExtendResponse>, Status> {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use ackwell_proto::Failure;
 use ackwell_proto::v1::{
     ExtendRequest, ExtendResponse, ExtendResult, ItemError, SettleRequest, SettleResponse, SettleResult,
     Settlement,
 };
+use ackwell_proto::{Failure, Reason};
 use bytes::Bytes;
 use futures::future::join_all;
 use tonic::Status;
@@ -68,6 +68,21 @@ pub(crate) fn split_receipts(receipts: Vec<Vec<u8>>, shards: usize) -> Split<Vec
         let Receipt { shard, inner } = Receipt::open(&Bytes::from(receipt), shards)?;
         Ok((usize::from(shard), inner.to_vec()))
     })
+}
+
+/// Whether the delivery is no longer held. A settlement refused for another reason changed nothing.
+pub(crate) fn is_over(result: &SettleResult) -> bool {
+    use Reason::{InvalidReceipt, ReceiptExpired, SettledOtherwise};
+    let reason = |error: &ItemError| Reason::parse(&error.reason);
+    let is_gone = |error| matches!(reason(error), Some(InvalidReceipt | ReceiptExpired | SettledOtherwise));
+    result.error.as_ref().is_none_or(is_gone)
+}
+
+/// Forgets what is over, here and in the streams that delivered it.
+pub(crate) fn forget(queue: &Queue, receipts: &[Bytes], results: &[SettleResult]) {
+    queue.held.settled(receipts.iter().zip(results));
+    let over = receipts.iter().zip(results).filter(|(_, result)| is_over(result));
+    queue.settled.tell(&over.map(|(receipt, _)| receipt.clone()).collect::<Vec<_>>());
 }
 
 /// The answer for a settlement that was not made.

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ackwell_proto::v1::queues_server::{Queues, QueuesServer};
 use ackwell_proto::v1::shard_server::{Shard, ShardServer};
 use ackwell_proto::v1::{
-    ConfigureRequest, ConfigureResponse, ConsumeRequest, ConsumeResponse, Delivery, ExtendRequest,
-    ExtendResponse, ReceiveRequest, ReceiveResponse, RouteRequest, RouteResponse, SendRequest, SendResponse,
-    SettleRequest, SettleResponse, SettleResult,
+    CommitRequest, CommitResponse, ConfigureRequest, ConfigureResponse, ConsumeRequest, ConsumeResponse,
+    Delivery, ExtendRequest, ExtendResponse, ReceiveRequest, ReceiveResponse, RouteRequest, RouteResponse,
+    SendRequest, SendResponse, SettleRequest, SettleResponse, SettleResult,
 };
 use futures::Stream;
 use tokio::net::TcpListener;
@@ -64,6 +64,10 @@ impl Queues for Stub {
     }
 
     async fn send(&self, _: Request<SendRequest>) -> Result<Response<SendResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn commit(&self, _: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 

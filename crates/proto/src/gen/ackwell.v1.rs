@@ -322,6 +322,28 @@ pub struct ExtendResult {
     pub error: ::core::option::Option<ItemError>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CommitRequest {
+    /// At most 64 B. A second call with the same id within 2 minutes does nothing, and is answered as the first one was;
+    /// without an id it is refused as ALREADY_SETTLED. Sidecars give it one.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// With the messages of `send`, 1..1000 items.
+    #[prost(message, repeated, tag = "2")]
+    pub settle: ::prost::alloc::vec::Vec<SettleRequest>,
+    /// Their `request_id` must be empty; `atomic` says nothing new.
+    #[prost(message, repeated, tag = "3")]
+    pub send: ::prost::alloc::vec::Vec<SendRequest>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CommitResponse {
+    /// One per `settle`, with one result per settlement, none of them with an error.
+    #[prost(message, repeated, tag = "1")]
+    pub settled: ::prost::alloc::vec::Vec<SettleResponse>,
+    /// One per `send`, with one result per message, none of them with an error.
+    #[prost(message, repeated, tag = "2")]
+    pub sent: ::prost::alloc::vec::Vec<SendResponse>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConsumeRequest {
     #[prost(oneof = "consume_request::Frame", tags = "1, 2, 3, 4, 5")]
     pub frame: ::core::option::Option<consume_request::Frame>,
@@ -642,6 +664,29 @@ pub mod queues_client {
             req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.Queues", "Extend"));
             self.inner.unary(req, path, codec).await
         }
+        /// Settles and sends in one step, such as acking an order and sending its invoice: all of it is done, or nothing. It is
+        /// one commit of one shard: of several queues, and of the messages, only what lies on the shard of the receipts
+        /// (CROSS_SHARD). Messages without ordering_key and dedup_id go there; those with the ordering_key of the message that
+        /// is settled, in its own queue, are there. A Commit that is refused fails as a whole, with the reason of the first item
+        /// that stood in the way.
+        pub async fn commit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CommitRequest>,
+        ) -> std::result::Result<tonic::Response<super::CommitResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/ackwell.v1.Queues/Commit");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.Queues", "Commit"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -689,6 +734,15 @@ pub mod queues_server {
             &self,
             request: tonic::Request<super::ExtendRequest>,
         ) -> std::result::Result<tonic::Response<super::ExtendResponse>, tonic::Status>;
+        /// Settles and sends in one step, such as acking an order and sending its invoice: all of it is done, or nothing. It is
+        /// one commit of one shard: of several queues, and of the messages, only what lies on the shard of the receipts
+        /// (CROSS_SHARD). Messages without ordering_key and dedup_id go there; those with the ordering_key of the message that
+        /// is settled, in its own queue, are there. A Commit that is refused fails as a whole, with the reason of the first item
+        /// that stood in the way.
+        async fn commit(
+            &self,
+            request: tonic::Request<super::CommitRequest>,
+        ) -> std::result::Result<tonic::Response<super::CommitResponse>, tonic::Status>;
     }
     /// A queue is named "orders" (in the caller's own namespace) or "namespace/orders".
     ///
@@ -976,6 +1030,49 @@ pub mod queues_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExtendSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.Queues/Commit" => {
+                    #[allow(non_camel_case_types)]
+                    struct CommitSvc<T: Queues>(pub Arc<T>);
+                    impl<T: Queues> tonic::server::UnaryService<super::CommitRequest>
+                    for CommitSvc<T> {
+                        type Response = super::CommitResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CommitRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Queues>::commit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CommitSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

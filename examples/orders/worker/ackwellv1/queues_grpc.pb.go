@@ -26,6 +26,7 @@ const (
 	Queues_Consume_FullMethodName = "/ackwell.v1.Queues/Consume"
 	Queues_Settle_FullMethodName  = "/ackwell.v1.Queues/Settle"
 	Queues_Extend_FullMethodName  = "/ackwell.v1.Queues/Extend"
+	Queues_Commit_FullMethodName  = "/ackwell.v1.Queues/Commit"
 )
 
 // QueuesClient is the client API for Queues service.
@@ -49,6 +50,12 @@ type QueuesClient interface {
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 	// Keeps deliveries in flight longer.
 	Extend(ctx context.Context, in *ExtendRequest, opts ...grpc.CallOption) (*ExtendResponse, error)
+	// Settles and sends in one step, such as acking an order and sending its invoice: all of it is done, or nothing. It is
+	// one commit of one shard: of several queues, and of the messages, only what lies on the shard of the receipts
+	// (CROSS_SHARD). Messages without ordering_key and dedup_id go there; those with the ordering_key of the message that
+	// is settled, in its own queue, are there. A Commit that is refused fails as a whole, with the reason of the first item
+	// that stood in the way.
+	Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*CommitResponse, error)
 }
 
 type queuesClient struct {
@@ -112,6 +119,16 @@ func (c *queuesClient) Extend(ctx context.Context, in *ExtendRequest, opts ...gr
 	return out, nil
 }
 
+func (c *queuesClient) Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*CommitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CommitResponse)
+	err := c.cc.Invoke(ctx, Queues_Commit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // QueuesServer is the server API for Queues service.
 // All implementations must embed UnimplementedQueuesServer
 // for forward compatibility.
@@ -133,6 +150,12 @@ type QueuesServer interface {
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	// Keeps deliveries in flight longer.
 	Extend(context.Context, *ExtendRequest) (*ExtendResponse, error)
+	// Settles and sends in one step, such as acking an order and sending its invoice: all of it is done, or nothing. It is
+	// one commit of one shard: of several queues, and of the messages, only what lies on the shard of the receipts
+	// (CROSS_SHARD). Messages without ordering_key and dedup_id go there; those with the ordering_key of the message that
+	// is settled, in its own queue, are there. A Commit that is refused fails as a whole, with the reason of the first item
+	// that stood in the way.
+	Commit(context.Context, *CommitRequest) (*CommitResponse, error)
 	mustEmbedUnimplementedQueuesServer()
 }
 
@@ -157,6 +180,9 @@ func (UnimplementedQueuesServer) Settle(context.Context, *SettleRequest) (*Settl
 }
 func (UnimplementedQueuesServer) Extend(context.Context, *ExtendRequest) (*ExtendResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Extend not implemented")
+}
+func (UnimplementedQueuesServer) Commit(context.Context, *CommitRequest) (*CommitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Commit not implemented")
 }
 func (UnimplementedQueuesServer) mustEmbedUnimplementedQueuesServer() {}
 func (UnimplementedQueuesServer) testEmbeddedByValue()                {}
@@ -258,6 +284,24 @@ func _Queues_Extend_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Queues_Commit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CommitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueuesServer).Commit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Queues_Commit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueuesServer).Commit(ctx, req.(*CommitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Queues_ServiceDesc is the grpc.ServiceDesc for Queues service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -280,6 +324,10 @@ var Queues_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Extend",
 			Handler:    _Queues_Extend_Handler,
+		},
+		{
+			MethodName: "Commit",
+			Handler:    _Queues_Commit_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

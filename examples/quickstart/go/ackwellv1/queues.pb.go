@@ -1019,6 +1019,124 @@ func (x *ExtendResult) GetError() *ItemError {
 	return nil
 }
 
+type CommitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 64 B. A second call with the same id within 2 minutes does nothing, and is answered as the first one was;
+	// without an id it is refused as ALREADY_SETTLED. Sidecars give it one.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// With the messages of `send`, 1..1000 items.
+	Settle []*SettleRequest `protobuf:"bytes,2,rep,name=settle,proto3" json:"settle,omitempty"`
+	// Their `request_id` must be empty; `atomic` says nothing new.
+	Send          []*SendRequest `protobuf:"bytes,3,rep,name=send,proto3" json:"send,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitRequest) Reset() {
+	*x = CommitRequest{}
+	mi := &file_ackwell_v1_queues_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitRequest) ProtoMessage() {}
+
+func (x *CommitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ackwell_v1_queues_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitRequest.ProtoReflect.Descriptor instead.
+func (*CommitRequest) Descriptor() ([]byte, []int) {
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CommitRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *CommitRequest) GetSettle() []*SettleRequest {
+	if x != nil {
+		return x.Settle
+	}
+	return nil
+}
+
+func (x *CommitRequest) GetSend() []*SendRequest {
+	if x != nil {
+		return x.Send
+	}
+	return nil
+}
+
+type CommitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One per `settle`, with one result per settlement, none of them with an error.
+	Settled []*SettleResponse `protobuf:"bytes,1,rep,name=settled,proto3" json:"settled,omitempty"`
+	// One per `send`, with one result per message, none of them with an error.
+	Sent          []*SendResponse `protobuf:"bytes,2,rep,name=sent,proto3" json:"sent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitResponse) Reset() {
+	*x = CommitResponse{}
+	mi := &file_ackwell_v1_queues_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitResponse) ProtoMessage() {}
+
+func (x *CommitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ackwell_v1_queues_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitResponse.ProtoReflect.Descriptor instead.
+func (*CommitResponse) Descriptor() ([]byte, []int) {
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CommitResponse) GetSettled() []*SettleResponse {
+	if x != nil {
+		return x.Settled
+	}
+	return nil
+}
+
+func (x *CommitResponse) GetSent() []*SendResponse {
+	if x != nil {
+		return x.Sent
+	}
+	return nil
+}
+
 type ConsumeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Frame:
@@ -1035,7 +1153,7 @@ type ConsumeRequest struct {
 
 func (x *ConsumeRequest) Reset() {
 	*x = ConsumeRequest{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[17]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1165,7 @@ func (x *ConsumeRequest) String() string {
 func (*ConsumeRequest) ProtoMessage() {}
 
 func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[17]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1178,7 @@ func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeRequest.ProtoReflect.Descriptor instead.
 func (*ConsumeRequest) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{17}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ConsumeRequest) GetFrame() isConsumeRequest_Frame {
@@ -1167,7 +1285,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[18]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1297,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[18]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1310,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{18}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Open) GetQueue() string {
@@ -1235,7 +1353,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[19]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1365,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[19]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1378,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{19}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Window) GetMaxMessages() uint32 {
@@ -1288,7 +1406,7 @@ type SettleFrame struct {
 
 func (x *SettleFrame) Reset() {
 	*x = SettleFrame{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[20]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1418,7 @@ func (x *SettleFrame) String() string {
 func (*SettleFrame) ProtoMessage() {}
 
 func (x *SettleFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[20]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1431,7 @@ func (x *SettleFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleFrame.ProtoReflect.Descriptor instead.
 func (*SettleFrame) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{20}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SettleFrame) GetSeq() uint64 {
@@ -1341,7 +1459,7 @@ type ExtendFrame struct {
 
 func (x *ExtendFrame) Reset() {
 	*x = ExtendFrame{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[21]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1471,7 @@ func (x *ExtendFrame) String() string {
 func (*ExtendFrame) ProtoMessage() {}
 
 func (x *ExtendFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[21]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1484,7 @@ func (x *ExtendFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendFrame.ProtoReflect.Descriptor instead.
 func (*ExtendFrame) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{21}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExtendFrame) GetSeq() uint64 {
@@ -1398,7 +1516,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[22]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1528,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[22]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1541,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{22}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{24}
 }
 
 type ConsumeResponse struct {
@@ -1443,7 +1561,7 @@ type ConsumeResponse struct {
 
 func (x *ConsumeResponse) Reset() {
 	*x = ConsumeResponse{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[23]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1573,7 @@ func (x *ConsumeResponse) String() string {
 func (*ConsumeResponse) ProtoMessage() {}
 
 func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[23]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1586,7 @@ func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeResponse.ProtoReflect.Descriptor instead.
 func (*ConsumeResponse) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{23}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConsumeResponse) GetFrame() isConsumeResponse_Frame {
@@ -1586,7 +1704,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[24]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1716,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[24]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1729,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{24}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Opened) GetWindow() *Window {
@@ -1630,7 +1748,7 @@ type Deliveries struct {
 
 func (x *Deliveries) Reset() {
 	*x = Deliveries{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[25]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1760,7 @@ func (x *Deliveries) String() string {
 func (*Deliveries) ProtoMessage() {}
 
 func (x *Deliveries) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[25]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1773,7 @@ func (x *Deliveries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliveries.ProtoReflect.Descriptor instead.
 func (*Deliveries) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{25}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Deliveries) GetDeliveries() []*Delivery {
@@ -1675,7 +1793,7 @@ type SettledFrame struct {
 
 func (x *SettledFrame) Reset() {
 	*x = SettledFrame{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[26]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1805,7 @@ func (x *SettledFrame) String() string {
 func (*SettledFrame) ProtoMessage() {}
 
 func (x *SettledFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[26]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1818,7 @@ func (x *SettledFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettledFrame.ProtoReflect.Descriptor instead.
 func (*SettledFrame) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{26}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SettledFrame) GetSeq() uint64 {
@@ -1727,7 +1845,7 @@ type ExtendedFrame struct {
 
 func (x *ExtendedFrame) Reset() {
 	*x = ExtendedFrame{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[27]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1857,7 @@ func (x *ExtendedFrame) String() string {
 func (*ExtendedFrame) ProtoMessage() {}
 
 func (x *ExtendedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[27]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1870,7 @@ func (x *ExtendedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendedFrame.ProtoReflect.Descriptor instead.
 func (*ExtendedFrame) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{27}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExtendedFrame) GetSeq() uint64 {
@@ -1779,7 +1897,7 @@ type Revoked struct {
 
 func (x *Revoked) Reset() {
 	*x = Revoked{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[28]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +1909,7 @@ func (x *Revoked) String() string {
 func (*Revoked) ProtoMessage() {}
 
 func (x *Revoked) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[28]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +1922,7 @@ func (x *Revoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoked.ProtoReflect.Descriptor instead.
 func (*Revoked) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{28}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Revoked) GetReceipts() [][]byte {
@@ -1830,7 +1948,7 @@ type GoAway struct {
 
 func (x *GoAway) Reset() {
 	*x = GoAway{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[29]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1960,7 @@ func (x *GoAway) String() string {
 func (*GoAway) ProtoMessage() {}
 
 func (x *GoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[29]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1973,7 @@ func (x *GoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoAway.ProtoReflect.Descriptor instead.
 func (*GoAway) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{29}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GoAway) GetReason() string {
@@ -1934,7 +2052,15 @@ const file_ackwell_v1_queues_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\v2\x18.ackwell.v1.ExtendResultR\aresults\"z\n" +
 	"\fExtendResult\x12=\n" +
 	"\fack_deadline\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\vackDeadline\x12+\n" +
-	"\x05error\x18\x02 \x01(\v2\x15.ackwell.v1.ItemErrorR\x05error\"\x80\x02\n" +
+	"\x05error\x18\x02 \x01(\v2\x15.ackwell.v1.ItemErrorR\x05error\"\x8e\x01\n" +
+	"\rCommitRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x121\n" +
+	"\x06settle\x18\x02 \x03(\v2\x19.ackwell.v1.SettleRequestR\x06settle\x12+\n" +
+	"\x04send\x18\x03 \x03(\v2\x17.ackwell.v1.SendRequestR\x04send\"t\n" +
+	"\x0eCommitResponse\x124\n" +
+	"\asettled\x18\x01 \x03(\v2\x1a.ackwell.v1.SettleResponseR\asettled\x12,\n" +
+	"\x04sent\x18\x02 \x03(\v2\x18.ackwell.v1.SendResponseR\x04sent\"\x80\x02\n" +
 	"\x0eConsumeRequest\x12&\n" +
 	"\x04open\x18\x01 \x01(\v2\x10.ackwell.v1.OpenH\x00R\x04open\x12,\n" +
 	"\x06window\x18\x02 \x01(\v2\x12.ackwell.v1.WindowH\x00R\x06window\x121\n" +
@@ -1986,13 +2112,14 @@ const file_ackwell_v1_queues_proto_rawDesc = "" +
 	"\breceipts\x18\x01 \x03(\fR\breceipts\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\" \n" +
 	"\x06GoAway\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason2\xd1\x02\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason2\x92\x03\n" +
 	"\x06Queues\x129\n" +
 	"\x04Send\x12\x17.ackwell.v1.SendRequest\x1a\x18.ackwell.v1.SendResponse\x12B\n" +
 	"\aReceive\x12\x1a.ackwell.v1.ReceiveRequest\x1a\x1b.ackwell.v1.ReceiveResponse\x12F\n" +
 	"\aConsume\x12\x1a.ackwell.v1.ConsumeRequest\x1a\x1b.ackwell.v1.ConsumeResponse(\x010\x01\x12?\n" +
 	"\x06Settle\x12\x19.ackwell.v1.SettleRequest\x1a\x1a.ackwell.v1.SettleResponse\x12?\n" +
-	"\x06Extend\x12\x19.ackwell.v1.ExtendRequest\x1a\x1a.ackwell.v1.ExtendResponseB4\n" +
+	"\x06Extend\x12\x19.ackwell.v1.ExtendRequest\x1a\x1a.ackwell.v1.ExtendResponse\x12?\n" +
+	"\x06Commit\x12\x19.ackwell.v1.CommitRequest\x1a\x1a.ackwell.v1.CommitResponseB4\n" +
 	"\x0edev.ackwell.v1P\x01Z ackwell.dev/ackwell/v1;ackwellv1b\x06proto3"
 
 var (
@@ -2007,7 +2134,7 @@ func file_ackwell_v1_queues_proto_rawDescGZIP() []byte {
 	return file_ackwell_v1_queues_proto_rawDescData
 }
 
-var file_ackwell_v1_queues_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_ackwell_v1_queues_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_ackwell_v1_queues_proto_goTypes = []any{
 	(*SendRequest)(nil),           // 0: ackwell.v1.SendRequest
 	(*SendResponse)(nil),          // 1: ackwell.v1.SendResponse
@@ -2026,81 +2153,89 @@ var file_ackwell_v1_queues_proto_goTypes = []any{
 	(*ExtendRequest)(nil),         // 14: ackwell.v1.ExtendRequest
 	(*ExtendResponse)(nil),        // 15: ackwell.v1.ExtendResponse
 	(*ExtendResult)(nil),          // 16: ackwell.v1.ExtendResult
-	(*ConsumeRequest)(nil),        // 17: ackwell.v1.ConsumeRequest
-	(*Open)(nil),                  // 18: ackwell.v1.Open
-	(*Window)(nil),                // 19: ackwell.v1.Window
-	(*SettleFrame)(nil),           // 20: ackwell.v1.SettleFrame
-	(*ExtendFrame)(nil),           // 21: ackwell.v1.ExtendFrame
-	(*Drain)(nil),                 // 22: ackwell.v1.Drain
-	(*ConsumeResponse)(nil),       // 23: ackwell.v1.ConsumeResponse
-	(*Opened)(nil),                // 24: ackwell.v1.Opened
-	(*Deliveries)(nil),            // 25: ackwell.v1.Deliveries
-	(*SettledFrame)(nil),          // 26: ackwell.v1.SettledFrame
-	(*ExtendedFrame)(nil),         // 27: ackwell.v1.ExtendedFrame
-	(*Revoked)(nil),               // 28: ackwell.v1.Revoked
-	(*GoAway)(nil),                // 29: ackwell.v1.GoAway
-	(*Message)(nil),               // 30: ackwell.v1.Message
-	(*ItemError)(nil),             // 31: ackwell.v1.ItemError
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*Delivery)(nil),              // 33: ackwell.v1.Delivery
-	(State)(0),                    // 34: ackwell.v1.State
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*CommitRequest)(nil),         // 17: ackwell.v1.CommitRequest
+	(*CommitResponse)(nil),        // 18: ackwell.v1.CommitResponse
+	(*ConsumeRequest)(nil),        // 19: ackwell.v1.ConsumeRequest
+	(*Open)(nil),                  // 20: ackwell.v1.Open
+	(*Window)(nil),                // 21: ackwell.v1.Window
+	(*SettleFrame)(nil),           // 22: ackwell.v1.SettleFrame
+	(*ExtendFrame)(nil),           // 23: ackwell.v1.ExtendFrame
+	(*Drain)(nil),                 // 24: ackwell.v1.Drain
+	(*ConsumeResponse)(nil),       // 25: ackwell.v1.ConsumeResponse
+	(*Opened)(nil),                // 26: ackwell.v1.Opened
+	(*Deliveries)(nil),            // 27: ackwell.v1.Deliveries
+	(*SettledFrame)(nil),          // 28: ackwell.v1.SettledFrame
+	(*ExtendedFrame)(nil),         // 29: ackwell.v1.ExtendedFrame
+	(*Revoked)(nil),               // 30: ackwell.v1.Revoked
+	(*GoAway)(nil),                // 31: ackwell.v1.GoAway
+	(*Message)(nil),               // 32: ackwell.v1.Message
+	(*ItemError)(nil),             // 33: ackwell.v1.ItemError
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*Delivery)(nil),              // 35: ackwell.v1.Delivery
+	(State)(0),                    // 36: ackwell.v1.State
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
 }
 var file_ackwell_v1_queues_proto_depIdxs = []int32{
-	30, // 0: ackwell.v1.SendRequest.messages:type_name -> ackwell.v1.Message
+	32, // 0: ackwell.v1.SendRequest.messages:type_name -> ackwell.v1.Message
 	2,  // 1: ackwell.v1.SendResponse.results:type_name -> ackwell.v1.SendResult
-	31, // 2: ackwell.v1.SendResult.error:type_name -> ackwell.v1.ItemError
-	32, // 3: ackwell.v1.ReceiveRequest.wait:type_name -> google.protobuf.Duration
-	32, // 4: ackwell.v1.ReceiveRequest.ack_timeout:type_name -> google.protobuf.Duration
-	33, // 5: ackwell.v1.ReceiveResponse.deliveries:type_name -> ackwell.v1.Delivery
+	33, // 2: ackwell.v1.SendResult.error:type_name -> ackwell.v1.ItemError
+	34, // 3: ackwell.v1.ReceiveRequest.wait:type_name -> google.protobuf.Duration
+	34, // 4: ackwell.v1.ReceiveRequest.ack_timeout:type_name -> google.protobuf.Duration
+	35, // 5: ackwell.v1.ReceiveResponse.deliveries:type_name -> ackwell.v1.Delivery
 	6,  // 6: ackwell.v1.Settlement.ack:type_name -> ackwell.v1.Ack
 	7,  // 7: ackwell.v1.Settlement.nack:type_name -> ackwell.v1.Nack
 	8,  // 8: ackwell.v1.Settlement.release:type_name -> ackwell.v1.Release
 	9,  // 9: ackwell.v1.Settlement.reject:type_name -> ackwell.v1.Reject
 	10, // 10: ackwell.v1.Settlement.lost:type_name -> ackwell.v1.Lost
-	32, // 11: ackwell.v1.Nack.delay:type_name -> google.protobuf.Duration
+	34, // 11: ackwell.v1.Nack.delay:type_name -> google.protobuf.Duration
 	5,  // 12: ackwell.v1.SettleRequest.settlements:type_name -> ackwell.v1.Settlement
 	13, // 13: ackwell.v1.SettleResponse.results:type_name -> ackwell.v1.SettleResult
-	34, // 14: ackwell.v1.SettleResult.state:type_name -> ackwell.v1.State
-	35, // 15: ackwell.v1.SettleResult.next_attempt_at:type_name -> google.protobuf.Timestamp
-	31, // 16: ackwell.v1.SettleResult.error:type_name -> ackwell.v1.ItemError
-	32, // 17: ackwell.v1.ExtendRequest.ack_timeout:type_name -> google.protobuf.Duration
+	36, // 14: ackwell.v1.SettleResult.state:type_name -> ackwell.v1.State
+	37, // 15: ackwell.v1.SettleResult.next_attempt_at:type_name -> google.protobuf.Timestamp
+	33, // 16: ackwell.v1.SettleResult.error:type_name -> ackwell.v1.ItemError
+	34, // 17: ackwell.v1.ExtendRequest.ack_timeout:type_name -> google.protobuf.Duration
 	16, // 18: ackwell.v1.ExtendResponse.results:type_name -> ackwell.v1.ExtendResult
-	35, // 19: ackwell.v1.ExtendResult.ack_deadline:type_name -> google.protobuf.Timestamp
-	31, // 20: ackwell.v1.ExtendResult.error:type_name -> ackwell.v1.ItemError
-	18, // 21: ackwell.v1.ConsumeRequest.open:type_name -> ackwell.v1.Open
-	19, // 22: ackwell.v1.ConsumeRequest.window:type_name -> ackwell.v1.Window
-	20, // 23: ackwell.v1.ConsumeRequest.settle:type_name -> ackwell.v1.SettleFrame
-	21, // 24: ackwell.v1.ConsumeRequest.extend:type_name -> ackwell.v1.ExtendFrame
-	22, // 25: ackwell.v1.ConsumeRequest.drain:type_name -> ackwell.v1.Drain
-	19, // 26: ackwell.v1.Open.window:type_name -> ackwell.v1.Window
-	5,  // 27: ackwell.v1.SettleFrame.settlements:type_name -> ackwell.v1.Settlement
-	32, // 28: ackwell.v1.ExtendFrame.ack_timeout:type_name -> google.protobuf.Duration
-	24, // 29: ackwell.v1.ConsumeResponse.opened:type_name -> ackwell.v1.Opened
-	25, // 30: ackwell.v1.ConsumeResponse.deliveries:type_name -> ackwell.v1.Deliveries
-	26, // 31: ackwell.v1.ConsumeResponse.settled:type_name -> ackwell.v1.SettledFrame
-	27, // 32: ackwell.v1.ConsumeResponse.extended:type_name -> ackwell.v1.ExtendedFrame
-	28, // 33: ackwell.v1.ConsumeResponse.revoked:type_name -> ackwell.v1.Revoked
-	29, // 34: ackwell.v1.ConsumeResponse.go_away:type_name -> ackwell.v1.GoAway
-	19, // 35: ackwell.v1.Opened.window:type_name -> ackwell.v1.Window
-	33, // 36: ackwell.v1.Deliveries.deliveries:type_name -> ackwell.v1.Delivery
-	13, // 37: ackwell.v1.SettledFrame.results:type_name -> ackwell.v1.SettleResult
-	16, // 38: ackwell.v1.ExtendedFrame.results:type_name -> ackwell.v1.ExtendResult
-	0,  // 39: ackwell.v1.Queues.Send:input_type -> ackwell.v1.SendRequest
-	3,  // 40: ackwell.v1.Queues.Receive:input_type -> ackwell.v1.ReceiveRequest
-	17, // 41: ackwell.v1.Queues.Consume:input_type -> ackwell.v1.ConsumeRequest
-	11, // 42: ackwell.v1.Queues.Settle:input_type -> ackwell.v1.SettleRequest
-	14, // 43: ackwell.v1.Queues.Extend:input_type -> ackwell.v1.ExtendRequest
-	1,  // 44: ackwell.v1.Queues.Send:output_type -> ackwell.v1.SendResponse
-	4,  // 45: ackwell.v1.Queues.Receive:output_type -> ackwell.v1.ReceiveResponse
-	23, // 46: ackwell.v1.Queues.Consume:output_type -> ackwell.v1.ConsumeResponse
-	12, // 47: ackwell.v1.Queues.Settle:output_type -> ackwell.v1.SettleResponse
-	15, // 48: ackwell.v1.Queues.Extend:output_type -> ackwell.v1.ExtendResponse
-	44, // [44:49] is the sub-list for method output_type
-	39, // [39:44] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	37, // 19: ackwell.v1.ExtendResult.ack_deadline:type_name -> google.protobuf.Timestamp
+	33, // 20: ackwell.v1.ExtendResult.error:type_name -> ackwell.v1.ItemError
+	11, // 21: ackwell.v1.CommitRequest.settle:type_name -> ackwell.v1.SettleRequest
+	0,  // 22: ackwell.v1.CommitRequest.send:type_name -> ackwell.v1.SendRequest
+	12, // 23: ackwell.v1.CommitResponse.settled:type_name -> ackwell.v1.SettleResponse
+	1,  // 24: ackwell.v1.CommitResponse.sent:type_name -> ackwell.v1.SendResponse
+	20, // 25: ackwell.v1.ConsumeRequest.open:type_name -> ackwell.v1.Open
+	21, // 26: ackwell.v1.ConsumeRequest.window:type_name -> ackwell.v1.Window
+	22, // 27: ackwell.v1.ConsumeRequest.settle:type_name -> ackwell.v1.SettleFrame
+	23, // 28: ackwell.v1.ConsumeRequest.extend:type_name -> ackwell.v1.ExtendFrame
+	24, // 29: ackwell.v1.ConsumeRequest.drain:type_name -> ackwell.v1.Drain
+	21, // 30: ackwell.v1.Open.window:type_name -> ackwell.v1.Window
+	5,  // 31: ackwell.v1.SettleFrame.settlements:type_name -> ackwell.v1.Settlement
+	34, // 32: ackwell.v1.ExtendFrame.ack_timeout:type_name -> google.protobuf.Duration
+	26, // 33: ackwell.v1.ConsumeResponse.opened:type_name -> ackwell.v1.Opened
+	27, // 34: ackwell.v1.ConsumeResponse.deliveries:type_name -> ackwell.v1.Deliveries
+	28, // 35: ackwell.v1.ConsumeResponse.settled:type_name -> ackwell.v1.SettledFrame
+	29, // 36: ackwell.v1.ConsumeResponse.extended:type_name -> ackwell.v1.ExtendedFrame
+	30, // 37: ackwell.v1.ConsumeResponse.revoked:type_name -> ackwell.v1.Revoked
+	31, // 38: ackwell.v1.ConsumeResponse.go_away:type_name -> ackwell.v1.GoAway
+	21, // 39: ackwell.v1.Opened.window:type_name -> ackwell.v1.Window
+	35, // 40: ackwell.v1.Deliveries.deliveries:type_name -> ackwell.v1.Delivery
+	13, // 41: ackwell.v1.SettledFrame.results:type_name -> ackwell.v1.SettleResult
+	16, // 42: ackwell.v1.ExtendedFrame.results:type_name -> ackwell.v1.ExtendResult
+	0,  // 43: ackwell.v1.Queues.Send:input_type -> ackwell.v1.SendRequest
+	3,  // 44: ackwell.v1.Queues.Receive:input_type -> ackwell.v1.ReceiveRequest
+	19, // 45: ackwell.v1.Queues.Consume:input_type -> ackwell.v1.ConsumeRequest
+	11, // 46: ackwell.v1.Queues.Settle:input_type -> ackwell.v1.SettleRequest
+	14, // 47: ackwell.v1.Queues.Extend:input_type -> ackwell.v1.ExtendRequest
+	17, // 48: ackwell.v1.Queues.Commit:input_type -> ackwell.v1.CommitRequest
+	1,  // 49: ackwell.v1.Queues.Send:output_type -> ackwell.v1.SendResponse
+	4,  // 50: ackwell.v1.Queues.Receive:output_type -> ackwell.v1.ReceiveResponse
+	25, // 51: ackwell.v1.Queues.Consume:output_type -> ackwell.v1.ConsumeResponse
+	12, // 52: ackwell.v1.Queues.Settle:output_type -> ackwell.v1.SettleResponse
+	15, // 53: ackwell.v1.Queues.Extend:output_type -> ackwell.v1.ExtendResponse
+	18, // 54: ackwell.v1.Queues.Commit:output_type -> ackwell.v1.CommitResponse
+	49, // [49:55] is the sub-list for method output_type
+	43, // [43:49] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_ackwell_v1_queues_proto_init() }
@@ -2116,14 +2251,14 @@ func file_ackwell_v1_queues_proto_init() {
 		(*Settlement_Reject)(nil),
 		(*Settlement_Lost)(nil),
 	}
-	file_ackwell_v1_queues_proto_msgTypes[17].OneofWrappers = []any{
+	file_ackwell_v1_queues_proto_msgTypes[19].OneofWrappers = []any{
 		(*ConsumeRequest_Open)(nil),
 		(*ConsumeRequest_Window)(nil),
 		(*ConsumeRequest_Settle)(nil),
 		(*ConsumeRequest_Extend)(nil),
 		(*ConsumeRequest_Drain)(nil),
 	}
-	file_ackwell_v1_queues_proto_msgTypes[23].OneofWrappers = []any{
+	file_ackwell_v1_queues_proto_msgTypes[25].OneofWrappers = []any{
 		(*ConsumeResponse_Opened)(nil),
 		(*ConsumeResponse_Deliveries)(nil),
 		(*ConsumeResponse_Settled)(nil),
@@ -2137,7 +2272,7 @@ func file_ackwell_v1_queues_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ackwell_v1_queues_proto_rawDesc), len(file_ackwell_v1_queues_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,4 +1,4 @@
-//! Send, Receive, Settle, Extend, and the beginning of Consume.
+//! Send, Receive, Settle, Extend, and the beginning of Consume and Commit.
 
 use std::pin::Pin;
 
@@ -9,9 +9,9 @@ use ackwell_engine::message::QueueId;
 use ackwell_engine::{Command, Refusal, Reply, command};
 use ackwell_proto::v1::queues_server;
 use ackwell_proto::v1::{
-    ConsumeRequest, ConsumeResponse, ExtendRequest, ExtendResponse, ExtendResult, ReceiveRequest,
-    ReceiveResponse, SendRequest, SendResponse, SendResult, SettleRequest, SettleResponse, SettleResult,
-    Settlement,
+    CommitRequest, CommitResponse, ConsumeRequest, ConsumeResponse, ExtendRequest, ExtendResponse,
+    ExtendResult, ReceiveRequest, ReceiveResponse, SendRequest, SendResponse, SendResult, SettleRequest,
+    SettleResponse, SettleResult, Settlement,
 };
 use ackwell_proto::{Failure, Reason, timestamp};
 use bytes::Bytes;
@@ -85,6 +85,10 @@ impl queues_server::Queues for Service {
             self.extend_all(queue, receipts.into_iter().map(Bytes::from).collect(), ack_timeout_ms).await?;
         let results = single_or_all(results)?.into_iter().map(extend_result).collect();
         Ok(Response::new(ExtendResponse { results }))
+    }
+
+    async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
+        Ok(Response::new(self.commit_all(request.into_inner()).await?))
     }
 }
 
@@ -182,7 +186,7 @@ pub(super) fn extend_result(result: Result<ackwell_engine::Timestamp, Failure>) 
     }
 }
 
-fn send_result(result: Result<command::Sent, Failure>) -> SendResult {
+pub(super) fn send_result(result: Result<command::Sent, Failure>) -> SendResult {
     match result {
         Ok(command::Sent { id, duplicate }) => SendResult { id: id.to_string(), duplicate, error: None },
         Err(failure) => SendResult { error: Some(failure.into()), ..Default::default() },

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ackwell_engine::command::{Delivery, Extend, Outcome, Settle};
+use ackwell_engine::command::{Delivery, Extend, Outcome, Settle, Settled};
 use ackwell_engine::message::QueueId;
 use ackwell_engine::{Applied, Command, Engine, Refusal, Reply, Timestamp};
 use ackwell_proto::Failure;
@@ -158,14 +158,12 @@ impl Driver {
             return;
         }
         let then = match &command {
-            Command::Send(_) if self.is_disk_full => {
+            command if self.is_disk_full && stores(command) => {
                 _ = answer.send(Err(refusal::disk_full()));
                 return;
             }
-            Command::Settle(settle) => Then::AnswerSettled(
-                answer,
-                settle.settlements.iter().map(|(receipt, _)| receipt.clone()).collect(),
-            ),
+            Command::Settle(settle) => Then::AnswerSettled(answer, receipts([settle])),
+            Command::Commit(commit) => Then::AnswerSettled(answer, receipts(&commit.settle)),
             _ => Then::Answer(answer),
         };
         self.batch.push((command, then));
@@ -327,12 +325,19 @@ impl Driver {
         self.judge_asks();
     }
 
-    /// Whatever else was wrong with a settlement, its receipt is no longer valid; but of another queue it says nothing.
+    /// Whatever else was wrong with a settlement, its receipt is no longer valid; but of another queue it says nothing, and
+    /// a Commit that was refused for another item changed nothing.
     fn let_go_settled(&mut self, receipts: &[Bytes], reply: &Reply) {
-        let Reply::Settled(results) = reply else { return };
-        let of_this_queue =
-            receipts.iter().zip(results).filter(|(_, result)| **result != Err(Refusal::InvalidReceipt));
-        of_this_queue.for_each(|(receipt, _)| _ = self.demands.let_go(receipt));
+        let results: Vec<_> = match reply {
+            Reply::Settled(results) => results.iter().collect(),
+            Reply::Committed(committed) => committed.settled.iter().flatten().collect(),
+            _ => return,
+        };
+        let is_over = |result: &Result<Settled, Refusal>| {
+            !matches!(result, Err(Refusal::InvalidReceipt | Refusal::CommitRefused))
+        };
+        let over = receipts.iter().zip(results).filter(|(_, result)| is_over(result));
+        over.for_each(|(receipt, _)| _ = self.demands.let_go(receipt));
     }
 
     fn hand(&mut self, now: Timestamp, asker: Asker, reply: Reply) {
@@ -424,6 +429,20 @@ impl Driver {
             Err(error) => error!(error = &*error as &dyn std::error::Error, "cannot reopen the store"),
         }
     }
+}
+
+/// Whether the command needs room on the volume, which settling makes.
+fn stores(command: &Command) -> bool {
+    match command {
+        Command::Send(_) => true,
+        Command::Commit(commit) => !commit.send.is_empty(),
+        _ => false,
+    }
+}
+
+fn receipts<'a>(settles: impl IntoIterator<Item = &'a Settle>) -> Vec<Bytes> {
+    let settlements = settles.into_iter().flat_map(|settle| &settle.settlements);
+    settlements.map(|(receipt, _)| receipt.clone()).collect()
 }
 
 /// What is to be done even if this commit fails: ends and extensions that nobody would ask for again.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ackwell_proto::v1::consume_response::Frame;
 use ackwell_proto::v1::{
     ConsumeRequest, ConsumeResponse, Deliveries, Delivery, ExtendFrame, ItemError, Open, Opened, Revoked,
-    SettleFrame, SettleResult, consume_request,
+    SettleFrame, consume_request,
 };
 use ackwell_proto::{Failure, Reason};
 use bytes::Bytes;
@@ -26,7 +26,8 @@ use crate::sidecar::merge::{self, Part, Split};
 use crate::sidecar::receipt::Receipt;
 use crate::sidecar::receive::{RELEASE_BUDGET, release, seal};
 use crate::sidecar::retry::{DEFAULT_BUDGET, Deadline, is_transient};
-use crate::sidecar::settle::{split_receipts, split_settlements};
+use crate::sidecar::settle::{is_over, split_receipts, split_settlements};
+use crate::sidecar::settled::Listener;
 use crate::stream_end::{self, StreamEnd};
 
 /// Frames of the application that wait for brokers; the next is read when one is answered.
@@ -66,6 +67,7 @@ pub(super) struct Session {
     /// Frames ever put into `outbox`.
     queued: u64,
     pub(super) is_draining: bool,
+    settled: Arc<Listener>,
     /// Since when no shard is reachable, and the last reason.
     down: Option<(Instant, Status)>,
 }
@@ -77,8 +79,10 @@ impl Session {
             return Err(Failure::invalid(format!("held has over {MAX_HELD} receipts")));
         }
         let window = Limits::parse(open.window.as_ref())?;
+        let settled = line.queue.settled.listen();
         let mut session = Self {
             line,
+            settled,
             ledger: Ledger::new(window),
             answers: Answers::default(),
             legs: Vec::new(),
@@ -103,6 +107,7 @@ impl Session {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let Application { requests, out, .. } = app;
+        let settled = Arc::clone(&self.settled);
         loop {
             self.pump();
             let done = tokio::select! {
@@ -115,6 +120,7 @@ impl Session {
                 },
                 () = out.closed() => Err(self.dropped(requests).await),
                 read = requests.message(), if self.answers.len() < MAX_UNANSWERED => self.read(read),
+                receipts = settled.heard() => { self.settled_beside(&receipts); Ok(()) }
                 Some(event) = events.recv(), if self.outbox.len() < MAX_OUTBOX => self.on_event(event),
                 () = self.next_expiry() => { self.expire(); Ok(()) }
                 _ = ticks.tick() => self.tick().await,
@@ -368,6 +374,12 @@ impl Session {
         }
     }
 
+    /// The application settled these by calls of their own.
+    fn settled_beside(&mut self, receipts: &[Bytes]) {
+        receipts.iter().for_each(|receipt| _ = self.ledger.remove(receipt));
+        (0..self.legs.len()).for_each(|shard| self.hang_up_where_done(shard));
+    }
+
     /// Removes a receipt of the broker; its sealed form when the application knew it.
     fn forget(&mut self, shard: usize, receipt: &[u8]) -> Option<Bytes> {
         let sealed = Receipt::seal(u16::try_from(shard).unwrap_or(u16::MAX), receipt);
@@ -433,14 +445,6 @@ impl Application {
     pub(super) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
-}
-
-/// Whether the delivery is no longer held. A settlement refused for another reason changed nothing.
-fn is_over(result: &SettleResult) -> bool {
-    use Reason::{InvalidReceipt, ReceiptExpired, SettledOtherwise};
-    let reason = |error: &ItemError| Reason::parse(&error.reason);
-    let is_gone = |error| matches!(reason(error), Some(InvalidReceipt | ReceiptExpired | SettledOtherwise));
-    result.error.as_ref().is_none_or(is_gone)
 }
 
 /// An error that a broker gives while it stops, or while its store is reopened.

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61\x63kwell/v1/queues.proto\x12\nackwell.v1\x1a\x18\x61\x63kwell/v1/message.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"g\n\x0bSendRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12%\n\x08messages\x18\x02 \x03(\x0b\x32\x13.ackwell.v1.Message\x12\x0e\n\x06\x61tomic\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"7\n\x0cSendResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.ackwell.v1.SendResult\"Q\n\nSendResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.ackwell.v1.ItemError\"\xc7\x01\n\x0eReceiveRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x14\n\x0cmax_messages\x18\x02 \x01(\r\x12\x11\n\tmax_bytes\x18\x03 \x01(\x04\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x61\x63k_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x07 \x01(\t\";\n\x0fReceiveResponse\x12(\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.ackwell.v1.Delivery\"\xda\x01\n\nSettlement\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x1e\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x0f.ackwell.v1.AckH\x00\x12 \n\x04nack\x18\x03 \x01(\x0b\x32\x10.ackwell.v1.NackH\x00\x12&\n\x07release\x18\x04 \x01(\x0b\x32\x13.ackwell.v1.ReleaseH\x00\x12$\n\x06reject\x18\x05 \x01(\x0b\x32\x12.ackwell.v1.RejectH\x00\x12 \n\x04lost\x18\x06 \x01(\x0b\x32\x10.ackwell.v1.LostH\x00\x42\t\n\x07outcome\"\x05\n\x03\x41\x63k\"@\n\x04Nack\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\t\n\x07Release\"\x18\n\x06Reject\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x16\n\x04Lost\x12\x0e\n\x06reason\x18\x01 \x01(\t\"K\n\rSettleRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12+\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x16.ackwell.v1.Settlement\";\n\x0eSettleResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.ackwell.v1.SettleResult\"\x8b\x01\n\x0cSettleResult\x12 \n\x05state\x18\x01 \x01(\x0e\x32\x11.ackwell.v1.State\x12\x33\n\x0fnext_attempt_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.ackwell.v1.ItemError\"`\n\rExtendRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x10\n\x08receipts\x18\x02 \x03(\x0c\x12.\n\x0b\x61\x63k_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x0e\x45xtendResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.ackwell.v1.ExtendResult\"f\n\x0c\x45xtendResult\x12\x30\n\x0c\x61\x63k_deadline\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x15.ackwell.v1.ItemError\"\xdb\x01\n\x0e\x43onsumeRequest\x12 \n\x04open\x18\x01 \x01(\x0b\x32\x10.ackwell.v1.OpenH\x00\x12$\n\x06window\x18\x02 \x01(\x0b\x32\x12.ackwell.v1.WindowH\x00\x12)\n\x06settle\x18\x03 \x01(\x0b\x32\x17.ackwell.v1.SettleFrameH\x00\x12)\n\x06\x65xtend\x18\x04 \x01(\x0b\x32\x17.ackwell.v1.ExtendFrameH\x00\x12\"\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x11.ackwell.v1.DrainH\x00\x42\x07\n\x05\x66rame\"Y\n\x04Open\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\"\n\x06window\x18\x03 \x01(\x0b\x32\x12.ackwell.v1.Window\x12\x0c\n\x04held\x18\x06 \x03(\x0c\"1\n\x06Window\x12\x14\n\x0cmax_messages\x18\x01 \x01(\r\x12\x11\n\tmax_bytes\x18\x02 \x01(\x04\"G\n\x0bSettleFrame\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12+\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x16.ackwell.v1.Settlement\"\\\n\x0b\x45xtendFrame\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x10\n\x08receipts\x18\x02 \x03(\x0c\x12.\n\x0b\x61\x63k_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x07\n\x05\x44rain\"\x99\x02\n\x0f\x43onsumeResponse\x12$\n\x06opened\x18\x01 \x01(\x0b\x32\x12.ackwell.v1.OpenedH\x00\x12,\n\ndeliveries\x18\x02 \x01(\x0b\x32\x16.ackwell.v1.DeliveriesH\x00\x12+\n\x07settled\x18\x03 \x01(\x0b\x32\x18.ackwell.v1.SettledFrameH\x00\x12-\n\x08\x65xtended\x18\x04 \x01(\x0b\x32\x19.ackwell.v1.ExtendedFrameH\x00\x12&\n\x07revoked\x18\x05 \x01(\x0b\x32\x13.ackwell.v1.RevokedH\x00\x12%\n\x07go_away\x18\x06 \x01(\x0b\x32\x12.ackwell.v1.GoAwayH\x00\x42\x07\n\x05\x66rame\",\n\x06Opened\x12\"\n\x06window\x18\x02 \x01(\x0b\x32\x12.ackwell.v1.Window\"6\n\nDeliveries\x12(\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.ackwell.v1.Delivery\"F\n\x0cSettledFrame\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.ackwell.v1.SettleResult\"G\n\rExtendedFrame\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.ackwell.v1.ExtendResult\"+\n\x07Revoked\x12\x10\n\x08receipts\x18\x01 \x03(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x18\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t2\xd1\x02\n\x06Queues\x12\x39\n\x04Send\x12\x17.ackwell.v1.SendRequest\x1a\x18.ackwell.v1.SendResponse\x12\x42\n\x07Receive\x12\x1a.ackwell.v1.ReceiveRequest\x1a\x1b.ackwell.v1.ReceiveResponse\x12\x46\n\x07\x43onsume\x12\x1a.ackwell.v1.ConsumeRequest\x1a\x1b.ackwell.v1.ConsumeResponse(\x01\x30\x01\x12?\n\x06Settle\x12\x19.ackwell.v1.SettleRequest\x1a\x1a.ackwell.v1.SettleResponse\x12?\n\x06\x45xtend\x12\x19.ackwell.v1.ExtendRequest\x1a\x1a.ackwell.v1.ExtendResponseB4\n\x0e\x64\x65v.ackwell.v1P\x01Z ackwell.dev/ackwell/v1;ackwellv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61\x63kwell/v1/queues.proto\x12\nackwell.v1\x1a\x18\x61\x63kwell/v1/message.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"g\n\x0bSendRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12%\n\x08messages\x18\x02 \x03(\x0b\x32\x13.ackwell.v1.Message\x12\x0e\n\x06\x61tomic\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"7\n\x0cSendResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.ackwell.v1.SendResult\"Q\n\nSendResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.ackwell.v1.ItemError\"\xc7\x01\n\x0eReceiveRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x14\n\x0cmax_messages\x18\x02 \x01(\r\x12\x11\n\tmax_bytes\x18\x03 \x01(\x04\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x61\x63k_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x07 \x01(\t\";\n\x0fReceiveResponse\x12(\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.ackwell.v1.Delivery\"\xda\x01\n\nSettlement\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x1e\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x0f.ackwell.v1.AckH\x00\x12 \n\x04nack\x18\x03 \x01(\x0b\x32\x10.ackwell.v1.NackH\x00\x12&\n\x07release\x18\x04 \x01(\x0b\x32\x13.ackwell.v1.ReleaseH\x00\x12$\n\x06reject\x18\x05 \x01(\x0b\x32\x12.ackwell.v1.RejectH\x00\x12 \n\x04lost\x18\x06 \x01(\x0b\x32\x10.ackwell.v1.LostH\x00\x42\t\n\x07outcome\"\x05\n\x03\x41\x63k\"@\n\x04Nack\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\t\n\x07Release\"\x18\n\x06Reject\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x16\n\x04Lost\x12\x0e\n\x06reason\x18\x01 \x01(\t\"K\n\rSettleRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12+\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x16.ackwell.v1.Settlement\";\n\x0eSettleResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.ackwell.v1.SettleResult\"\x8b\x01\n\x0cSettleResult\x12 \n\x05state\x18\x01 \x01(\x0e\x32\x11.ackwell.v1.State\x12\x33\n\x0fnext_attempt_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.ackwell.v1.ItemError\"`\n\rExtendRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x10\n\x08receipts\x18\x02 \x03(\x0c\x12.\n\x0b\x61\x63k_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x0e\x45xtendResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.ackwell.v1.ExtendResult\"f\n\x0c\x45xtendResult\x12\x30\n\x0c\x61\x63k_deadline\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x15.ackwell.v1.ItemError\"u\n\rCommitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06settle\x18\x02 \x03(\x0b\x32\x19.ackwell.v1.SettleRequest\x12%\n\x04send\x18\x03 \x03(\x0b\x32\x17.ackwell.v1.SendRequest\"e\n\x0e\x43ommitResponse\x12+\n\x07settled\x18\x01 \x03(\x0b\x32\x1a.ackwell.v1.SettleResponse\x12&\n\x04sent\x18\x02 \x03(\x0b\x32\x18.ackwell.v1.SendResponse\"\xdb\x01\n\x0e\x43onsumeRequest\x12 \n\x04open\x18\x01 \x01(\x0b\x32\x10.ackwell.v1.OpenH\x00\x12$\n\x06window\x18\x02 \x01(\x0b\x32\x12.ackwell.v1.WindowH\x00\x12)\n\x06settle\x18\x03 \x01(\x0b\x32\x17.ackwell.v1.SettleFrameH\x00\x12)\n\x06\x65xtend\x18\x04 \x01(\x0b\x32\x17.ackwell.v1.ExtendFrameH\x00\x12\"\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x11.ackwell.v1.DrainH\x00\x42\x07\n\x05\x66rame\"Y\n\x04Open\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\"\n\x06window\x18\x03 \x01(\x0b\x32\x12.ackwell.v1.Window\x12\x0c\n\x04held\x18\x06 \x03(\x0c\"1\n\x06Window\x12\x14\n\x0cmax_messages\x18\x01 \x01(\r\x12\x11\n\tmax_bytes\x18\x02 \x01(\x04\"G\n\x0bSettleFrame\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12+\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x16.ackwell.v1.Settlement\"\\\n\x0b\x45xtendFrame\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x10\n\x08receipts\x18\x02 \x03(\x0c\x12.\n\x0b\x61\x63k_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x07\n\x05\x44rain\"\x99\x02\n\x0f\x43onsumeResponse\x12$\n\x06opened\x18\x01 \x01(\x0b\x32\x12.ackwell.v1.OpenedH\x00\x12,\n\ndeliveries\x18\x02 \x01(\x0b\x32\x16.ackwell.v1.DeliveriesH\x00\x12+\n\x07settled\x18\x03 \x01(\x0b\x32\x18.ackwell.v1.SettledFrameH\x00\x12-\n\x08\x65xtended\x18\x04 \x01(\x0b\x32\x19.ackwell.v1.ExtendedFrameH\x00\x12&\n\x07revoked\x18\x05 \x01(\x0b\x32\x13.ackwell.v1.RevokedH\x00\x12%\n\x07go_away\x18\x06 \x01(\x0b\x32\x12.ackwell.v1.GoAwayH\x00\x42\x07\n\x05\x66rame\",\n\x06Opened\x12\"\n\x06window\x18\x02 \x01(\x0b\x32\x12.ackwell.v1.Window\"6\n\nDeliveries\x12(\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.ackwell.v1.Delivery\"F\n\x0cSettledFrame\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.ackwell.v1.SettleResult\"G\n\rExtendedFrame\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.ackwell.v1.ExtendResult\"+\n\x07Revoked\x12\x10\n\x08receipts\x18\x01 \x03(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x18\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t2\x92\x03\n\x06Queues\x12\x39\n\x04Send\x12\x17.ackwell.v1.SendRequest\x1a\x18.ackwell.v1.SendResponse\x12\x42\n\x07Receive\x12\x1a.ackwell.v1.ReceiveRequest\x1a\x1b.ackwell.v1.ReceiveResponse\x12\x46\n\x07\x43onsume\x12\x1a.ackwell.v1.ConsumeRequest\x1a\x1b.ackwell.v1.ConsumeResponse(\x01\x30\x01\x12?\n\x06Settle\x12\x19.ackwell.v1.SettleRequest\x1a\x1a.ackwell.v1.SettleResponse\x12?\n\x06\x45xtend\x12\x19.ackwell.v1.ExtendRequest\x1a\x1a.ackwell.v1.ExtendResponse\x12?\n\x06\x43ommit\x12\x19.ackwell.v1.CommitRequest\x1a\x1a.ackwell.v1.CommitResponseB4\n\x0e\x64\x65v.ackwell.v1P\x01Z ackwell.dev/ackwell/v1;ackwellv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -69,32 +69,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTENDRESPONSE']._serialized_end=1430
   _globals['_EXTENDRESULT']._serialized_start=1432
   _globals['_EXTENDRESULT']._serialized_end=1534
-  _globals['_CONSUMEREQUEST']._serialized_start=1537
-  _globals['_CONSUMEREQUEST']._serialized_end=1756
-  _globals['_OPEN']._serialized_start=1758
-  _globals['_OPEN']._serialized_end=1847
-  _globals['_WINDOW']._serialized_start=1849
-  _globals['_WINDOW']._serialized_end=1898
-  _globals['_SETTLEFRAME']._serialized_start=1900
-  _globals['_SETTLEFRAME']._serialized_end=1971
-  _globals['_EXTENDFRAME']._serialized_start=1973
-  _globals['_EXTENDFRAME']._serialized_end=2065
-  _globals['_DRAIN']._serialized_start=2067
-  _globals['_DRAIN']._serialized_end=2074
-  _globals['_CONSUMERESPONSE']._serialized_start=2077
-  _globals['_CONSUMERESPONSE']._serialized_end=2358
-  _globals['_OPENED']._serialized_start=2360
-  _globals['_OPENED']._serialized_end=2404
-  _globals['_DELIVERIES']._serialized_start=2406
-  _globals['_DELIVERIES']._serialized_end=2460
-  _globals['_SETTLEDFRAME']._serialized_start=2462
-  _globals['_SETTLEDFRAME']._serialized_end=2532
-  _globals['_EXTENDEDFRAME']._serialized_start=2534
-  _globals['_EXTENDEDFRAME']._serialized_end=2605
-  _globals['_REVOKED']._serialized_start=2607
-  _globals['_REVOKED']._serialized_end=2650
-  _globals['_GOAWAY']._serialized_start=2652
-  _globals['_GOAWAY']._serialized_end=2676
-  _globals['_QUEUES']._serialized_start=2679
-  _globals['_QUEUES']._serialized_end=3016
+  _globals['_COMMITREQUEST']._serialized_start=1536
+  _globals['_COMMITREQUEST']._serialized_end=1653
+  _globals['_COMMITRESPONSE']._serialized_start=1655
+  _globals['_COMMITRESPONSE']._serialized_end=1756
+  _globals['_CONSUMEREQUEST']._serialized_start=1759
+  _globals['_CONSUMEREQUEST']._serialized_end=1978
+  _globals['_OPEN']._serialized_start=1980
+  _globals['_OPEN']._serialized_end=2069
+  _globals['_WINDOW']._serialized_start=2071
+  _globals['_WINDOW']._serialized_end=2120
+  _globals['_SETTLEFRAME']._serialized_start=2122
+  _globals['_SETTLEFRAME']._serialized_end=2193
+  _globals['_EXTENDFRAME']._serialized_start=2195
+  _globals['_EXTENDFRAME']._serialized_end=2287
+  _globals['_DRAIN']._serialized_start=2289
+  _globals['_DRAIN']._serialized_end=2296
+  _globals['_CONSUMERESPONSE']._serialized_start=2299
+  _globals['_CONSUMERESPONSE']._serialized_end=2580
+  _globals['_OPENED']._serialized_start=2582
+  _globals['_OPENED']._serialized_end=2626
+  _globals['_DELIVERIES']._serialized_start=2628
+  _globals['_DELIVERIES']._serialized_end=2682
+  _globals['_SETTLEDFRAME']._serialized_start=2684
+  _globals['_SETTLEDFRAME']._serialized_end=2754
+  _globals['_EXTENDEDFRAME']._serialized_start=2756
+  _globals['_EXTENDEDFRAME']._serialized_end=2827
+  _globals['_REVOKED']._serialized_start=2829
+  _globals['_REVOKED']._serialized_end=2872
+  _globals['_GOAWAY']._serialized_start=2874
+  _globals['_GOAWAY']._serialized_end=2898
+  _globals['_QUEUES']._serialized_start=2901
+  _globals['_QUEUES']._serialized_end=3303
 # @@protoc_insertion_point(module_scope)

@@ -64,6 +64,11 @@ class QueuesStub:
                 request_serializer=ackwell_dot_v1_dot_queues__pb2.ExtendRequest.SerializeToString,
                 response_deserializer=ackwell_dot_v1_dot_queues__pb2.ExtendResponse.FromString,
                 _registered_method=True)
+        self.Commit = channel.unary_unary(
+                '/ackwell.v1.Queues/Commit',
+                request_serializer=ackwell_dot_v1_dot_queues__pb2.CommitRequest.SerializeToString,
+                response_deserializer=ackwell_dot_v1_dot_queues__pb2.CommitResponse.FromString,
+                _registered_method=True)
 
 
 class QueuesServicer:
@@ -110,6 +115,17 @@ class QueuesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Commit(self, request, context):
+        """Settles and sends in one step, such as acking an order and sending its invoice: all of it is done, or nothing. It is
+        one commit of one shard: of several queues, and of the messages, only what lies on the shard of the receipts
+        (CROSS_SHARD). Messages without ordering_key and dedup_id go there; those with the ordering_key of the message that
+        is settled, in its own queue, are there. A Commit that is refused fails as a whole, with the reason of the first item
+        that stood in the way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueuesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -137,6 +153,11 @@ def add_QueuesServicer_to_server(servicer, server):
                     servicer.Extend,
                     request_deserializer=ackwell_dot_v1_dot_queues__pb2.ExtendRequest.FromString,
                     response_serializer=ackwell_dot_v1_dot_queues__pb2.ExtendResponse.SerializeToString,
+            ),
+            'Commit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commit,
+                    request_deserializer=ackwell_dot_v1_dot_queues__pb2.CommitRequest.FromString,
+                    response_serializer=ackwell_dot_v1_dot_queues__pb2.CommitResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -279,6 +300,33 @@ class Queues:
             '/ackwell.v1.Queues/Extend',
             ackwell_dot_v1_dot_queues__pb2.ExtendRequest.SerializeToString,
             ackwell_dot_v1_dot_queues__pb2.ExtendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Commit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ackwell.v1.Queues/Commit',
+            ackwell_dot_v1_dot_queues__pb2.CommitRequest.SerializeToString,
+            ackwell_dot_v1_dot_queues__pb2.CommitResponse.FromString,
             options,
             channel_credentials,
             insecure,

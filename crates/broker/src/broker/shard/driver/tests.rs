@@ -1,6 +1,6 @@
 //! The driver without its thread: jobs in, events and answers out.
 
-use ackwell_engine::command::{Batch, Configure, Handover, NewMessage, Oversized, Receive, Send};
+use ackwell_engine::command::{Batch, Commit, Configure, Handover, NewMessage, Oversized, Receive, Send};
 use ackwell_engine::message::Payload;
 use ackwell_engine::{Settings, command};
 use tempfile::TempDir;
@@ -159,6 +159,38 @@ fn close_during_a_storage_failure_releases_after_it() {
     rig.work([stream.close(StreamEnd::Deliberate)]);
     rig.reopen();
     assert_eq!((rig.counts().ready, rig.counts().in_flight), (1, 0));
+}
+
+/// A Commit that acks makes room in its holder's window; one that was refused for another item leaves what is held.
+#[test]
+fn commit_makes_room_only_when_it_is_done() {
+    let mut rig = Rig::new();
+    rig.send(&[1, 2]);
+    let mut stream = rig.consume(1, window(1), vec![]);
+    let receipt = stream.receipts().remove(0);
+    let settle = |receipts: &[&Bytes]| Settle {
+        queue: rig.queue,
+        settlements: receipts.iter().map(|receipt| ((*receipt).clone(), Outcome::Ack)).collect(),
+    };
+    let commit =
+        |settle| Command::Commit(Commit { settle: vec![settle], send: vec![], request_id: String::new() });
+    let (refused, done) = (settle(&[&receipt, &Bytes::from_static(b"forged")]), settle(&[&receipt]));
+    rig.apply(commit(refused));
+    assert_eq!(stream.bodies(), [0; 0]);
+    rig.apply(commit(done));
+    assert_eq!(stream.bodies(), [2]);
+}
+
+/// A full disk refuses what stores, and lets everything else make room.
+#[test]
+fn full_disk_refuses_commits_that_send() {
+    let queue = QueueId(1);
+    let settle = Settle { queue, settlements: Vec::new() };
+    let outgoing = command::Outgoing { queue, messages: Vec::new() };
+    let commit =
+        |send| Command::Commit(Commit { settle: vec![settle.clone()], send, request_id: String::new() });
+    assert!(stores(&commit(vec![outgoing])));
+    assert!(!stores(&commit(Vec::new())) && !stores(&Command::Settle(settle.clone())));
 }
 
 /// While a stream lives its deliveries are extended; a failed commit must not end that.

@@ -153,6 +153,25 @@ export interface ExtendResult {
   error?: ItemError | undefined;
 }
 
+export interface CommitRequest {
+  /**
+   * At most 64 B. A second call with the same id within 2 minutes does nothing, and is answered as the first one was;
+   * without an id it is refused as ALREADY_SETTLED. Sidecars give it one.
+   */
+  requestId: string;
+  /** With the messages of `send`, 1..1000 items. */
+  settle: SettleRequest[];
+  /** Their `request_id` must be empty; `atomic` says nothing new. */
+  send: SendRequest[];
+}
+
+export interface CommitResponse {
+  /** One per `settle`, with one result per settlement, none of them with an error. */
+  settled: SettleResponse[];
+  /** One per `send`, with one result per message, none of them with an error. */
+  sent: SendResponse[];
+}
+
 export interface ConsumeRequest {
   frame?:
     | //
@@ -1488,6 +1507,152 @@ export const ExtendResult: MessageFns<ExtendResult> = {
   },
 };
 
+function createBaseCommitRequest(): CommitRequest {
+  return { requestId: "", settle: [], send: [] };
+}
+
+export const CommitRequest: MessageFns<CommitRequest> = {
+  encode(message: CommitRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    for (const v of message.settle) {
+      SettleRequest.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.send) {
+      SendRequest.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CommitRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCommitRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.settle.push(SettleRequest.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.send.push(SendRequest.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<CommitRequest>, I>>(base?: I): CommitRequest {
+    return CommitRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CommitRequest>, I>>(object: I): CommitRequest {
+    const message = createBaseCommitRequest();
+    message.requestId = object.requestId ?? "";
+    message.settle = object.settle?.map((e) => SettleRequest.fromPartial(e)) || [];
+    message.send = object.send?.map((e) => SendRequest.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCommitResponse(): CommitResponse {
+  return { settled: [], sent: [] };
+}
+
+export const CommitResponse: MessageFns<CommitResponse> = {
+  encode(message: CommitResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.settled) {
+      SettleResponse.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.sent) {
+      SendResponse.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CommitResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCommitResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.settled.push(SettleResponse.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sent.push(SendResponse.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<CommitResponse>, I>>(base?: I): CommitResponse {
+    return CommitResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CommitResponse>, I>>(object: I): CommitResponse {
+    const message = createBaseCommitResponse();
+    message.settled = object.settled?.map((e) => SettleResponse.fromPartial(e)) || [];
+    message.sent = object.sent?.map((e) => SendResponse.fromPartial(e)) || [];
+    return message;
+  },
+};
+
 function createBaseConsumeRequest(): ConsumeRequest {
   return { frame: undefined };
 }
@@ -2550,6 +2715,22 @@ export const QueuesService = {
     responseSerialize: (value: ExtendResponse): Buffer => Buffer.from(ExtendResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ExtendResponse => ExtendResponse.decode(value),
   },
+  /**
+   * Settles and sends in one step, such as acking an order and sending its invoice: all of it is done, or nothing. It is
+   * one commit of one shard: of several queues, and of the messages, only what lies on the shard of the receipts
+   * (CROSS_SHARD). Messages without ordering_key and dedup_id go there; those with the ordering_key of the message that
+   * is settled, in its own queue, are there. A Commit that is refused fails as a whole, with the reason of the first item
+   * that stood in the way.
+   */
+  commit: {
+    path: "/ackwell.v1.Queues/Commit" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CommitRequest): Buffer => Buffer.from(CommitRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CommitRequest => CommitRequest.decode(value),
+    responseSerialize: (value: CommitResponse): Buffer => Buffer.from(CommitResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CommitResponse => CommitResponse.decode(value),
+  },
 } as const;
 
 export interface QueuesServer extends UntypedServiceImplementation {
@@ -2566,6 +2747,14 @@ export interface QueuesServer extends UntypedServiceImplementation {
   settle: handleUnaryCall<SettleRequest, SettleResponse>;
   /** Keeps deliveries in flight longer. */
   extend: handleUnaryCall<ExtendRequest, ExtendResponse>;
+  /**
+   * Settles and sends in one step, such as acking an order and sending its invoice: all of it is done, or nothing. It is
+   * one commit of one shard: of several queues, and of the messages, only what lies on the shard of the receipts
+   * (CROSS_SHARD). Messages without ordering_key and dedup_id go there; those with the ordering_key of the message that
+   * is settled, in its own queue, are there. A Commit that is refused fails as a whole, with the reason of the first item
+   * that stood in the way.
+   */
+  commit: handleUnaryCall<CommitRequest, CommitResponse>;
 }
 
 export interface QueuesClient extends Client {
@@ -2636,6 +2825,28 @@ export interface QueuesClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ExtendResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Settles and sends in one step, such as acking an order and sending its invoice: all of it is done, or nothing. It is
+   * one commit of one shard: of several queues, and of the messages, only what lies on the shard of the receipts
+   * (CROSS_SHARD). Messages without ordering_key and dedup_id go there; those with the ordering_key of the message that
+   * is settled, in its own queue, are there. A Commit that is refused fails as a whole, with the reason of the first item
+   * that stood in the way.
+   */
+  commit(
+    request: CommitRequest,
+    callback: (error: ServiceError | null, response: CommitResponse) => void,
+  ): ClientUnaryCall;
+  commit(
+    request: CommitRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: CommitResponse) => void,
+  ): ClientUnaryCall;
+  commit(
+    request: CommitRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: CommitResponse) => void,
   ): ClientUnaryCall;
 }
 
