@@ -88,8 +88,9 @@ fn at_message(index: usize, item: usize, failure: Failure) -> Failure {
     at(&format!("send[{index}].messages[{item}]"), failure)
 }
 
-fn at(place: &str, failure: Failure) -> Failure {
-    Failure { message: format!("{place}: {}; nothing was done", failure.message), ..failure }
+fn at(place: &str, mut failure: Failure) -> Failure {
+    failure.message = format!("{place}: {}; nothing was done", failure.message);
+    failure
 }
 
 #[cfg(test)]
