@@ -1,7 +1,7 @@
 //! What one message costs, operation by operation, with 0, 1 M and 10 M others waiting, and with 10 000 keys.
 //!
 //! ```text
-//! cargo bench -p ackwell-engine                      all of it: 10 minutes and 6 GB of memory
+//! cargo bench -p ackwell-engine                      all of it: 10 minutes and 10 GB of memory
 //! cargo bench -p ackwell-engine -- 'send/0'          one of it
 //! ```
 //!
