@@ -36,7 +36,7 @@ pub enum Command {
 }
 
 /// Answers a [`Command`], variant by variant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The queue, and the generation of the settings it runs now.
     Configured(QueueId, u64),
@@ -212,7 +212,7 @@ pub enum Oversized {
 }
 
 /// A message in a consumer's hands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Proof of holding.
     pub receipt: Bytes,
@@ -442,9 +442,9 @@ pub enum Blocked {
     },
     /// Others come first.
     InLine {
-        /// Ready messages before it with its fairness key, counted up to [`MAX_COUNTED`].
+        /// Eligible messages before it with its fairness key, counted up to [`MAX_COUNTED`].
         ahead: u64,
-        /// Fairness keys that take turns with its own.
+        /// Fairness keys that take turns, its own among them.
         keys: u64,
     },
 }

@@ -11,7 +11,7 @@ use crate::message::{KeyId, QueueId, Row, Seq, Stage, State};
 use crate::time::Timestamp;
 use keys::Keys;
 pub(crate) use lanes::Ageing;
-use lanes::Lanes;
+use lanes::{Lanes, Rank};
 
 /// Messages of a queue, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,8 +102,20 @@ impl Messages {
     /// The message that comes next. The same one until its row changes.
     pub(crate) fn next(&mut self, queue: QueueId, ageing: Ageing) -> Option<Seq> {
         let rows = &self.rows;
-        let rank = |seq| rows.get(&seq).map_or(u64::MAX, |row| ageing.rank(row.stored_at, row.priority));
-        self.by_queue.get_mut(&queue)?.lanes.next(rank)
+        self.by_queue.get_mut(&queue)?.lanes.next(|seq| rank(rows, ageing, seq))
+    }
+
+    /// Whether it is the message that comes next.
+    pub(crate) fn is_next(&self, seq: Seq, ageing: Ageing) -> bool {
+        let index = self.rows.get(&seq).and_then(|row| self.index(row.queue));
+        index.and_then(|index| index.lanes.coming(|seq| rank(&self.rows, ageing, seq))) == Some(seq)
+    }
+
+    /// How many messages with its fairness key come before it, counted up to `max`.
+    pub(crate) fn ahead(&self, seq: Seq, ageing: Ageing, max: u64) -> u64 {
+        let row = &self.rows[&seq];
+        let lanes = self.index(row.queue).map(|index| &index.lanes);
+        lanes.map_or(0, |lanes| lanes.ahead(seq, row, |seq| rank(&self.rows, ageing, seq), max))
     }
 
     /// Its fairness key has had its turn with this message.
@@ -234,6 +246,10 @@ impl Messages {
     pub(crate) fn committed(&mut self) {
         self.dirty.clear();
     }
+}
+
+fn rank(rows: &BTreeMap<Seq, Row>, ageing: Ageing, seq: Seq) -> Rank {
+    rows.get(&seq).map_or(Rank::MAX, |row| ageing.rank(row.stored_at, row.priority))
 }
 
 /// When something happens to the message by itself.

@@ -10,8 +10,10 @@ impl Engine {
         let seq = self.find(queue, id)?;
         let row = self.row(seq);
         let mut reasons: Vec<Blocked> = stage_of(row).into_iter().chain(self.queue_of(row)).collect();
-        if row.state() == State::Ready {
+        if matches!(row.state(), State::Ready | State::Delayed) {
             reasons.extend(self.behind_key(seq, row));
+        }
+        if row.state() == State::Ready {
             reasons.extend(self.in_line(seq, row));
         }
         Some(Explanation { state: row.state(), reasons })
@@ -38,8 +40,12 @@ impl Engine {
 
     /// Others that come first, if anything does.
     fn in_line(&self, seq: Seq, row: &Row) -> Option<Blocked> {
-        let lanes = &self.messages.index(row.queue)?.lanes;
-        let (ahead, keys) = (lanes.ahead(seq, row, MAX_COUNTED), lanes.keys());
+        let ageing = self.ageing(row.queue);
+        if self.messages.is_next(seq, ageing) {
+            return None;
+        }
+        let keys = self.messages.index(row.queue)?.lanes.keys();
+        let ahead = self.messages.ahead(seq, ageing, MAX_COUNTED);
         (ahead > 0 || keys > 1).then_some(Blocked::InLine { ahead, keys })
     }
 }

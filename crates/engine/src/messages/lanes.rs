@@ -10,7 +10,8 @@ use std::ops::Bound;
 use crate::message::{KeyId, Priority, Row, Seq};
 use crate::time::Timestamp;
 
-/// What one turn pays for. Most messages are smaller, and then turns are counted in messages; a 16 MiB message takes 256.
+/// A message takes one turn, and one more for each of these. Most are smaller, and then turns are counted in messages; one of
+/// 16 MiB takes 257.
 const UNIT_BYTES: u64 = 64 << 10;
 
 /// The eligible messages of one queue.
@@ -30,6 +31,9 @@ struct Lane {
     debt: u64,
 }
 
+/// Wide enough for any step, so that a very long one makes priorities strict.
+pub(crate) type Rank = u128;
+
 /// Priorities as head starts.
 #[derive(Clone, Copy)]
 pub(crate) struct Ageing {
@@ -38,9 +42,9 @@ pub(crate) struct Ageing {
 
 impl Ageing {
     /// Lower comes first. Not changed by time: both of two messages age alike.
-    pub(crate) fn rank(self, stored_at: Timestamp, priority: Priority) -> u64 {
-        let behind = u64::from(Priority::MAX - priority.level());
-        stored_at.0.saturating_add(self.step_ms.saturating_mul(behind))
+    pub(crate) fn rank(self, stored_at: Timestamp, priority: Priority) -> Rank {
+        let behind = u128::from(Priority::MAX - priority.level());
+        u128::from(stored_at.0) + u128::from(self.step_ms) * behind
     }
 }
 
@@ -76,7 +80,7 @@ impl Lanes {
 
     /// The message whose turn it is. Turns that are passed over are paid for: each step of the loop pays a unit that a
     /// message taken before has cost.
-    pub(crate) fn next(&mut self, rank: impl Fn(Seq) -> u64) -> Option<Seq> {
+    pub(crate) fn next(&mut self, rank: impl Fn(Seq) -> Rank) -> Option<Seq> {
         loop {
             let (key, lane) = self.after_served()?;
             if lane.debt == 0 {
@@ -87,6 +91,14 @@ impl Lanes {
         }
     }
 
+    /// What [`Lanes::next`] will find, with nothing paid yet: of the smallest debts the first to come round.
+    pub(crate) fn coming(&self, rank: impl Fn(Seq) -> Rank) -> Option<Seq> {
+        let behind = self.by_key.range((Bound::Excluded(self.served), Bound::Unbounded));
+        let round = behind.chain(self.by_key.range(..=self.served));
+        let (_, lane) = round.min_by_key(|(_, lane)| lane.debt)?;
+        lane.first(rank)
+    }
+
     /// The message is being taken: its key has had its turn.
     pub(crate) fn charge(&mut self, row: &Row) {
         self.served = row.fairness;
@@ -95,12 +107,12 @@ impl Lanes {
         }
     }
 
-    /// How many of the same lane come before it, counted up to `max`.
-    pub(crate) fn ahead(&self, seq: Seq, row: &Row, max: u64) -> u64 {
-        let lane = self.by_key.get(&row.fairness).and_then(|lane| lane.by_priority.get(&row.priority));
-        let before =
-            lane.map(|seqs| seqs.range(..seq).take(usize::try_from(max).unwrap_or(usize::MAX)).count());
-        before.unwrap_or(0) as u64
+    /// How many of its fairness key come before it, counted up to `max`.
+    pub(crate) fn ahead(&self, seq: Seq, row: &Row, rank: impl Fn(Seq) -> Rank, max: u64) -> u64 {
+        let own = (rank(seq), seq);
+        let lanes = self.by_key.get(&row.fairness).into_iter().flat_map(|lane| lane.by_priority.values());
+        let before = lanes.flat_map(|seqs| seqs.iter().take_while(|seq| (rank(**seq), **seq) < own));
+        before.take(usize::try_from(max).unwrap_or(usize::MAX)).count() as u64
     }
 
     /// Whose turn it is, and what comes in which order, for a digest.
@@ -122,8 +134,11 @@ impl Lanes {
 }
 
 impl Lane {
-    fn first(&self, rank: impl Fn(Seq) -> u64) -> Option<Seq> {
+    fn first(&self, rank: impl Fn(Seq) -> Rank) -> Option<Seq> {
         let heads = self.by_priority.values().filter_map(|seqs| seqs.first().copied());
         heads.min_by_key(|seq| (rank(*seq), *seq))
     }
 }
+
+#[cfg(test)]
+mod tests;
