@@ -1,13 +1,10 @@
-//! The rules of `docs/delivery.md`, each as a short story. Time is virtual; a story's language is in [`story`].
+//! The rules of `docs/delivery.md`. Most are told as short stories with virtual time: `stories/*.txt`, in the language of
+//! [`story`].
 
-mod dead;
+mod batches;
 mod histories;
 mod memory;
 mod model;
-mod receive;
-mod restart;
 mod rules;
-mod send;
-mod settle;
+mod stories;
 mod story;
-mod time;

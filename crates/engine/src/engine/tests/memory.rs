@@ -1,9 +1,13 @@
-//! The bounds of what is remembered.
+//! The bounds of what is remembered and kept.
 
+use super::super::send::Room;
+use super::story::check;
 use crate::command::Settled;
 use crate::memory::{MAX_DEDUP_IDS, MAX_ITEMS, Memory, MemoryKey, OutcomeKind, Remembered};
-use crate::message::{Epoch, MessageId, QueueId, Seq};
+use crate::message::{Epoch, MessageId, Payload, QueueId, Seq};
+use crate::messages::Counts;
 use crate::time::Timestamp;
+use crate::{Refusal, Settings};
 
 const SETTLED: Remembered =
     Remembered::Settled(OutcomeKind::Ack, Settled { state: None, delayed_until: None });
@@ -37,4 +41,61 @@ fn entry_is_forgotten_at_its_end_even_before_it_is_swept() {
     assert!(memory.get(&key, Timestamp(10)).is_none());
     memory.sweep(Timestamp(10), 5);
     assert_eq!(memory.changes().collect::<Vec<_>>(), [(&key, None)]);
+}
+
+/// Promise: a busy queue takes nothing of what another one is remembered by.
+#[test]
+fn oldest_requests_make_room_in_their_own_queue_only() {
+    let mut memory = Memory::default();
+    let key = |queue, n: usize| MemoryKey::Request(QueueId(queue), n.to_string());
+    let full = || Remembered::Received(vec![(Seq(1), Epoch(1)); MAX_ITEMS]);
+    memory.put(key(1, 0), Timestamp(10), full());
+    memory.put(key(2, 0), Timestamp(11), full());
+    memory.put(key(2, 1), Timestamp(12), full());
+    let known = [key(1, 0), key(2, 0), key(2, 1)].map(|key| memory.get(&key, Timestamp(0)).is_some());
+    assert_eq!(known, [true, false, true]);
+}
+
+/// Promise: settled deliveries are bounded too, the newest stay.
+#[test]
+fn oldest_settled_deliveries_make_room() {
+    let mut memory = Memory::default();
+    let key = |n: u64| MemoryKey::Delivery(QueueId(1), Epoch(n));
+    (0..=MAX_ITEMS as u64).for_each(|n| memory.put(key(n), Timestamp(10 + n), SETTLED));
+    let known = [key(0), key(1), key(MAX_ITEMS as u64)].map(|key| memory.get(&key, Timestamp(0)).is_some());
+    assert_eq!(known, [false, true, true]);
+}
+
+/// Promise: nothing is remembered of a queue that is gone, and nothing else is forgotten with it.
+#[test]
+fn forgotten_queue_leaves_nothing() {
+    let mut memory = Memory::default();
+    let (mine, other) =
+        (MemoryKey::Delivery(QueueId(1), Epoch(1)), MemoryKey::Delivery(QueueId(2), Epoch(2)));
+    memory.put(mine.clone(), Timestamp(10), SETTLED);
+    memory.put(other.clone(), Timestamp(10), SETTLED);
+    memory.committed();
+    memory.forget(QueueId(1));
+    assert_eq!(memory.entries().map(|(key, _)| key).collect::<Vec<_>>(), [&other]);
+    assert_eq!(memory.changes().collect::<Vec<_>>(), [(&mine, None)]);
+}
+
+/// Promise: dedup ids are exact, so that one which cannot be remembered is refused rather than forgotten.
+#[test]
+fn dedup_id_without_room_is_refused() {
+    let named = |dedup_id: &str| Payload { dedup_id: dedup_id.into(), ..Payload::default() };
+    let (settings, x, y, none) = (Settings::default(), named("x"), named("y"), named(""));
+    let mut room = Room::of(settings, Counts::default(), 1);
+    assert_eq!([room.take(&x), room.take(&x), room.take(&none)], [Ok(()), Ok(()), Ok(())]);
+    assert!(matches!(room.take(&y), Err(Refusal::QueueFull { .. })));
+}
+
+/// Promise: of each message the newest 16 attempts are kept.
+#[test]
+fn history_keeps_the_newest_sixteen() {
+    let failures: Vec<String> =
+        (1..=18).map(|n| format!("receive 1 as=w\nnack a#{n} why=no{n} delay=0s\n")).collect();
+    let newest: Vec<String> = (3..=18).rev().map(|n| format!("0s..0s nack no{n} w;")).collect();
+    let (failures, newest) = (failures.concat(), newest.join(" "));
+    check(&format!("set attempts=100\nsend a\n{failures}history a -> {newest}\npeek -> a:ready*18"));
 }

@@ -1,90 +1,13 @@
-//! What a restart keeps, what it gives, and what a batch leaves behind.
+//! What several commands in one batch mean for each other, and what a batch leaves on disk.
 
-use super::story::check;
-use crate::command::{Batch, Command, Configure, NewMessage, Outcome, Receive, Reply, Send, Settle};
+use crate::command::{
+    Batch, Command, Configure, Delete, Filter, Mode, NewMessage, Outcome, Receive, Reply, Selected,
+    Selection, Send, Settle,
+};
 use crate::message::{Payload, QueueId};
 use crate::settings::Settings;
 use crate::store::tests::ENTROPY;
 use crate::{Engine, Store, Timestamp};
-
-#[test]
-fn everything_stored_survives() {
-    check(
-        "
-        set dead=1h
-        send a b c d
-        receive 3 as=w
-        nack b#1 why=no delay=1m
-        reject c#1 why=never
-        restart
-        stats -> ready=1 delayed=1 in_flight=1 dead=1 bytes=4
-        peek -> a:inflight b:delayed*1 c:dead(REJECTED)*1 d:ready
-        history b -> 0s..0s nack no w;
-        ack a#1 -> gone
-    ",
-    );
-}
-
-/// Promise: while the process was away nobody could extend, so that every delivery gets one ack timeout more.
-#[test]
-fn holds_get_one_ack_timeout_more() {
-    check(
-        "
-        set ack=10s processing=60s
-        send a b
-        receive 1 -> a#1
-        receive 1 ack=50s -> b#1
-        z+1h
-        restart
-        wakeup -> 10s
-        +9999ms
-        ack a#1 -> gone
-        +40001ms -> expired b#1
-    ",
-    );
-    check(
-        "
-        set ack=10s
-        send a
-        receive 1
-        extend a#1 ack=60s
-        restart
-        wakeup -> 60s
-    ",
-    );
-}
-
-#[test]
-fn what_fell_due_while_away_happens_at_once() {
-    check(
-        "
-        send a delay=5s
-        send b ttl=5s
-        z+1h
-        restart
-        +0s
-        peek -> a:ready b:dead(EXPIRED)
-    ",
-    );
-}
-
-/// Promise: receipts and ids are never made twice, also across a restart.
-#[test]
-fn receipts_of_before_do_not_fit_later_deliveries() {
-    check(
-        "
-        send a
-        receive 1
-        release a#1
-        restart
-        receive 1 -> a#2
-        release a#1 -> ready
-        ack a#1 -> SettledOtherwise!
-        stats -> in_flight=1 bytes=1
-        ack a#2 -> gone
-    ",
-    );
-}
 
 #[test]
 fn store_on_disk_serves_after_reopening() {
@@ -115,6 +38,43 @@ fn repeated_receive_in_a_batch_with_the_next_delivery_gets_nothing() {
     };
     assert!(repeated.is_empty());
     assert_eq!(next[0].epoch.0, first[0].epoch.0 + 1);
+}
+
+/// Promise: commands of a batch come one after the other: what one stored the next one finds, its headers too, and nothing of
+/// what is removed again reaches the disk.
+#[test]
+fn purge_finds_by_header_what_its_batch_has_stored() {
+    let mut engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), Timestamp(1)).unwrap();
+    let queue = configure(&mut engine);
+    let headers = vec![("kind".to_owned(), "x".to_owned())];
+    let payload = Payload { body: "a".into(), headers: headers.clone(), ..Payload::default() };
+    let messages = vec![NewMessage { payload, ..NewMessage::default() }];
+    let marked = Command::Send(Send { queue, messages, batch: Batch::Each, request_id: String::new() });
+    let filter = Filter { headers, ..Filter::default() };
+    let purge = Selection { queue, filter, after: None, max_messages: 9, mode: Mode::Apply };
+    let batch = vec![marked, send(queue, "b"), Command::Purge(purge)];
+    let replies = engine.apply(Timestamp(2), batch).unwrap().replies;
+    let Reply::Purged(Selected { changed: 1, .. }) = replies[2] else { panic!("{replies:?}") };
+    let mut engine = engine.reopen(Timestamp(3));
+    let Reply::Received(got) = one(&mut engine, 3, receive(queue, "")) else { panic!() };
+    assert_eq!(got[0].message.payload.body, "b");
+}
+
+/// Promise: a queue may be deleted and made anew in one batch; the new one has another id and none of the messages.
+#[test]
+fn queue_deleted_and_made_in_one_batch_is_a_new_one() {
+    let mut engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), Timestamp(1)).unwrap();
+    let queue = configure(&mut engine);
+    let name = "shop/orders".to_owned();
+    let anew = Command::Configure(Configure { name, generation: 1, settings: Settings::default() });
+    let delete = Command::Delete(Delete { queue, max_messages: 9 });
+    let replies = engine.apply(Timestamp(2), vec![send(queue, "a"), delete, anew]).unwrap().replies;
+    let Reply::Configured(anew, 1) = replies[2] else { panic!("{replies:?}") };
+    assert_ne!(anew, queue);
+    let mut engine = engine.reopen(Timestamp(3));
+    assert_eq!(engine.queue("shop/orders"), Some(anew));
+    let Reply::Received(got) = one(&mut engine, 3, receive(anew, "")) else { panic!() };
+    assert!(got.is_empty());
 }
 
 /// Promise: a flood of due timers is worked off in bounded batches, and nothing expired is served meanwhile.
