@@ -72,6 +72,36 @@ pub(crate) struct Index {
     pub(crate) counts: Counts,
 }
 
+impl Index {
+    fn list(&mut self, seq: Seq, row: &Row) {
+        self.counts.add(row);
+        match row.stage {
+            Stage::Ready => _ = self.ready.insert(seq),
+            Stage::Dead { .. } => _ = self.dead.insert(seq),
+            Stage::Delayed { .. } | Stage::InFlight(_) => {}
+        }
+        match row.ordering {
+            Some(key) => self.keys.insert(key, seq, row),
+            None if row.state() == State::Ready => self.lanes.insert(Place::of(seq, row)),
+            None => {}
+        }
+    }
+
+    fn unlist(&mut self, seq: Seq, row: &Row) {
+        self.counts.subtract(row);
+        match row.stage {
+            Stage::Ready => _ = self.ready.remove(&seq),
+            Stage::Dead { .. } => _ = self.dead.remove(&seq),
+            Stage::Delayed { .. } | Stage::InFlight(_) => {}
+        }
+        match row.ordering {
+            Some(key) => self.keys.remove(key, seq),
+            None if row.state() == State::Ready => self.lanes.remove(Place::of(seq, row)),
+            None => {}
+        }
+    }
+}
+
 impl Messages {
     pub(crate) fn load(rows: Vec<(Seq, Row)>) -> Self {
         let mut messages = Self::default();
@@ -128,20 +158,25 @@ impl Messages {
 
     pub(crate) fn put(&mut self, seq: Seq, row: Row) {
         let (queue, ordering) = (row.queue, row.ordering);
-        self.retire(queue, ordering);
-        self.take_out(seq);
-        self.put_in(seq, row);
-        self.promote(queue, ordering);
+        let before = self.eligible_of(queue, ordering);
+        match self.rows.insert(seq, row) {
+            Some(before) => self.unlist(seq, &before),
+            None => _ = self.by_queue.entry(queue).or_default().all.insert(seq),
+        }
+        self.list(seq, queue);
+        self.list_anew(queue, ordering, before);
         self.dirty.insert(seq);
     }
 
     pub(crate) fn remove(&mut self, seq: Seq) -> Option<Row> {
         let (queue, ordering) = self.rows.get(&seq).map(|row| (row.queue, row.ordering))?;
-        self.retire(queue, ordering);
-        let row = self.take_out(seq);
-        self.promote(queue, ordering);
+        let before = self.eligible_of(queue, ordering);
+        let row = self.rows.remove(&seq)?;
+        self.unlist(seq, &row);
+        self.by_queue.entry(queue).or_default().all.remove(&seq);
+        self.list_anew(queue, ordering, before);
         self.dirty.insert(seq);
-        row
+        Some(row)
     }
 
     /// Forgets an empty queue.
@@ -149,67 +184,33 @@ impl Messages {
         self.by_queue.remove(&queue);
     }
 
-    fn put_in(&mut self, seq: Seq, row: Row) {
-        let index = self.by_queue.entry(row.queue).or_default();
-        index.all.insert(seq);
-        index.counts.add(&row);
-        match row.stage {
-            Stage::Ready => _ = index.ready.insert(seq),
-            Stage::Dead { .. } => _ = index.dead.insert(seq),
-            Stage::Delayed { .. } | Stage::InFlight(_) => {}
-        }
-        match row.ordering {
-            Some(key) => index.keys.insert(key, seq, &row),
-            None if row.state() == State::Ready => index.lanes.insert(seq, &row),
-            None => {}
-        }
-        self.timers.extend(wake_at(&row).map(|at| (at, seq)));
-        self.rows.insert(seq, row);
+    fn list(&mut self, seq: Seq, queue: QueueId) {
+        let (row, index) = (&self.rows[&seq], self.by_queue.entry(queue).or_default());
+        index.list(seq, row);
+        self.timers.extend(wake_at(row).map(|at| (at, seq)));
     }
 
-    fn take_out(&mut self, seq: Seq) -> Option<Row> {
-        let row = self.rows.remove(&seq)?;
-        let index = self.by_queue.entry(row.queue).or_default();
-        index.all.remove(&seq);
-        index.counts.subtract(&row);
-        match row.stage {
-            Stage::Ready => _ = index.ready.remove(&seq),
-            Stage::Dead { .. } => _ = index.dead.remove(&seq),
-            Stage::Delayed { .. } | Stage::InFlight(_) => {}
-        }
-        match row.ordering {
-            Some(key) => index.keys.remove(key, seq),
-            None if row.state() == State::Ready => index.lanes.remove(seq, &row),
-            None => {}
-        }
-        if let Some(at) = wake_at(&row) {
+    fn unlist(&mut self, seq: Seq, row: &Row) {
+        self.by_queue.entry(row.queue).or_default().unlist(seq, row);
+        if let Some(at) = wake_at(row) {
             self.timers.remove(&(at, seq));
         }
-        Some(row)
     }
 
-    /// Takes the eligible message of an ordering key out of its lane, before the key's messages change.
-    fn retire(&mut self, queue: QueueId, ordering: Option<KeyId>) {
-        self.with_eligible(queue, ordering, Lanes::remove);
-    }
-
-    /// Puts the eligible message of an ordering key into its lane.
-    fn promote(&mut self, queue: QueueId, ordering: Option<KeyId>) {
-        self.with_eligible(queue, ordering, Lanes::insert);
-    }
-
-    fn with_eligible(
-        &mut self,
-        queue: QueueId,
-        ordering: Option<KeyId>,
-        change: impl FnOnce(&mut Lanes, Seq, &Row),
-    ) {
-        let Some((key, index)) = ordering.zip(self.by_queue.get_mut(&queue)) else { return };
-        let (Some(head), None) = index.keys.head(key) else { return };
+    /// The eligible message of an ordering key.
+    fn eligible_of(&self, queue: QueueId, ordering: Option<KeyId>) -> Option<Place> {
+        let (Some(head), None) = self.index(queue)?.keys.head(ordering?) else { return None };
         let row = &self.rows[&head];
-        if row.state() == State::Ready {
-            change(&mut index.lanes, head, row);
-        }
+        (row.state() == State::Ready).then(|| Place::of(head, row))
+    }
+
+    /// The key's messages have changed, perhaps which of them is eligible. The new one is listed before the old one is
+    /// taken out, since a fairness key that has nothing listed forgets its debt.
+    fn list_anew(&mut self, queue: QueueId, ordering: Option<KeyId>, before: Option<Place>) {
+        let after = self.eligible_of(queue, ordering);
+        let Some(index) = self.by_queue.get_mut(&queue).filter(|_| before != after) else { return };
+        after.into_iter().for_each(|place| index.lanes.insert(place));
+        before.into_iter().for_each(|place| index.lanes.remove(place));
     }
 
     /// Takes the next message whose time has come. The caller puts or removes its row, or it stays without a timer.
