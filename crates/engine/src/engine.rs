@@ -138,6 +138,11 @@ impl Engine {
         self.messages.eligible(queue).min(max_in_flight.saturating_sub(in_flight))
     }
 
+    /// A copy of what a crash would leave now; only a volatile store can be copied.
+    pub fn survivor(&self) -> Option<Store> {
+        self.store.copy()
+    }
+
     /// What is left when the process ends, however it ends.
     pub fn into_store(self) -> Store {
         self.store

@@ -1,9 +1,11 @@
 //! What is stored of a message, and the states it can be in.
 
 use std::fmt;
+use std::hash::Hasher;
 use std::str::FromStr;
 
 use bytes::Bytes;
+use siphasher::sip128::SipHasher24;
 use uuid::Uuid;
 
 use crate::time::Timestamp;
@@ -41,6 +43,16 @@ pub struct MessageId(u128);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub(crate) u64);
 
+impl KeyId {
+    /// `None` for the empty key. Hashed with the secret of the store, so that nobody can make the keys of others collide
+    /// with theirs. Turns go by the order of these hashes.
+    pub fn of(text: &str, receipt_key: &[u8; 16]) -> Option<Self> {
+        let mut hasher = SipHasher24::new_with_key(receipt_key);
+        hasher.write(text.as_bytes());
+        (!text.is_empty()).then(|| Self(hasher.finish()))
+    }
+}
+
 /// How urgent a message is: 0 to [`Priority::MAX`], the highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(u8);
@@ -71,7 +83,8 @@ const SEQ_BITS: u32 = 50;
 const SALT_LOW_BITS: u32 = 12;
 
 impl MessageId {
-    pub(crate) fn new(stored_at: Timestamp, salt: u32, seq: Seq) -> Self {
+    /// Of the message that a store with this salt put there at that time.
+    pub fn new(stored_at: Timestamp, salt: u32, seq: Seq) -> Self {
         let time = u128::from(stored_at.0 & 0xffff_ffff_ffff) << 80;
         let salt_high = u128::from((salt >> SALT_LOW_BITS) & 0xfff) << 64;
         let salt_low = u128::from(salt & 0xfff) << SEQ_BITS;
@@ -87,7 +100,8 @@ impl MessageId {
         self.0
     }
 
-    pub(crate) fn seq(self) -> Seq {
+    /// The place it leads to.
+    pub fn seq(self) -> Seq {
         Seq(u64::try_from(self.0 & ((1 << SEQ_BITS) - 1)).expect("50 bits fit"))
     }
 }

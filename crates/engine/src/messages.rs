@@ -11,7 +11,7 @@ use crate::message::{KeyId, QueueId, Row, Seq, Stage, State};
 use crate::time::Timestamp;
 use keys::Keys;
 pub(crate) use lanes::Ageing;
-use lanes::{Lanes, Rank};
+use lanes::{Lanes, Place, Rank};
 
 /// Messages of a queue, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -56,11 +56,8 @@ impl Sealer {
         })
     }
 
-    /// `None` for the empty key. Keyed, so that nobody can make the keys of others collide with theirs.
-    pub(crate) fn key_id(&self, key: &str) -> Option<KeyId> {
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write(key.as_bytes());
-        (!key.is_empty()).then(|| KeyId(hasher.finish()))
+    pub(crate) fn key_id(&self, text: &str) -> Option<KeyId> {
+        KeyId::of(text, &self.key)
     }
 
     fn mac(&self, content: &[u8]) -> u128 {

@@ -61,11 +61,11 @@ impl Engine {
         seen: &mut BTreeSet<Epoch>,
     ) -> Result<Receipt, Refusal> {
         let receipt = self.open_receipt(queue, receipt)?;
-        if self.settled_before(receipt).is_some() || !seen.insert(receipt.epoch) {
+        if self.settled_before(receipt).is_some() {
             return Err(Refusal::AlreadySettled);
         }
         self.check_held(receipt)?;
-        Ok(receipt)
+        if seen.insert(receipt.epoch) { Ok(receipt) } else { Err(Refusal::AlreadySettled) }
     }
 
     fn look_at_sends(

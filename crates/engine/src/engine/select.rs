@@ -8,6 +8,7 @@ use crate::message::{DeadReason, MessageId, QueueId, Row, Seq, Stage, State};
 impl Engine {
     /// Dead messages get another life.
     pub(super) fn redrive(&mut self, selection: &Selection) -> Result<Reply, Refusal> {
+        self.settings(selection.queue)?;
         let dead_only = Filter { states: vec![State::Dead], ..selection.filter.clone() };
         let is_asked_for =
             selection.filter.states.is_empty() || selection.filter.states.contains(&State::Dead);

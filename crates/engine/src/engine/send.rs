@@ -75,10 +75,9 @@ impl Engine {
     ) {
         for item in wanted {
             let Ok(Wanted::New(message)) = item else { continue };
-            if self.duplicate(queue, message).is_some() {
-                continue;
-            }
-            if let Err(refusal) = check(now, message).and_then(|()| room.take(&message.payload)) {
+            let is_duplicate = self.duplicate(queue, message).is_some();
+            let room = |()| if is_duplicate { Ok(()) } else { room.take(&message.payload) };
+            if let Err(refusal) = check(now, message).and_then(room) {
                 *item = Err(refusal);
             }
         }

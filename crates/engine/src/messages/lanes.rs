@@ -23,6 +23,20 @@ pub(crate) struct Lanes {
     len: u64,
 }
 
+/// Where an eligible message is listed. Never changed by what happens to the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    seq: Seq,
+    fairness: Option<KeyId>,
+    priority: Priority,
+}
+
+impl Place {
+    pub(super) fn of(seq: Seq, row: &Row) -> Self {
+        Self { seq, fairness: row.fairness, priority: row.priority }
+    }
+}
+
 /// One key's share.
 #[derive(Debug, Default)]
 struct Lane {
@@ -59,22 +73,22 @@ impl Lanes {
         self.by_key.len() as u64
     }
 
-    pub(super) fn insert(&mut self, seq: Seq, row: &Row) {
-        let lane = self.by_key.entry(row.fairness).or_default();
-        let is_new = lane.by_priority.entry(row.priority).or_default().insert(seq);
+    pub(super) fn insert(&mut self, place: Place) {
+        let lane = self.by_key.entry(place.fairness).or_default();
+        let is_new = lane.by_priority.entry(place.priority).or_default().insert(place.seq);
         debug_assert!(is_new, "a message is listed once");
         self.len += 1;
     }
 
-    pub(super) fn remove(&mut self, seq: Seq, row: &Row) {
-        let Some(lane) = self.by_key.get_mut(&row.fairness) else { return };
-        let Some(seqs) = lane.by_priority.get_mut(&row.priority) else { return };
-        self.len -= u64::from(seqs.remove(&seq));
+    pub(super) fn remove(&mut self, place: Place) {
+        let Some(lane) = self.by_key.get_mut(&place.fairness) else { return };
+        let Some(seqs) = lane.by_priority.get_mut(&place.priority) else { return };
+        self.len -= u64::from(seqs.remove(&place.seq));
         if seqs.is_empty() {
-            lane.by_priority.remove(&row.priority);
+            lane.by_priority.remove(&place.priority);
         }
         if lane.by_priority.is_empty() {
-            self.by_key.remove(&row.fairness);
+            self.by_key.remove(&place.fairness);
         }
     }
 

@@ -6,6 +6,7 @@ use super::{Changes, Entropy, Loaded, Meta, QueueRecord};
 use crate::memory::{Memorized, MemoryKey};
 use crate::message::{Payload, QueueId, Row, Seq};
 
+#[derive(Clone)]
 pub(super) struct MemoryTables {
     meta: Meta,
     queues: BTreeMap<QueueId, QueueRecord>,
