@@ -1,11 +1,13 @@
 //! The dependency invariants of ARCHITECTURE.md.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate of ours may use of the others. Tests of a crate may use more.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("ackwell-engine", &[]),
+    ("ackwell-engine-check", &["ackwell-engine"]),
     ("ackwell-proto", &[]),
     ("ackwell-api", &["ackwell-proto"]),
     ("ackwell-client", &["ackwell-proto"]),
@@ -53,6 +55,45 @@ fn crates_reach_nothing_that_breaks_an_invariant() {
             assert!(!reached.contains(*ban), "{name} reaches {ban}; see: cargo tree -p {name} -i {ban}");
         }
     }
+}
+
+/// Of the standard library, what decisions must not touch: their answers would differ from one replay to the next. A
+/// `HashMap` iterates in another order in every process.
+const NOT_IN_DECISIONS: [&str; 9] = [
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "std::time",
+    "HashMap",
+    "HashSet",
+];
+
+/// Promise: what the engine decides depends on its commands alone. Only its store sees a disk.
+#[test]
+fn decisions_of_the_engine_touch_nothing_outside() {
+    let sources = decisions(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/src")));
+    assert!(sources.len() > 10, "the sources are found");
+    for source in sources {
+        let text = std::fs::read_to_string(&source).expect("a source can be read");
+        let touched: Vec<_> = NOT_IN_DECISIONS.iter().filter(|word| text.contains(**word)).collect();
+        assert!(touched.is_empty(), "{} uses {touched:?}", source.display());
+    }
+}
+
+/// All sources of the engine but its store and its tests.
+fn decisions(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("the folder can be read");
+    let paths = entries.map(|entry| entry.expect("an entry can be read").path());
+    let wanted =
+        paths.filter(|path| !path.ends_with("store.rs") && !path.ends_with("store") && !is_test(path));
+    wanted.flat_map(|path| if path.is_dir() { decisions(&path) } else { vec![path] }).collect()
+}
+
+fn is_test(path: &Path) -> bool {
+    path.file_stem().is_some_and(|stem| stem == "tests")
 }
 
 /// The names that `cargo tree` prints, without what only tests use.

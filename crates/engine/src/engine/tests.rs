@@ -2,9 +2,7 @@
 //! [`story`].
 
 mod batches;
-mod histories;
 mod memory;
-mod model;
 mod rules;
 mod stories;
 mod story;

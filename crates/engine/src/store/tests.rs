@@ -1,8 +1,8 @@
 //! What tests may do to a store that the engine may not, and what opening one promises.
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::ReadableTable;
 
-use super::redb_file::{FILE, MEMORY, MESSAGES, META, META_KEY, PAYLOADS, QUEUES};
+use super::redb_file::{FILE, MESSAGES, META, META_KEY, PAYLOADS};
 use super::*;
 
 pub(crate) const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
@@ -39,33 +39,6 @@ impl Store {
         let write = self.database().begin_write().unwrap();
         edit(&mut write.open_table(PAYLOADS).unwrap());
         write.commit().unwrap();
-    }
-
-    /// Every stored byte, table by table.
-    pub(crate) fn dump(&self) -> Vec<(String, Vec<u8>)> {
-        let read = self.database().begin_read().unwrap();
-        let mut rows = Vec::new();
-        for table in [MESSAGES, PAYLOADS] {
-            let name = table.to_string();
-            let entries = read.open_table(table).unwrap();
-            rows.extend(entries.iter().unwrap().map(|entry| {
-                let (key, value) = entry.unwrap();
-                (format!("{name} {}", key.value()), value.value().to_vec())
-            }));
-        }
-        let memory = read.open_table(MEMORY).unwrap();
-        rows.extend(memory.iter().unwrap().map(|entry| {
-            let (key, value) = entry.unwrap();
-            (format!("memory {:x?}", key.value()), value.value().to_vec())
-        }));
-        let queues = read.open_table(QUEUES).unwrap();
-        rows.extend(queues.iter().unwrap().map(|entry| {
-            let (key, value) = entry.unwrap();
-            (format!("queue {}", key.value()), value.value().to_vec())
-        }));
-        let meta = read.open_table(META).unwrap();
-        rows.push(("meta".into(), meta.get(META_KEY).unwrap().unwrap().value().to_vec()));
-        rows
     }
 
     fn put_meta(&self, value: &[u8]) {
