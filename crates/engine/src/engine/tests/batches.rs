@@ -68,31 +68,47 @@ fn queue_deleted_and_made_in_one_batch_is_a_new_one() {
     let name = "shop/orders".to_owned();
     let anew = Command::Configure(Configure { name, generation: 1, settings: Settings::default() });
     let delete = Command::Delete(Delete { queue, max_messages: 9 });
+    one(&mut engine, 1, with_ids(queue));
     let replies = engine.apply(Timestamp(2), vec![send(queue, "a"), delete, anew]).unwrap().replies;
     let Reply::Configured(anew, 1) = replies[2] else { panic!("{replies:?}") };
     assert_ne!(anew, queue);
     let mut engine = engine.reopen(Timestamp(3));
     assert_eq!(engine.queue("shop/orders"), Some(anew));
+    assert_eq!(engine.memory.entries().count(), 0, "nothing is remembered of a queue that is gone");
     let Reply::Received(got) = one(&mut engine, 3, receive(anew, "")) else { panic!() };
     assert!(got.is_empty());
 }
 
 /// Promise: a flood of due timers is worked off in bounded batches, and nothing expired is served meanwhile.
 #[test]
-fn due_timers_are_worked_off_in_bounded_batches() {
+fn expired_message_is_not_served_before_its_timer_fires() {
     let mut engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), Timestamp(1)).unwrap();
-    let queue = configure(&mut engine);
+    let queue = flood(&mut engine);
+    let Reply::Received(got) = one(&mut engine, 11, receive(queue, "")) else { panic!() };
+    assert!(got.is_empty());
+    assert_eq!(engine.stats(queue).counts.dead, super::super::MAX_SWEPT as u64 + 2);
+}
+
+/// Promise: what is left of the flood comes with the next batches, without waiting.
+#[test]
+fn rest_of_a_flood_is_due_at_once() {
+    let mut engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), Timestamp(1)).unwrap();
+    let queue = flood(&mut engine);
+    engine.apply(Timestamp(11), Vec::new()).unwrap();
+    assert_eq!(engine.stats(queue).counts.ready, 2);
+    assert_eq!(engine.next_wakeup(), Some(Timestamp(11)));
+    engine.apply(Timestamp(11), Vec::new()).unwrap();
+    assert_eq!(engine.stats(queue).counts.ready, 0);
+}
+
+/// Two messages more than one batch expires, all due at 11.
+fn flood(engine: &mut Engine) -> QueueId {
+    let queue = configure(engine);
     let message = NewMessage { ttl_ms: Some(10), ..NewMessage::default() };
     let messages = vec![message; super::super::MAX_SWEPT + 2];
     let flood = Send { queue, messages, batch: Batch::Each, request_id: String::new() };
     engine.apply(Timestamp(1), vec![Command::Send(flood)]).unwrap();
-    engine.apply(Timestamp(11), Vec::new()).unwrap();
-    assert_eq!(engine.stats(queue).counts.ready, 2);
-    assert_eq!(engine.next_wakeup(), Some(Timestamp(11)));
-    let Reply::Received(got) = one(&mut engine, 11, receive(queue, "")) else { panic!() };
-    assert!(got.is_empty());
-    assert_eq!(engine.stats(queue).counts.ready, 0);
-    assert_eq!(engine.stats(queue).counts.dead, super::super::MAX_SWEPT as u64 + 2);
+    queue
 }
 
 fn configure(engine: &mut Engine) -> QueueId {
@@ -106,6 +122,13 @@ fn send(queue: QueueId, body: &'static str) -> Command {
     let payload = Payload { body: body.into(), ..Payload::default() };
     let messages = vec![NewMessage { payload, ..NewMessage::default() }];
     Command::Send(Send { queue, messages, batch: Batch::Each, request_id: String::new() })
+}
+
+/// A Send that is remembered twice.
+fn with_ids(queue: QueueId) -> Command {
+    let payload = Payload { dedup_id: "d".into(), ..Payload::default() };
+    let messages = vec![NewMessage { payload, ..NewMessage::default() }];
+    Command::Send(Send { queue, messages, batch: Batch::Each, request_id: "r".into() })
 }
 
 fn receive(queue: QueueId, request_id: &str) -> Command {
