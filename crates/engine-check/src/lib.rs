@@ -14,5 +14,5 @@ mod play;
 mod violation;
 
 pub use minimize::{Failed, check};
-pub use play::Twin;
+
 pub use violation::Violation;

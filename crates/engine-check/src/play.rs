@@ -25,7 +25,7 @@ const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
 
 /// Where the second engine keeps its state. What the two kinds of stores keep cannot differ without an answer differing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Twin {
+pub(crate) enum Twin {
     /// In maps, like the first.
     Volatile,
     /// In a redb file in memory: through every encoder and decoder.

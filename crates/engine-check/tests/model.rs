@@ -3,7 +3,7 @@
 use ackwell_engine_check::check;
 
 /// Ten seconds' worth on one core without optimisation.
-const HISTORIES: u64 = 400;
+const HISTORIES: u64 = 1200;
 
 /// Promise: replies, messages, counts, explanations and wakeups are what the rules say, whatever happens in whatever
 /// order, crashes included; and the same commands lead to the same state again.

@@ -6,7 +6,7 @@ use ackwell_engine::command::{HandOver, Handover, Oversized, Receive};
 use ackwell_engine::message::{Epoch, KeyId, Priority, QueueId, Seq, State};
 use ackwell_engine::{Refusal, Reply, Timestamp};
 
-use super::{Model, Note, Receipts, Stored, WINDOW_MS};
+use super::{Model, Note, Queue, Receipts, Stored, WINDOW_MS};
 
 /// What one turn pays for.
 const UNIT_BYTES: u64 = 65_536;
@@ -156,17 +156,13 @@ impl Model {
 
     /// A key that has nothing to hand out owes nothing.
     pub(super) fn forget_idle_debts(&mut self) {
-        let queues: Vec<QueueId> = self.queues.iter().map(|queue| queue.id).collect();
-        for queue in queues {
-            if self.rules_of_turns(queue).debts.values().any(|debt| *debt > 0) {
-                let keys = self.keys_with_work(queue);
-                self.queue_mut(queue).turns.debts.retain(|key, _| keys.contains(key));
+        for index in 0..self.queues.len() {
+            let Queue { id, turns, .. } = &self.queues[index];
+            if turns.debts.values().any(|debt| *debt > 0) {
+                let keys = self.keys_with_work(*id);
+                self.queues[index].turns.debts.retain(|key, _| keys.contains(key));
             }
         }
-    }
-
-    fn rules_of_turns(&self, queue: QueueId) -> &Turns {
-        &self.queue(queue).expect("it was just listed").turns
     }
 
     pub(super) fn hand_over(&mut self, handover: &HandOver, receipts: &Receipts) -> Result<Reply, Refusal> {
