@@ -50,6 +50,7 @@ struct Play {
     observer: Observer,
     log: Vec<Entry>,
     generation: u64,
+    queues: Vec<QueueId>,
     /// All that were ever given out.
     receipts: Receipts,
     /// Those that somebody has, in the order they were given.
@@ -75,6 +76,7 @@ impl Play {
             observer: Observer::default(),
             log: vec![Entry::Restart(START)],
             generation: 0,
+            queues: Vec::new(),
             receipts: BTreeMap::new(),
             known: Vec::new(),
             ids: Vec::new(),
@@ -125,6 +127,7 @@ impl Play {
             applied.expired.iter().map(|receipt| self.receipts.get(receipt)).collect();
         same("model: expired", &expired, &expected.expired.iter().map(Some).collect(), &commands)?;
         self.learn_ids(&commands, &applied.replies);
+        self.learn_queues(&commands, &applied.replies);
         self.compare_states()?;
         self.observe(&commands, &applied)?;
         self.log.push(Entry::Batch(self.clock, commands, applied));
@@ -160,6 +163,7 @@ impl Play {
     }
 
     fn compare_states(&self) -> Result<(), Violation> {
+        same("model: queues", &self.queues, &self.model.queue_ids().collect(), &self.clock)?;
         same("model: next wakeup", &self.engine.next_wakeup(), &self.model.next_wakeup(), &self.clock)?;
         for (queue, messages) in self.everything()? {
             let expected = self.model.shown(queue);
@@ -196,7 +200,7 @@ impl Play {
 
     /// All messages of all queues.
     fn everything(&self) -> Result<Vec<(QueueId, Vec<Message>)>, Violation> {
-        self.model.queue_ids().map(|queue| Ok((queue, all_of(&self.engine, queue)?))).collect()
+        self.queues.iter().map(|queue| Ok((*queue, all_of(&self.engine, *queue)?))).collect()
     }
 
     fn learn_receipts(
@@ -224,6 +228,18 @@ impl Play {
             let new =
                 crate::observer::stored(command, reply).into_iter().map(|(queue, _, sent)| (queue, sent.id));
             self.ids.extend(new);
+        }
+    }
+
+    fn learn_queues(&mut self, commands: &[Command], replies: &[Reply]) {
+        for (command, reply) in commands.iter().zip(replies) {
+            match (command, reply) {
+                (_, Reply::Configured(queue, _)) if !self.queues.contains(queue) => self.queues.push(*queue),
+                (Command::Delete(delete), Reply::Deleted(deleted)) if deleted.done => {
+                    self.queues.retain(|queue| *queue != delete.queue);
+                }
+                _ => {}
+            }
         }
     }
 }

@@ -44,16 +44,26 @@ impl Taste {
             slots: dice.pick(&[1, 1, 2, 3]),
             longest_ms: dice.pick(&[2_000, 20_000, 400_000]),
             is_timed: !dice.one_in(4),
-            is_large: dice.one_in(16),
+            is_large: dice.one_in(8),
             is_troubled: dice.one_in(2),
         }
         .with_traffic()
+        .with_debts()
     }
 
     /// Without messages that come and go there is nothing to look at.
     fn with_traffic(mut self) -> Self {
         for kind in [3, 4, 6] {
             self.weights[kind] = self.weights[kind].max(4);
+        }
+        self
+    }
+
+    /// Debts show where few keys take turns, again and again.
+    fn with_debts(mut self) -> Self {
+        if self.is_large {
+            self.fairness_keys = &["f", "g"];
+            self.ordering_keys = if self.ordering_keys.len() > 1 { &["", "a"] } else { &[""] };
         }
         self
     }
@@ -138,7 +148,11 @@ impl Taste {
     fn item(&self, dice: &mut Dice) -> Item {
         let small = dice.count(0, 24);
         Item {
-            bytes: if self.is_large { dice.pick(&[small, 60_000, 70_000, 140_000, 200_000]) } else { small },
+            bytes: if self.is_large {
+                dice.pick(&[small, small, small, 70_000, 140_000, 200_000])
+            } else {
+                small
+            },
             available: if self.is_timed { available(dice) } else { Available::Now },
             ttl_ms: (self.is_timed && dice.one_in(4)).then(|| dice.below(40_000)),
             max_attempts: dice.one_in(4).then(|| u32::try_from(dice.below(4)).expect("it is small")),
