@@ -25,6 +25,9 @@ struct Options {
     threads: u64,
 }
 
+/// Characters of what was seen: some messages have large bodies.
+const MOST_TOLD: usize = 4000;
+
 /// What the threads share.
 struct Run {
     options: Options,
@@ -101,10 +104,11 @@ impl Run {
 
 fn told(failed: &Failed) -> String {
     let Failed { seed, steps, script, violation } = failed;
+    let what: String = violation.what.chars().take(MOST_TOLD).collect();
     format!(
         "\nseed {seed}: {}\n{}\n\n{} of {steps} steps are enough:\n{script}\nagain: soak --seed {seed} --histories 1\n",
         violation.property,
-        violation.what,
+        what,
         script.lines().count(),
     )
 }

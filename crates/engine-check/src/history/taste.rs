@@ -8,6 +8,12 @@ use ackwell_engine::settings::{Backoff, BackoffPolicy, Expired};
 use super::{Ask, Fate, Item, Pick, Sieve, Slot, Step, Wish};
 use crate::dice::Dice;
 
+const SEND: usize = 3;
+const RECEIVE: usize = 4;
+const SETTLE: usize = 6;
+const CANCEL: usize = 9;
+const PURGE: usize = 10;
+
 /// What a history likes. Each leaves out some kinds of commands and features altogether, so that the others meet each
 /// other more often than they would in an even mixture.
 pub(super) struct Taste {
@@ -53,17 +59,21 @@ impl Taste {
 
     /// Without messages that come and go there is nothing to look at.
     fn with_traffic(mut self) -> Self {
-        for kind in [3, 4, 6] {
+        for kind in [SEND, RECEIVE, SETTLE] {
             self.weights[kind] = self.weights[kind].max(4);
         }
         self
     }
 
-    /// Debts show where few keys take turns, again and again.
+    /// Debts show where few keys take turns, again and again, and the heads of ordering keys change meanwhile.
     fn with_debts(mut self) -> Self {
         if self.is_large {
+            self.slots = 1;
             self.fairness_keys = &["f", "g"];
             self.ordering_keys = if self.ordering_keys.len() > 1 { &["", "a"] } else { &[""] };
+        }
+        for kind in [CANCEL, PURGE] {
+            self.weights[kind] = self.weights[kind].max(if self.is_large { 6 } else { 0 });
         }
         self
     }
@@ -110,20 +120,20 @@ impl Taste {
             },
             1 => Ask::Pause { slot, paused: dice.one_in(2) },
             2 => Ask::Delete { slot, max: dice.pick(&[0, 1, 2, 1000]) },
-            3 => Ask::Send {
+            SEND => Ask::Send {
                 slot,
                 items: self.items(dice),
                 batch: dice.pick(&[Batch::Each, Batch::Atomic]),
                 request: self.request(dice),
             },
-            4 => Ask::Receive { slot, receive: self.wish(dice) },
+            RECEIVE => Ask::Receive { slot, receive: self.wish(dice) },
             5 => Ask::HandOver { slot, picks: picks(dice) },
-            6 => Ask::Settle { slot, ends: ends(dice) },
+            SETTLE => Ask::Settle { slot, ends: ends(dice) },
             7 => Ask::Extend { slot, picks: picks(dice), ack_ms: ack_ms(dice) },
             8 => self.commit(dice),
-            9 => Ask::Cancel { slot, picks: picks(dice) },
-            10 => Ask::Redrive(sieve(dice, slot)),
-            _ => Ask::Purge(sieve(dice, slot)),
+            CANCEL => Ask::Cancel { slot, picks: picks(dice) },
+            PURGE => Ask::Purge(sieve(dice, slot)),
+            _ => Ask::Redrive(sieve(dice, slot)),
         }
     }
 
@@ -165,7 +175,7 @@ impl Taste {
 
     fn wish(&self, dice: &mut Dice) -> Wish {
         Wish {
-            max_messages: u32::try_from(dice.below(6)).expect("it is small"),
+            max_messages: u32::try_from(dice.below(if self.is_large { 3 } else { 6 })).expect("it is small"),
             max_bytes: dice.pick(&[0, 1, 30, 1000, 100_000, 1_000_000]),
             oversized: dice.pick(&[Oversized::Comes, Oversized::Comes, Oversized::Waits]),
             ack_ms: ack_ms(dice),
