@@ -26,9 +26,11 @@ pub struct Observer {
     now: Timestamp,
     facts: BTreeMap<MessageId, Fact>,
     held: BTreeMap<Bytes, Held>,
-    settled: BTreeMap<Bytes, (Kind, Settled)>,
-    /// Of Sends by their queue, of Commits by none.
-    requests: BTreeMap<(Option<QueueId>, String), (Timestamp, Reply)>,
+    /// How, and until when a repetition is answered the same.
+    settled: BTreeMap<Bytes, (Kind, Settled, Timestamp)>,
+    requests: BTreeMap<Request, (Timestamp, Reply)>,
+    /// Until when the next message with the dedup id is a duplicate.
+    dedups: BTreeMap<(QueueId, String), Timestamp>,
     settings: BTreeMap<QueueId, Settings>,
     deleted: BTreeSet<QueueId>,
     last_epoch: Option<Epoch>,
@@ -38,6 +40,8 @@ pub struct Observer {
     batch: Batch,
 }
 
+/// A request id of a queue's Sends and Receives, or of Commits.
+type Request = (Option<QueueId>, String);
 type Kind = std::mem::Discriminant<ackwell_engine::command::Outcome>;
 
 /// What is known of a message.

@@ -8,7 +8,7 @@ use ackwell_engine::message::{Message, MessageId, QueueId, State};
 use ackwell_engine::{Command, Refusal, Reply, Timestamp};
 use bytes::Bytes;
 
-use super::{Fact, Held, Observer, stored};
+use super::{Fact, Held, Observer, Request, stored};
 use crate::violation::{Violation, ensure};
 
 /// For so long a repetition is answered as the first time.
@@ -37,7 +37,14 @@ impl Observer {
                 Ok(())
             }
             (Command::Receive(receive), Reply::Received(deliveries)) => {
-                self.saw_deliveries(receive, deliveries)
+                let key = (Some(receive.queue), receive.request_id.clone());
+                self.check_repeated(&key, reply)?;
+                self.saw_deliveries(receive, deliveries)?;
+                // The window is from the first time on.
+                if !deliveries.is_empty() && self.remembered(&key).is_none() {
+                    self.remember(key, reply);
+                }
+                Ok(())
             }
             (Command::HandOver(handover), Reply::HandedOver(results)) => {
                 let pairs = handover.receipts.iter().zip(results);
@@ -110,11 +117,23 @@ impl Observer {
             if !self.facts.contains_key(&sent.id) {
                 self.batch.has_effect = true;
                 self.facts.insert(sent.id, Fact::of(self.now, queue, message));
+                self.check_first(queue, &message.payload.dedup_id)?;
             }
             let fact = self.fact(sent.id)?;
             ensure(fact.queue == queue, "2: a message is in its queue", || format!("{sent:?}"))?;
         }
         Ok(())
+    }
+
+    /// A message that was stored is the first of its dedup id within the window.
+    fn check_first(&mut self, queue: QueueId, dedup_id: &str) -> Result<(), Violation> {
+        let window_ms = self.settings.get(&queue).map_or(0, |settings| settings.dedup_window_ms);
+        if dedup_id.is_empty() {
+            return Ok(());
+        }
+        let until = self.dedups.insert((queue, dedup_id.to_owned()), self.now.plus_ms(window_ms));
+        let is_first = until.is_none_or(|until| until <= self.now);
+        ensure(is_first, "4: a duplicate is not stored", || format!("{dedup_id} until {until:?}"))
     }
 
     fn saw_duplicates(&mut self, queue: QueueId, results: &[Result<Sent, Refusal>]) -> Result<(), Violation> {
@@ -126,12 +145,15 @@ impl Observer {
     }
 
     /// What was done once is answered the same, and not done again.
-    fn check_repeated(&self, key: &(Option<QueueId>, String), reply: &Reply) -> Result<(), Violation> {
-        let earlier = self.requests.get(key).filter(|(until, _)| *until > self.now).map(|(_, reply)| reply);
+    fn check_repeated(&self, key: &Request, reply: &Reply) -> Result<(), Violation> {
+        let earlier = self.remembered(key);
         let is_same = match (earlier, reply) {
             (Some(Reply::Sent(earlier)), Reply::Sent(now)) => {
                 let is_refused = now.iter().all(Result::is_err);
                 is_refused || earlier.iter().zip(now).all(|(earlier, now)| earlier.is_err() || earlier == now)
+            }
+            (Some(Reply::Received(earlier)), Reply::Received(now)) => {
+                now.iter().all(|now| earlier.iter().any(|earlier| earlier.receipt == now.receipt))
             }
             (Some(earlier), reply) => earlier == reply,
             (None, _) => true,
@@ -139,7 +161,11 @@ impl Observer {
         ensure(is_same, "4: a repetition is answered as the first time", || format!("{earlier:?}\n{reply:?}"))
     }
 
-    fn remember(&mut self, key: (Option<QueueId>, String), reply: &Reply) {
+    fn remembered(&self, key: &Request) -> Option<&Reply> {
+        self.requests.get(key).filter(|(until, _)| *until > self.now).map(|(_, reply)| reply)
+    }
+
+    fn remember(&mut self, key: Request, reply: &Reply) {
         if !key.1.is_empty() {
             self.requests.insert(key, (self.now.plus_ms(WINDOW_MS), reply.clone()));
         }
@@ -225,19 +251,20 @@ impl Observer {
         result: &Result<Settled, Refusal>,
     ) -> Result<(), Violation> {
         let kind = std::mem::discriminant(outcome);
-        match (result, self.settled.get(receipt)) {
-            (Err(_), _) => self.check_stale(queue, receipt),
-            (Ok(settled), Some(earlier)) => {
-                let is_same = *earlier == (kind, *settled);
-                ensure(is_same, "4: a repetition is answered as the first time", || {
-                    format!("{earlier:?}\n{settled:?}")
-                })
-            }
+        let earlier = self.settled.get(receipt).copied();
+        let is_repeated = match (result, earlier) {
             (Ok(settled), None) => {
-                self.settled.insert(receipt.clone(), (kind, *settled));
-                self.saw_end(receipt, outcome, *settled)
+                let until = self.now.plus_ms(WINDOW_MS);
+                self.settled.insert(receipt.clone(), (kind, *settled, until));
+                return self.saw_end(receipt, outcome, *settled);
             }
-        }
+            (Ok(settled), Some((how, before, _))) => (how, before) == (kind, *settled),
+            (Err(_), Some((how, _, until))) if how == kind && until > self.now => !self.is_of(queue, receipt),
+            (Err(_), _) => return self.check_stale(queue, receipt),
+        };
+        ensure(is_repeated, "4: a repetition is answered as the first time", || {
+            format!("{earlier:?}\n{result:?}")
+        })
     }
 
     fn saw_end(&mut self, receipt: &Bytes, outcome: &Outcome, settled: Settled) -> Result<(), Violation> {
@@ -267,7 +294,7 @@ impl Observer {
     ) -> Result<(), Violation> {
         let key = (None, commit.request_id.clone());
         self.check_repeated(&key, reply)?;
-        if self.requests.get(&key).is_some_and(|(until, _)| *until > self.now) {
+        if self.remembered(&key).is_some() {
             return Ok(());
         }
         let settled = committed.settled.iter().flatten().map(Result::is_ok);
@@ -333,9 +360,14 @@ impl Observer {
         Ok(held.expect("it is current").clone())
     }
 
+    fn is_of(&self, queue: QueueId, receipt: &Bytes) -> bool {
+        let fact = self.held.get(receipt).and_then(|held| self.facts.get(&held.id));
+        fact.is_some_and(|fact| fact.queue == queue)
+    }
+
     /// Who holds a message is not refused.
     fn check_stale(&self, queue: QueueId, receipt: &Bytes) -> Result<(), Violation> {
-        let is_valid = self.check_current(receipt).is_ok_and(|held| self.facts[&held.id].queue == queue);
+        let is_valid = self.check_current(receipt).is_ok() && self.is_of(queue, receipt);
         let is_deleted = self.batch.deleting.contains(&queue);
         ensure(!is_valid || is_deleted, "3: the holder's receipt is good", || {
             format!("{:?}", self.held.get(receipt))
