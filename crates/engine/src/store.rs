@@ -4,6 +4,7 @@
 //! engine decides.
 
 pub(crate) mod codec;
+mod encoding;
 mod memory;
 mod redb_file;
 #[cfg(test)]

@@ -1,6 +1,16 @@
 //! Every row survives the round trip; every damaged or shortened one is refused, never misread.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::command::{Sent, Settled};
+use crate::memory::{Memorized, MemoryKey, OutcomeKind, Remembered};
+use crate::message::{
+    Attempt, AttemptOutcome, DeadReason, Epoch, Hold, KeyId, MessageId, Payload, Priority, QueueId, Row, Seq,
+    Stage, State,
+};
+use crate::settings::Settings;
+use crate::time::Timestamp;
 
 fn rows() -> Vec<Row> {
     let row = |stage| Row {
