@@ -3,8 +3,10 @@
 //! The engine sees no more of it than the four functions of [`Store`]. Which kind it is makes no difference to what the
 //! engine decides.
 
+pub mod backend;
 pub(crate) mod codec;
 mod encoding;
+pub mod disk;
 mod memory;
 mod redb_file;
 #[cfg(test)]
