@@ -5,9 +5,11 @@
 
 pub mod backend;
 pub(crate) mod codec;
-mod encoding;
 pub mod disk;
+mod encoding;
 mod memory;
+#[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "the log is being built on it"))]
+pub(crate) mod record;
 mod redb_file;
 #[cfg(test)]
 pub(crate) mod tests;

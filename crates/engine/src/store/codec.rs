@@ -12,7 +12,7 @@ mod tests;
 use super::encoding::{Reader, Writer};
 use super::{Meta, QueueRecord};
 pub(super) use memory::{decode_memorized, decode_memory_key, encode_memorized, encode_memory_key};
-pub(super) use payload::{decode_payload, encode_payload};
+pub(super) use payload::{decode_payload, encode_payload, read_payload, write_payload};
 pub(super) use row::{decode_row, encode_row};
 pub(super) use settings::{decode_settings, encode_settings};
 

@@ -13,8 +13,36 @@ impl Writer {
         Self(Vec::with_capacity(bytes))
     }
 
+    /// Starts over in a buffer that was used before.
+    pub(super) fn reusing(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self(buffer)
+    }
+
+    /// How much was written.
+    pub(super) fn at(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What was written from there on.
+    pub(super) fn since(&self, at: usize) -> &[u8] {
+        &self.0[at..]
+    }
+
     pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Room for what is known later.
+    pub(super) fn zeros(&mut self, len: usize) -> &mut Self {
+        self.0.resize(self.0.len() + len, 0);
+        self
+    }
+
+    /// In the place of four bytes that were written before.
+    pub(super) fn set_u32(&mut self, at: usize, value: u32) -> &mut Self {
+        self.0[at..at + 4].copy_from_slice(&value.to_le_bytes());
         self
     }
 
@@ -67,9 +95,14 @@ impl Writer {
         self
     }
 
+    /// With a checksum of all of it at the end.
     pub(super) fn seal(mut self) -> Vec<u8> {
         let crc = crc32c::crc32c(&self.0);
         self.u32(crc);
+        self.0
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
         self.0
     }
 }
@@ -77,9 +110,15 @@ impl Writer {
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    /// Of what [`Writer::seal`] made.
     pub(super) fn open(bytes: &'a [u8]) -> Option<Self> {
         let (content, crc) = bytes.split_last_chunk::<4>()?;
         (crc32c::crc32c(content) == u32::from_le_bytes(*crc)).then_some(Self(content))
+    }
+
+    /// Of what was verified in another way.
+    pub(super) fn over(bytes: &'a [u8]) -> Self {
+        Self(bytes)
     }
 
     pub(super) fn raw(&mut self, len: usize) -> Option<&'a [u8]> {

@@ -1,0 +1,257 @@
+//! A record of the log: one batch of commands, with the payloads of the messages it sends.
+//!
+//! ```text
+//! header | checksums of the payloads, commands | payloads, back to back
+//! ```
+//!
+//! The record's checksum covers all but the payloads, which have their own: every byte is summed once, and a payload can be
+//! verified alone when it is handed out. It also covers the checksum of the record before, so that the records form a chain:
+//! what an earlier life of the log left behind the end has the right place and number by chance, but not the right past.
+//!
+//! `docs/storage-format.md` describes every byte. What makes no sense is `None`; which error that is, the log decides.
+
+mod commands;
+#[cfg(any(test, fuzzing))]
+mod forge;
+#[cfg(test)]
+mod tests;
+
+use std::mem;
+use std::ops::Range;
+use std::slice;
+
+use bytes::Bytes;
+
+use super::codec::{read_payload, write_payload};
+use super::encoding::{Reader, Writer};
+use crate::command::Command;
+use crate::message::{Epoch, Payload, Seq};
+use crate::time::Timestamp;
+#[cfg(fuzzing)]
+pub use forge::fuzz_log;
+
+/// Begins every record. The last byte grows when the layout changes.
+const MAGIC: [u8; 4] = *b"AWL1";
+const CHECKSUM_AT: usize = 4;
+/// The record's checksum covers what follows it, up to the payloads.
+const CHECKED_FROM: usize = 8;
+const LENGTHS_AT: usize = 40;
+/// Length of the header.
+pub(crate) const HEADER_BYTES: usize = 48;
+/// A payload's length and checksum.
+const BLOB_BYTES: usize = 8;
+
+/// What one record says, all at one time.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) now: Timestamp,
+    /// The store was opened: deliveries of before are held on for one ack timeout at least.
+    pub(crate) resumes: bool,
+    /// Messages that were found to be corrupt when that delivery was to hand them out.
+    pub(crate) corrupt: Vec<(Seq, Epoch)>,
+    pub(crate) commands: Vec<Command>,
+}
+
+/// Where a record stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Number of the segment, never used twice.
+    pub(crate) segment: u64,
+    /// From the start of the segment.
+    pub(crate) offset: u32,
+    /// Number of the record, never used twice.
+    pub(crate) lsn: u64,
+    /// Checksum of the record before.
+    pub(crate) chain: u32,
+}
+
+impl Position {
+    /// Where the next record of this segment stands, behind the whole `record` that stands here.
+    pub(crate) fn after(&self, record: &[u8]) -> Self {
+        let len = u32::try_from(record.len()).expect("a record is shorter than a segment");
+        let checksum = Reader::over(&record[CHECKSUM_AT..]).u32().expect("a record has a header");
+        Self { segment: self.segment, offset: self.offset + len, lsn: self.lsn + 1, chain: checksum }
+    }
+}
+
+/// Where in its record a payload lies, and its checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blob {
+    /// From the start of the record.
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) crc: u32,
+}
+
+impl Blob {
+    fn range(&self) -> Range<usize> {
+        self.offset as usize..self.offset as usize + self.len as usize
+    }
+}
+
+/// A record that is whole, and the one that was expected.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) batch: Batch,
+    /// One per message of all Sends and Commits, in order of appearance.
+    pub(crate) blobs: Vec<Blob>,
+    /// Length of the record.
+    pub(crate) len: u32,
+    /// Its checksum, which the next record has as its [`Position::chain`].
+    pub(crate) chain: u32,
+}
+
+/// Replaces what is in the buffer by the record, and tells where its payloads lie: one per message of all Sends and Commits,
+/// in order of appearance. The caller keeps a batch far below 4 GiB.
+pub(crate) fn encode(position: &Position, batch: &Batch, buffer: &mut Vec<u8>) -> Vec<Blob> {
+    let Batch { now, resumes, corrupt, commands } = batch;
+    let mut messages = 0;
+    commands::each_message(commands, |_| messages += 1);
+
+    let mut out = Writer::reusing(mem::take(buffer));
+    write_header(&mut out, position, *now);
+    out.len(messages);
+    let table_at = out.at();
+    out.zeros(messages * BLOB_BYTES).bool(*resumes);
+    out.list(corrupt, |out, (seq, epoch)| _ = out.u64(seq.0).u64(epoch.0));
+    out.list(commands, commands::write);
+    let payloads_at = out.at();
+
+    let mut blobs = Vec::with_capacity(messages);
+    commands::each_message(commands, |message| {
+        let blob = append_payload(&mut out, &message.payload);
+        let entry_at = table_at + blobs.len() * BLOB_BYTES;
+        out.set_u32(entry_at, blob.len).set_u32(entry_at + 4, blob.crc);
+        blobs.push(blob);
+    });
+    *buffer = seal(out, payloads_at);
+    blobs
+}
+
+/// With zeros where the checksum and the lengths belong.
+fn write_header(out: &mut Writer, position: &Position, now: Timestamp) {
+    let Position { segment, offset, lsn, chain } = position;
+    out.raw(&MAGIC).u32(0).u32(*chain).u32(*offset).u64(*segment).u64(*lsn).time(now).u32(0).u32(0);
+}
+
+fn append_payload(out: &mut Writer, payload: &Payload) -> Blob {
+    let at = out.at();
+    write_payload(out, payload);
+    let written = out.since(at);
+    Blob { offset: stored(at), len: stored(written.len()), crc: crc32c::crc32c(written) }
+}
+
+fn seal(mut out: Writer, payloads_at: usize) -> Vec<u8> {
+    out.set_u32(LENGTHS_AT, stored(payloads_at - HEADER_BYTES));
+    out.set_u32(LENGTHS_AT + 4, stored(out.at() - payloads_at));
+    let checksum = crc32c::crc32c(&out.since(CHECKED_FROM)[..payloads_at - CHECKED_FROM]);
+    out.set_u32(CHECKSUM_AT, checksum);
+    out.finish()
+}
+
+fn stored(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("the caller keeps a batch far below 4 GiB")
+}
+
+/// The record at the start of `bytes`, if it is the one that stands there and every byte of it is intact. The bodies are
+/// parts of `bytes`.
+pub(crate) fn decode(position: &Position, bytes: &Bytes) -> Option<Decoded> {
+    let header = Header::read(bytes).filter(|header| header.position == *position)?;
+    let len = header.record_bytes().filter(|len| *len as usize <= bytes.len())?;
+    let mut input = Reader::over(header.checked_commands(bytes)?);
+    let blobs = read_blobs(&mut input, len - header.payloads_bytes, len)?;
+    let mut payloads = Payloads { bytes, blobs: blobs.iter() };
+    // In the order in which they lie there.
+    let batch = Batch {
+        now: header.now,
+        resumes: input.bool()?,
+        corrupt: input.list(usize::MAX, |input| Some((Seq(input.u64()?), Epoch(input.u64()?))))?,
+        commands: input.list(usize::MAX, |input| commands::read(input, &mut payloads))?,
+    };
+    payloads.end()?;
+    input.end(Decoded { batch, blobs, len, chain: header.checksum })
+}
+
+/// The record that was written at this place of this segment, whatever was written before it: what tells a hole in the log
+/// from its end. Its payloads are not looked at.
+///
+/// A body may hold anything, but not a record that names the place where it happens to lie.
+pub(crate) fn recognize(segment: u64, offset: u32, bytes: &[u8]) -> Option<Position> {
+    let header = Header::read(bytes)?;
+    let is_there = header.position.segment == segment && header.position.offset == offset;
+    is_there.then(|| header.checked_commands(bytes))??;
+    Some(header.position)
+}
+
+/// A payload whose bytes are those of its [`Blob`]. Its body is a part of `bytes`.
+pub(crate) fn decode_payload(bytes: &Bytes, crc: u32) -> Option<Payload> {
+    if crc32c::crc32c(bytes) != crc {
+        return None;
+    }
+    let mut input = Reader::over(bytes);
+    let payload = read_payload(&mut input, |body| bytes.slice_ref(body))?;
+    input.end(payload)
+}
+
+/// Offsets from `at` to `end`, without a gap.
+fn read_blobs(input: &mut Reader<'_>, at: u32, end: u32) -> Option<Vec<Blob>> {
+    let mut offset = at;
+    let blobs = input.list(usize::MAX, |input| {
+        let blob = Blob { offset, len: input.u32()?, crc: input.u32()? };
+        offset = offset.checked_add(blob.len).filter(|offset| *offset <= end)?;
+        Some(blob)
+    })?;
+    (offset == end).then_some(blobs)
+}
+
+/// What a record says of itself.
+struct Header {
+    checksum: u32,
+    position: Position,
+    now: Timestamp,
+    commands_bytes: u32,
+    payloads_bytes: u32,
+}
+
+impl Header {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut input = Reader::over(bytes);
+        input.raw(MAGIC.len()).filter(|magic| *magic == MAGIC)?;
+        let (checksum, chain, offset) = (input.u32()?, input.u32()?, input.u32()?);
+        Some(Self {
+            checksum,
+            position: Position { segment: input.u64()?, offset, lsn: input.u64()?, chain },
+            now: input.time()?,
+            commands_bytes: input.u32()?,
+            payloads_bytes: input.u32()?,
+        })
+    }
+
+    fn record_bytes(&self) -> Option<u32> {
+        stored(HEADER_BYTES).checked_add(self.commands_bytes)?.checked_add(self.payloads_bytes)
+    }
+
+    fn checked_commands<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let end = HEADER_BYTES.checked_add(self.commands_bytes as usize)?;
+        let checked = bytes.get(CHECKED_FROM..end)?;
+        (crc32c::crc32c(checked) == self.checksum).then(|| &checked[HEADER_BYTES - CHECKED_FROM..])
+    }
+}
+
+/// The payloads of a record that is being read, in the order of their messages.
+struct Payloads<'a> {
+    bytes: &'a Bytes,
+    blobs: slice::Iter<'a, Blob>,
+}
+
+impl Payloads<'_> {
+    fn next(&mut self) -> Option<Payload> {
+        let blob = self.blobs.next()?;
+        decode_payload(&self.bytes.slice(blob.range()), blob.crc)
+    }
+
+    /// Every payload belongs to a message.
+    fn end(self) -> Option<()> {
+        self.blobs.as_slice().is_empty().then_some(())
+    }
+}
