@@ -6,6 +6,7 @@
 //! No library that ships depends on this one.
 
 mod dice;
+pub mod disk;
 mod history;
 mod minimize;
 pub mod model;
