@@ -23,6 +23,7 @@ pub mod fuzzing {
     //! What the fuzzer may reach that nobody else may.
 
     pub use crate::store::codec::fuzz_record as record;
+    pub use crate::store::record::fuzz_log as log;
 }
 
 pub use command::{Applied, Command, Refusal, Reply};

@@ -5,6 +5,10 @@
 use crate::message::MessageId;
 use crate::time::Timestamp;
 
+/// Items of a list that room is made for at once: enough for any usual one. A longer one grows as its items are found, so that
+/// a wrong length costs no memory.
+const MAX_PREALLOCATED: usize = 1024;
+
 #[derive(Default)]
 pub(super) struct Writer(pub(super) Vec<u8>);
 
@@ -190,7 +194,12 @@ impl<'a> Reader<'a> {
         mut each: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<Vec<T>> {
         let len = self.len().filter(|len| *len <= max)?;
-        (0..len).map(|_| each(self)).collect()
+        // Nothing takes less than a byte.
+        let mut items = Vec::with_capacity(len.min(self.0.len()).min(MAX_PREALLOCATED));
+        for _ in 0..len {
+            items.push(each(self)?);
+        }
+        Some(items)
     }
 
     /// The value, if nothing is left behind it.

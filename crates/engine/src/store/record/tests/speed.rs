@@ -10,7 +10,9 @@ use std::time::Instant;
 use super::*;
 
 const MESSAGES: u32 = 100;
-const ROUNDS: u32 = 20_000;
+const ROUNDS: u32 = 200;
+/// The best of so many counts: others use the machine too.
+const TRIES: u32 = 100;
 
 #[test]
 #[ignore = "measures, and takes an optimized build"]
@@ -39,7 +41,10 @@ fn record_of_100_messages_takes_so_long() {
 
 #[expect(clippy::disallowed_methods, reason = "a measurement")]
 fn ns_per_message(mut work: impl FnMut()) -> u128 {
-    let started = Instant::now();
-    (0..ROUNDS).for_each(|_| work());
-    started.elapsed().as_nanos() / u128::from(ROUNDS * MESSAGES)
+    let mut once = || {
+        let started = Instant::now();
+        (0..ROUNDS).for_each(|_| work());
+        started.elapsed().as_nanos() / u128::from(ROUNDS * MESSAGES)
+    };
+    (0..TRIES).map(|_| once()).min().expect("more than one")
 }
