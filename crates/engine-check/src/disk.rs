@@ -35,7 +35,7 @@ pub struct Asked {
     pub operations: u64,
     /// Without what only looks: where a power cut can be put.
     pub changes: u64,
-    /// How many of them met a device error.
+    /// How many met a device error or a full volume, since the faults were set.
     pub errors: u64,
 }
 
@@ -58,7 +58,8 @@ impl SimDisk {
 
     /// What goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
-        self.world().fate.faults = faults;
+        let fate = &mut self.world().fate;
+        (fate.faults, fate.errors) = (faults, 0);
     }
 
     /// Everything fails from now on, as after [`Faults::power_cut`].

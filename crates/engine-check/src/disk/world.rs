@@ -164,7 +164,11 @@ impl World {
             self.fate.faults.room_bytes.map_or(u64::MAX, |room| room.saturating_sub(self.used_bytes()));
         let pages = self.files.get_mut(&id).expect(HANDLE);
         let written = pages.write_at(&mut self.tick, offset, data, room / PAGE as u64);
-        if written == data.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        if written == data.len() {
+            return Ok(());
+        }
+        self.fate.errors += 1;
+        Err(io::ErrorKind::StorageFull.into())
     }
 
     fn pages(&mut self, id: FileId) -> &mut Pages {
