@@ -207,3 +207,20 @@ impl<'a> Reader<'a> {
         self.0.is_empty().then_some(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Promise: a wrong length costs no memory. Room for so many of these would not fit into any address space.
+    #[test]
+    #[expect(clippy::large_stack_arrays, reason = "large items are the point")]
+    fn list_longer_than_its_bytes_is_refused_without_room_for_it() {
+        let read = |input: &mut Reader<'_>| input.u8().map(|byte| [byte; 1 << 16]);
+        assert_eq!(Reader::over(&[0xff; 7]).list(usize::MAX, read), None);
+        assert_eq!(
+            Reader::over(&[3, 0, 0, 0, 7, 8, 9]).list(usize::MAX, read).map(|items| items.len()),
+            Some(3)
+        );
+    }
+}

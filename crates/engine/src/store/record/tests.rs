@@ -100,6 +100,20 @@ fn damaged_record_is_refused() {
     }
 }
 
+/// Promise: no byte has two meanings, and none is ignored. Small numbers are where enumerations and lengths are.
+#[test]
+fn changed_byte_with_right_checksums_is_never_misread() {
+    let record = encoded(&batch(every_command()));
+    let (commands, payloads) = parts(&record);
+    for at in 0..commands.len() {
+        for value in (0..20).chain([u8::MAX]) {
+            let mut changed = commands.to_vec();
+            changed[at] = value;
+            assert_batch_or_nothing(&POSITION, forge(&POSITION, &changed, payloads));
+        }
+    }
+}
+
 #[test]
 fn damaged_payload_is_refused() {
     let payload = &example_message().payload;
