@@ -6,8 +6,8 @@ use crate::history::{Ask, Step, history};
 use crate::play::{Twin, play};
 use crate::violation::Violation;
 
-/// One history of so many takes its second run through redb, which is fifty times as slow.
-const REDB_ONCE_IN: u64 = 64;
+/// One history of so many takes its second run through files, which is slower.
+const DISK_ONCE_IN: u64 = 64;
 
 /// A history that ends in a violation.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Failed {
 /// Plays the history of the seed; says how many batches and restarts it was.
 pub fn check(seed: u64) -> Result<u64, Box<Failed>> {
     let steps = history(seed);
-    let twin = if seed.is_multiple_of(REDB_ONCE_IN) { Twin::Redb } else { Twin::Volatile };
+    let twin = if seed.is_multiple_of(DISK_ONCE_IN) { Twin::Disk } else { Twin::Volatile };
     try_out(&steps, twin).map_err(|first| {
         let length = steps.len();
         let (left, violation) = cut_down(steps, first, twin);

@@ -5,13 +5,15 @@ mod translate;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use ackwell_engine::command::{Applied, Delivery, Filter};
 use ackwell_engine::message::{Message, MessageId, QueueId};
-use ackwell_engine::store::Entropy;
+use ackwell_engine::store::{Checkpoints, Entropy, Options};
 use ackwell_engine::{Command, Engine, Reply, Store, Timestamp};
 use bytes::Bytes;
 
+use crate::disk::SimDisk;
 use crate::history::{Fate, Step};
 use crate::model::{Lease, Model, Receipts};
 use crate::observer::Observer;
@@ -21,6 +23,9 @@ use crate::violation::{Violation, ensure};
 const START: Timestamp = Timestamp(1_000_000_000);
 /// Every message of so many batches is explained: the model looks through everything for each.
 const EXPLAINED_ONCE_IN: usize = 4;
+/// So small that a history goes through several.
+const SMALL: Options =
+    Options { segment_bytes: 16 << 10, checkpoint_bytes: 24 << 10, checkpoints: Checkpoints::InPlace };
 const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
 
 /// Where the second engine keeps its state. What the two kinds of stores keep cannot differ without an answer differing.
@@ -28,8 +33,8 @@ const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
 pub(crate) enum Twin {
     /// In maps, like the first.
     Volatile,
-    /// In a redb file in memory: through every encoder and decoder.
-    Redb,
+    /// On a disk, in memory: through every encoder and decoder, checkpoint and replay.
+    Disk,
 }
 
 /// Plays the steps; says how many batches they were.
@@ -248,9 +253,8 @@ impl Play {
 fn replay(log: &[Entry], twin: Twin) -> Result<(), Violation> {
     let store = match twin {
         Twin::Volatile => Store::volatile(ENTROPY),
-        Twin::Redb => {
-            Store::in_memory(ENTROPY).map_err(|error| Violation::new("store", error.to_string()))?
-        }
+        Twin::Disk => Store::on_disk(Arc::new(SimDisk::new(1)), ENTROPY, SMALL)
+            .map_err(|error| Violation::new("store", error.to_string()))?,
     };
     let mut engine = open(store, START)?;
     for entry in log {

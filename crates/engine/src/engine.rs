@@ -14,16 +14,18 @@ mod settle;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::vec::IntoIter;
 
 use bytes::Bytes;
 
 use crate::command::{Applied, Command, Delivery, Refusal, Reply};
 use crate::memory::{Memory, MemoryKey, Remembered};
-use crate::message::{DeadReason, Epoch, Message, MessageId, Payload, QueueId, Row, Seq, Stage};
+use crate::message::{DeadReason, Epoch, Location, Message, MessageId, Payload, QueueId, Row, Seq, Stage};
 use crate::messages::{Ageing, Counts, Messages};
 use crate::receipt::{Receipt, Sealer};
 use crate::settings::Settings;
-use crate::store::{Changes, Loaded, Meta, QueueRecord, Store, StoreError};
+use crate::store::record::Batch;
+use crate::store::{Changes, Loaded, Meta, QueueRecord, QueueState, Replayed, Store, StoreError};
 use crate::time::Timestamp;
 
 /// Most timers that fire in one batch. A million messages scheduled for midnight must not become one commit of seconds,
@@ -32,22 +34,22 @@ const MAX_SWEPT: usize = 10_000;
 
 /// All queues of one store. Holds the rows in memory; bodies stay on disk.
 pub struct Engine {
-    store: Store,
+    pub(crate) store: Store,
     sealer: Sealer,
     meta: Meta,
     queues: BTreeMap<QueueId, Queue>,
-    /// Queues that are gone since the last commit.
+    /// Queues that are gone since the last checkpoint.
     deleted: Vec<QueueId>,
     messages: Messages,
     memory: Memory,
-    payloads: Vec<(Seq, Payload)>,
     expired: Vec<Bytes>,
+    /// Deliveries of this batch whose payload cannot be read.
+    corrupt: Vec<(Seq, Epoch)>,
 }
 
 struct Queue {
     record: QueueRecord,
     totals: Totals,
-    is_changed: bool,
 }
 
 /// What happened in a queue since the engine was opened.
@@ -72,45 +74,62 @@ pub struct Stats {
     pub oldest_ready: Option<Timestamp>,
 }
 
-/// A reply whose bodies are read once the batch is on disk.
+/// A reply whose bodies are read once all of the batch is applied.
 enum Pending {
     Done(Reply),
     Handed(Vec<(Seq, Epoch)>),
 }
 
 impl Engine {
-    /// Reads the store. Deliveries of before are held on for one ack timeout at least, since while the process was away
-    /// their holders had no way to extend them.
-    pub fn open(store: Store, now: Timestamp) -> Result<Self, StoreError> {
+    /// Goes on from the store's last checkpoint through all batches since. Deliveries of before are held on for one ack
+    /// timeout at least, since while the process was away their holders had no way to extend them.
+    pub fn open(mut store: Store, now: Timestamp) -> Result<Self, StoreError> {
         let Loaded { meta, queues, rows, memory } = store.load()?;
-        let queues = queues.into_iter().map(|(id, record)| (id, Queue::new(record, false))).collect();
         let mut engine = Self {
             store,
             sealer: Sealer::new(meta.receipt_key),
             meta,
-            queues,
+            queues: BTreeMap::new(),
             deleted: Vec::new(),
             messages: Messages::load(rows),
             memory: Memory::load(memory),
-            payloads: Vec::new(),
             expired: Vec::new(),
+            corrupt: Vec::new(),
         };
-        engine.meta.clock = now.max(meta.clock);
-        engine.renew_holds(engine.meta.clock);
+        for (id, QueueState { record, turns }) in queues {
+            engine.queues.insert(id, Queue::new(record));
+            engine.messages.restore_turns(id, turns);
+        }
+        while let Some(Replayed { batch, locations }) = engine.store.replay()? {
+            engine.run(batch, locations);
+            engine.expired.clear();
+        }
+        engine.queues.values_mut().for_each(|queue| queue.totals = Totals::default());
+        let now = now.max(engine.meta.clock);
+        engine.log(Batch { resumes: true, ..Batch::at(now) })?;
         Ok(engine)
     }
 
-    /// Applies the commands in order and returns when all their effects are on disk.
+    /// Applies the commands in order, once they are durable.
     ///
     /// After an error nothing of the batch may be confirmed, and the engine must be opened anew.
     pub fn apply(&mut self, now: Timestamp, commands: Vec<Command>) -> Result<Applied, StoreError> {
         let now = now.max(self.meta.clock);
-        self.meta.clock = now;
-        self.sweep(now);
-        let pending: Vec<Pending> = commands.into_iter().map(|command| self.execute(now, command)).collect();
-        self.persist()?;
-        let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
+        if !self.has_effect(now, &commands) {
+            return self.answer_alone(now, commands);
+        }
+        let mut replies = self.log(Batch { commands, ..Batch::at(now) })?;
+        while !self.corrupt.is_empty() {
+            let corrupt = std::mem::take(&mut self.corrupt);
+            replies.extend(self.log(Batch { corrupt, ..Batch::at(now) })?);
+        }
         Ok(Applied { replies, expired: std::mem::take(&mut self.expired) })
+    }
+
+    /// Writes the last checkpoint, so that the next opening has nothing to replay.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.checkpoint()?;
+        self.store.settle()
     }
 
     /// When the engine has something to do by itself; `apply` with no commands does it.
@@ -153,12 +172,65 @@ impl Engine {
         self.store.disk_used()
     }
 
-    fn execute(&mut self, now: Timestamp, command: Command) -> Pending {
+    /// Makes the batch durable, applies it, and reads what its replies consist of.
+    fn log(&mut self, batch: Batch) -> Result<Vec<Reply>, StoreError> {
+        let locations = self.store.append(&batch)?;
+        let pending = self.run(batch, locations);
+        let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
+        if self.store.is_due()? {
+            self.checkpoint()?;
+        }
+        Ok(replies)
+    }
+
+    /// Whether anything could be different behind the batch. Otherwise it needs no record: people and sidecars ask empty
+    /// queues all the time.
+    fn has_effect(&self, now: Timestamp, commands: &[Command]) -> bool {
+        let is_due = self.next_wakeup().is_some_and(|at| at <= now);
+        let is_vain = |command: &Command| match command {
+            Command::Receive(receive) => receive.request_id.is_empty() && self.grantable(receive.queue) == 0,
+            _ => false,
+        };
+        is_due || !commands.iter().all(is_vain)
+    }
+
+    fn answer_alone(&mut self, now: Timestamp, commands: Vec<Command>) -> Result<Applied, StoreError> {
+        self.meta.clock = now;
+        let mut locations = Vec::new().into_iter();
+        let pending: Vec<Pending> =
+            commands.into_iter().map(|command| self.execute(now, command, &mut locations)).collect();
+        let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
+        Ok(Applied { replies, expired: Vec::new() })
+    }
+
+    /// Applies a batch that is durable. The same batches lead to the same state, whenever and wherever they are run.
+    fn run(&mut self, batch: Batch, locations: Vec<Location>) -> Vec<Pending> {
+        let Batch { now, resumes, corrupt, commands } = batch;
+        self.meta.clock = now;
+        if resumes {
+            self.resume(now);
+            return Vec::new();
+        }
+        for (seq, epoch) in corrupt {
+            if self.is_held(seq, epoch) {
+                self.bury(now, seq, DeadReason::Corrupt);
+            }
+        }
+        self.sweep(now);
+        let mut locations = locations.into_iter();
+        commands.into_iter().map(|command| self.execute(now, command, &mut locations)).collect()
+    }
+
+    /// Executes a command, whose messages have the next locations.
+    fn execute(&mut self, now: Timestamp, command: Command, locations: &mut IntoIter<Location>) -> Pending {
         let reply = match command {
             Command::Configure(configure) => Ok(self.configure(configure)),
             Command::Pause(pause) => self.pause(pause),
             Command::Delete(delete) => self.delete(delete),
-            Command::Send(send) => self.send(now, send),
+            Command::Send(send) => {
+                let locations = locations.take(send.messages.len()).collect();
+                self.send(now, send, locations)
+            }
             Command::Receive(receive) => match self.receive(now, &receive) {
                 Ok(handed) => return Pending::Handed(handed),
                 Err(refusal) => Err(refusal),
@@ -166,7 +238,11 @@ impl Engine {
             Command::HandOver(handover) => self.hand_over(handover),
             Command::Settle(settle) => self.settle(now, settle),
             Command::Extend(extend) => self.extend(now, extend),
-            Command::Commit(commit) => self.commit(now, commit),
+            Command::Commit(commit) => {
+                let messages = commit.send.iter().map(|outgoing| outgoing.messages.len()).sum();
+                let locations = locations.take(messages).collect();
+                self.commit(now, commit, locations)
+            }
             Command::Cancel(cancel) => self.cancel(cancel),
             Command::Redrive(selection) => self.redrive(&selection),
             Command::Purge(selection) => self.purge(&selection),
@@ -183,12 +259,13 @@ impl Engine {
                 Stage::Ready => self.expire(now, seq),
                 Stage::Delayed { .. } => _ = self.release(now, seq),
                 Stage::InFlight(_) => self.time_out(now, seq),
-                Stage::Dead { .. } => _ = self.messages.remove(seq),
+                Stage::Dead { .. } => _ = self.remove(seq),
             }
         }
     }
 
-    fn renew_holds(&mut self, now: Timestamp) {
+    /// After a restart: deliveries are held on, and turns begin anew.
+    fn resume(&mut self, now: Timestamp) {
         let held: Vec<(Seq, Row)> = self.messages.in_flight().map(|(seq, row)| (seq, row.clone())).collect();
         for (seq, mut row) in held {
             if let Stage::InFlight(hold) = &mut row.stage {
@@ -196,29 +273,25 @@ impl Engine {
             }
             self.messages.put(seq, row);
         }
+        self.messages.forget_turns();
     }
 
-    /// Writes what changed since the last time.
-    fn persist(&mut self) -> Result<(), StoreError> {
-        let deleted = self.deleted.iter().map(|id| (*id, None));
-        let changed = self.queues.iter().filter(|(_, queue)| queue.is_changed);
-        let queues: Vec<_> = deleted.chain(changed.map(|(id, queue)| (*id, Some(&queue.record)))).collect();
-        if queues.is_empty() && !self.messages.is_changed() && !self.memory.is_changed() {
-            return Ok(());
-        }
-        self.store.commit(&Changes {
+    /// Begins a checkpoint of what changed since the last one.
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        let deleted = self.deleted.drain(..).map(|id| (id, None));
+        let state = |(id, queue): (&QueueId, &Queue)| {
+            let turns = self.messages.turns(*id);
+            (*id, Some(QueueState { record: queue.record.clone(), turns }))
+        };
+        let changes = Changes {
             meta: self.meta,
-            queues,
-            rows: self.messages.changes().collect(),
-            payloads: &self.payloads,
-            memory: self.memory.changes().collect(),
-        })?;
+            queues: deleted.chain(self.queues.iter().map(state)).collect(),
+            rows: self.messages.changes().map(|(seq, row)| (seq, row.cloned())).collect(),
+            memory: self.memory.changes().map(|(key, entry)| (key.clone(), entry.cloned())).collect(),
+        };
         self.messages.committed();
         self.memory.committed();
-        self.payloads.clear();
-        self.deleted.clear();
-        self.queues.values_mut().for_each(|queue| queue.is_changed = false);
-        Ok(())
+        self.store.checkpoint(changes)
     }
 
     fn complete(&mut self, pending: Pending) -> Result<Reply, StoreError> {
@@ -227,17 +300,23 @@ impl Engine {
             Pending::Handed(handed) => handed,
         };
         let mut deliveries = Vec::with_capacity(handed.len());
-        let mut bad = Vec::new();
-        for (seq, epoch) in handed.into_iter().filter(|(seq, epoch)| self.is_held(*seq, *epoch)) {
-            match self.store.payload(seq) {
-                Ok(Some(payload)) => deliveries.push(self.delivery(seq, epoch, payload)),
-                Ok(None) | Err(StoreError::Corrupt { .. }) => bad.push(seq),
-                Err(error) => return Err(error),
+        for (seq, epoch) in handed {
+            if !self.is_held(seq, epoch) {
+                continue;
+            }
+            match self.store.payload(self.row(seq).location)? {
+                Some(payload) => deliveries.push(self.delivery(seq, epoch, payload)),
+                None => self.corrupt.push((seq, epoch)),
             }
         }
-        bad.into_iter().for_each(|seq| self.bury(self.meta.clock, seq, DeadReason::Corrupt));
-        self.persist()?;
         Ok(Reply::Received(deliveries))
+    }
+
+    /// Removes a message for good.
+    fn remove(&mut self, seq: Seq) -> Option<Row> {
+        let row = self.messages.remove(seq)?;
+        self.store.freed(row.location);
+        Some(row)
     }
 
     fn delivery(&self, seq: Seq, epoch: Epoch, payload: Payload) -> Delivery {
@@ -295,7 +374,7 @@ impl Engine {
 }
 
 impl Queue {
-    fn new(record: QueueRecord, is_changed: bool) -> Self {
-        Self { record, totals: Totals::default(), is_changed }
+    fn new(record: QueueRecord) -> Self {
+        Self { record, totals: Totals::default() }
     }
 }

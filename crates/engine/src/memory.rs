@@ -126,10 +126,6 @@ impl Memory {
         self.dirty.iter().map(|key| (key, self.entries.get(key)))
     }
 
-    pub(crate) fn is_changed(&self) -> bool {
-        !self.dirty.is_empty()
-    }
-
     pub(crate) fn committed(&mut self) {
         self.dirty.clear();
     }

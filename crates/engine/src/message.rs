@@ -232,6 +232,20 @@ pub struct Attempt {
     pub consumer: String,
 }
 
+/// Where the log has a payload, and its checksum. Nothing is decided by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Location {
+    pub(crate) segment: u64,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) crc: u32,
+}
+
+impl Location {
+    /// Of no payload.
+    pub(crate) const NONE: Self = Self { segment: 0, offset: 0, len: 0, crc: 0 };
+}
+
 /// All of a message but its [`Payload`]: what decisions are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
@@ -249,6 +263,7 @@ pub(crate) struct Row {
     pub(crate) ordering: Option<KeyId>,
     /// `None`: shares the turn of all without a key.
     pub(crate) fairness: Option<KeyId>,
+    pub(crate) location: Location,
 }
 
 impl Row {

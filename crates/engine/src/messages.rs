@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::message::{KeyId, QueueId, Row, Seq, Stage, State};
 use crate::time::Timestamp;
 use keys::Keys;
-pub(crate) use lanes::Ageing;
+pub(crate) use lanes::{Ageing, Turns};
 use lanes::{Lanes, Place, Rank};
 
 /// Messages of a queue, counted.
@@ -156,6 +156,21 @@ impl Messages {
         }
     }
 
+    /// Whose turn it is, and who owes turns.
+    pub(crate) fn turns(&self, queue: QueueId) -> Turns {
+        self.index(queue).map(|index| index.lanes.turns()).unwrap_or_default()
+    }
+
+    /// As they were when [`Messages::turns`] was asked.
+    pub(crate) fn restore_turns(&mut self, queue: QueueId, turns: Turns) {
+        self.by_queue.entry(queue).or_default().lanes.restore(turns);
+    }
+
+    /// The round begins anew, with no debts.
+    pub(crate) fn forget_turns(&mut self) {
+        self.by_queue.values_mut().for_each(|index| index.lanes.restore(Turns::default()));
+    }
+
     pub(crate) fn put(&mut self, seq: Seq, row: Row) {
         let (queue, ordering) = (row.queue, row.ordering);
         let before = self.eligible_of(queue, ordering);
@@ -238,10 +253,6 @@ impl Messages {
     /// The changed rows; `None` for those that are gone.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (Seq, Option<&Row>)> {
         self.dirty.iter().map(|seq| (*seq, self.rows.get(seq)))
-    }
-
-    pub(crate) fn is_changed(&self) -> bool {
-        !self.dirty.is_empty()
     }
 
     pub(crate) fn committed(&mut self) {

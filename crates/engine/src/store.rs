@@ -1,43 +1,51 @@
-//! What outlives the process: everything that a batch changed, durable before anyone is told.
+//! What outlives the process: every batch, durable before anyone is told.
 //!
-//! The engine sees no more of it than the four functions of [`Store`]. Which kind it is makes no difference to what the
-//! engine decides.
+//! A batch is [appended](Store::append), then applied by the engine; from time to time the engine's state is written as a
+//! checkpoint, from which a restart goes on with the batches behind it. Which kind of store it is makes no difference to
+//! what the engine decides.
 
 pub mod backend;
 pub(crate) mod codec;
 pub mod disk;
 mod encoding;
+mod log;
 mod memory;
-#[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "the log is being built on it"))]
+mod on_disk;
 pub(crate) mod record;
-mod redb_file;
+mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::memory::{Memorized, MemoryKey};
-use crate::message::{Payload, QueueId, Row, Seq};
+use crate::message::{Location, Payload, QueueId, Row, Seq};
+use crate::messages::Turns;
 use crate::settings::Settings;
 use crate::time::Timestamp;
+use disk::{Disk, Folder};
+pub(crate) use log::Replayed;
 use memory::MemoryTables;
-use redb_file::RedbFile;
+use on_disk::OnDisk;
+use record::Batch;
 
 /// Why the store could not do it. After any of these but `Corrupt` nothing may be confirmed until it was opened anew.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The folder could not be made.
-    #[error("create the data directory {0}")]
-    CreateDirectory(PathBuf, #[source] std::io::Error),
-    /// The file could not be made in its place.
-    #[error("create the store {0}")]
-    Create(PathBuf, #[source] std::io::Error),
-    /// The file could not be opened.
-    #[error("open the store {0}")]
-    Open(PathBuf, #[source] redb::DatabaseError),
+    /// The folder could not be made or read.
+    #[error("open the data directory {0}")]
+    OpenFolder(PathBuf, #[source] io::Error),
     /// Another process has it.
     #[error("the store {0} is in use by another process")]
     InUse(PathBuf),
+    /// Files could not be made, found or removed.
+    #[error("manage the files of the store")]
+    Files(#[source] io::Error),
+    /// redb refused its file.
+    #[error("open the state of the last checkpoint")]
+    OpenState(#[source] redb::DatabaseError),
     /// Another version of the program wrote it.
     #[error("the store has format {found}, this version reads {supported}; run the version that wrote it")]
     Format {
@@ -46,18 +54,27 @@ pub enum StoreError {
         /// What this version reads and writes.
         supported: u8,
     },
-    /// A commit failed.
-    #[error("commit to the store")]
-    Commit(#[source] redb::Error),
-    /// Reading failed.
-    #[error("read from the store")]
+    /// A batch could not be made durable.
+    #[error("append to the log")]
+    Append(#[source] io::Error),
+    /// Reading the log failed.
+    #[error("read from the log")]
+    ReadLog(#[source] io::Error),
+    /// A checkpoint failed.
+    #[error("write a checkpoint")]
+    Checkpoint(#[source] redb::Error),
+    /// The thread that writes checkpoints is gone.
+    #[error("write a checkpoint: its thread has ended")]
+    CheckpointThread,
+    /// Reading the state failed.
+    #[error("read the state of the last checkpoint")]
     Read(#[source] redb::Error),
     /// What is stored fails its checksum, or makes no sense.
     #[error("{what} {key} is corrupt in the store")]
     Corrupt {
-        /// Which table.
+        /// Which table, or the log.
         what: &'static str,
-        /// Which row.
+        /// Which row or record.
         key: String,
     },
 }
@@ -65,8 +82,11 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the volume is full.
     pub fn is_disk_full(&self) -> bool {
-        let Self::Commit(redb::Error::Io(source)) = self else { return false };
-        matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        let (Self::Append(source) | Self::Files(source) | Self::Checkpoint(redb::Error::Io(source))) = self
+        else {
+            return false;
+        };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
 
@@ -109,50 +129,94 @@ pub(crate) struct QueueRecord {
     pub(crate) is_closed: bool,
 }
 
-/// Everything but the payloads.
+/// A queue with its turns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QueueState {
+    pub(crate) record: QueueRecord,
+    pub(crate) turns: Turns,
+}
+
+/// The state as of a checkpoint.
 pub(crate) struct Loaded {
     pub(crate) meta: Meta,
-    pub(crate) queues: Vec<(QueueId, QueueRecord)>,
+    pub(crate) queues: Vec<(QueueId, QueueState)>,
     pub(crate) rows: Vec<(Seq, Row)>,
     pub(crate) memory: Vec<(MemoryKey, Memorized)>,
 }
 
-/// The changes of one batch; `None` deletes.
-pub(crate) struct Changes<'a> {
+/// What changed since the last checkpoint; `None` deletes.
+pub(crate) struct Changes {
     pub(crate) meta: Meta,
-    pub(crate) queues: Vec<(QueueId, Option<&'a QueueRecord>)>,
-    pub(crate) rows: Vec<(Seq, Option<&'a Row>)>,
-    pub(crate) payloads: &'a [(Seq, Payload)],
-    pub(crate) memory: Vec<(&'a MemoryKey, Option<&'a Memorized>)>,
+    pub(crate) queues: Vec<(QueueId, Option<QueueState>)>,
+    pub(crate) rows: Vec<(Seq, Option<Row>)>,
+    pub(crate) memory: Vec<(MemoryKey, Option<Memorized>)>,
 }
 
-/// The state of one shard.
+/// How a store uses its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Length of a segment of the log, except where one record needs more.
+    pub segment_bytes: u64,
+    /// Log between two checkpoints. A restart reads as much, about half a gigabyte a second.
+    pub checkpoint_bytes: u64,
+    /// Who writes them.
+    pub checkpoints: Checkpoints,
+}
+
+/// Who writes checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpoints {
+    /// The thread that applies batches, which waits: for tests that must see the same order of things every time.
+    InPlace,
+    /// A thread of its own.
+    Beside,
+}
+
+/// Overwritten in place, a segment of this size is used up in a tenth of a second at full speed.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// Of the volume, at most so much is one segment: a small one must hold several.
+const SEGMENTS_OF_VOLUME: u64 = 64;
+const MIN_SEGMENT_BYTES: u64 = 1 << 20;
+
+impl Options {
+    fn for_volume(total_bytes: u64) -> Self {
+        let segment_bytes = (total_bytes / SEGMENTS_OF_VOLUME).clamp(MIN_SEGMENT_BYTES, SEGMENT_BYTES);
+        Self { segment_bytes, checkpoint_bytes: segment_bytes, checkpoints: Checkpoints::Beside }
+    }
+}
+
+/// What one shard keeps.
 pub struct Store(Kind);
 
 enum Kind {
-    File(RedbFile),
-    Memory(MemoryTables),
+    Disk(Box<OnDisk>),
+    Memory(Box<MemoryTables>),
 }
 
 impl Store {
     /// Opens the store in `folder`, or makes it.
     pub fn open(folder: &Path, entropy: Entropy) -> Result<Self, StoreError> {
-        RedbFile::open(folder, entropy).map(Kind::File).map(Self)
+        let opened = Folder::open(folder).map_err(|source| match source.kind() {
+            io::ErrorKind::ResourceBusy => StoreError::InUse(folder.into()),
+            _ => StoreError::OpenFolder(folder.into(), source),
+        })?;
+        let total_bytes = opened.space().map_err(StoreError::Files)?.total_bytes;
+        Self::on_disk(Arc::new(opened), entropy, Options::for_volume(total_bytes))
     }
 
-    /// The same without a file: for tests of what is written.
-    pub fn in_memory(entropy: Entropy) -> Result<Self, StoreError> {
-        RedbFile::in_memory(entropy).map(Kind::File).map(Self)
+    /// Opens the store on a disk that nobody else uses, or makes it.
+    pub fn on_disk(disk: Arc<dyn Disk>, entropy: Entropy, options: Options) -> Result<Self, StoreError> {
+        OnDisk::open(disk, entropy, options).map(|store| Self(Kind::Disk(Box::new(store))))
     }
 
     /// A store that writes nothing anywhere and outlives only its engine: for models and measurements of the engine alone.
     pub fn volatile(entropy: Entropy) -> Self {
-        Self(Kind::Memory(MemoryTables::new(entropy)))
+        Self(Kind::Memory(Box::new(MemoryTables::new(entropy))))
     }
 
     pub(crate) fn copy(&self) -> Option<Self> {
         match &self.0 {
-            Kind::File(_) => None,
+            Kind::Disk(_) => None,
             Kind::Memory(tables) => Some(Self(Kind::Memory(tables.clone()))),
         }
     }
@@ -160,34 +224,82 @@ impl Store {
     /// Size of the files.
     pub fn disk_used(&self) -> u64 {
         match &self.0 {
-            Kind::File(file) => file.disk_used(),
+            Kind::Disk(store) => store.disk_used(),
             Kind::Memory(_) => 0,
         }
     }
 
-    pub(crate) fn load(&self) -> Result<Loaded, StoreError> {
-        match &self.0 {
-            Kind::File(file) => file.load(),
+    /// The state as of the last checkpoint; the batches since follow by [`Store::replay`].
+    pub(crate) fn load(&mut self) -> Result<Loaded, StoreError> {
+        match &mut self.0 {
+            Kind::Disk(store) => store.load(),
             Kind::Memory(tables) => Ok(tables.load()),
         }
     }
 
-    /// `None`: no such message.
-    pub(crate) fn payload(&self, seq: Seq) -> Result<Option<Payload>, StoreError> {
-        match &self.0 {
-            Kind::File(file) => file.payload(seq),
-            Kind::Memory(tables) => Ok(tables.payload(seq)),
+    /// The next batch since the last checkpoint; `None` behind the last.
+    pub(crate) fn replay(&mut self) -> Result<Option<Replayed>, StoreError> {
+        match &mut self.0 {
+            Kind::Disk(store) => store.replay(),
+            Kind::Memory(_) => Ok(None),
         }
     }
 
-    /// Writes all of it or nothing, and returns when it is on disk.
-    pub(crate) fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {
+    /// Returns when the batch is durable: where the payloads of its messages lie, in order.
+    pub(crate) fn append(&mut self, batch: &Batch) -> Result<Vec<Location>, StoreError> {
         match &mut self.0 {
-            Kind::File(file) => file.commit(changes),
+            Kind::Disk(store) => store.append(batch),
+            Kind::Memory(tables) => Ok(tables.append(batch)),
+        }
+    }
+
+    /// `None`: what lies there is not the payload.
+    pub(crate) fn payload(&self, location: Location) -> Result<Option<Payload>, StoreError> {
+        match &self.0 {
+            Kind::Disk(store) => store.payload(location),
+            Kind::Memory(tables) => Ok(tables.payload(location)),
+        }
+    }
+
+    /// A message was stored whose payload lies there.
+    pub(crate) fn stored(&mut self, location: Location) {
+        if let Kind::Disk(store) = &mut self.0 {
+            store.log.segments().stored(location);
+        }
+    }
+
+    /// It is gone.
+    pub(crate) fn freed(&mut self, location: Location) {
+        match &mut self.0 {
+            Kind::Disk(store) => store.log.segments().freed(location),
+            Kind::Memory(tables) => tables.freed(location),
+        }
+    }
+
+    /// Whether a checkpoint is due.
+    pub(crate) fn is_due(&mut self) -> Result<bool, StoreError> {
+        match &mut self.0 {
+            Kind::Disk(store) => store.is_due(),
+            Kind::Memory(_) => Ok(true),
+        }
+    }
+
+    /// Everything appended is in the state that the changes lead to.
+    pub(crate) fn checkpoint(&mut self, changes: Changes) -> Result<(), StoreError> {
+        match &mut self.0 {
+            Kind::Disk(store) => store.checkpoint(changes),
             Kind::Memory(tables) => {
                 tables.commit(changes);
                 Ok(())
             }
+        }
+    }
+
+    /// Waits until nothing is being written.
+    pub(crate) fn settle(&mut self) -> Result<(), StoreError> {
+        match &mut self.0 {
+            Kind::Disk(store) => store.settle(),
+            Kind::Memory(_) => Ok(()),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::Engine;
 use super::send::{Room, Wanted};
 use crate::command::{Commit, Committed, Outcome, Outgoing, Refusal, Reply, Sent, Settle, Settled};
 use crate::memory::{MemoryKey, Remembered};
-use crate::message::{Epoch, QueueId};
+use crate::message::{Epoch, Location, QueueId};
 use crate::receipt::Receipt;
 use crate::settings::IDEMPOTENCY_WINDOW_MS;
 use crate::time::Timestamp;
@@ -18,7 +18,12 @@ type Items = Vec<Result<Wanted, Refusal>>;
 type Ends = Vec<Vec<Result<Receipt, Refusal>>>;
 
 impl Engine {
-    pub(super) fn commit(&mut self, now: Timestamp, commit: Commit) -> Result<Reply, Refusal> {
+    pub(super) fn commit(
+        &mut self,
+        now: Timestamp,
+        commit: Commit,
+        locations: Vec<Location>,
+    ) -> Result<Reply, Refusal> {
         let Commit { settle, send, request_id } = commit;
         let key = MemoryKey::Request(QueueId::NONE, request_id);
         match self.recall(&key) {
@@ -29,7 +34,7 @@ impl Engine {
             Some(_) => return Err(Refusal::RequestIdReused),
         }
         let ends = self.look_at_ends(&settle)?;
-        let outgoing = self.look_at_sends(now, &settle, &ends, send)?;
+        let outgoing = self.look_at_sends(now, (&settle, &ends), send, locations)?;
         if ends.iter().flatten().any(Result::is_err)
             || outgoing.iter().flat_map(|(_, items)| items).any(Result::is_err)
         {
@@ -71,17 +76,20 @@ impl Engine {
     fn look_at_sends(
         &self,
         now: Timestamp,
-        settle: &[Settle],
-        ends: &[Vec<Result<Receipt, Refusal>>],
+        (settle, ends): (&[Settle], &Ends),
         send: Vec<Outgoing>,
+        locations: Vec<Location>,
     ) -> Result<Vec<(QueueId, Items)>, Refusal> {
         let mut rooms = BTreeMap::new();
+        let mut locations = locations.into_iter();
         let looked = send.into_iter().map(|Outgoing { queue, messages }| {
             let room = match rooms.entry(queue) {
                 Entry::Occupied(room) => room.into_mut(),
                 Entry::Vacant(vacant) => vacant.insert(self.room_after(queue, settle, ends)?),
             };
-            let mut items = messages.into_iter().map(|message| Ok(Wanted::New(message))).collect::<Items>();
+            let new = messages.into_iter().zip(&mut locations);
+            let mut items =
+                new.map(|(message, location)| Ok(Wanted::New(message, location))).collect::<Items>();
             self.admit(now, queue, &mut items, room);
             Ok((queue, items))
         });

@@ -100,7 +100,7 @@ impl Engine {
         match self.settings_of(&row).expired {
             Expired::DeadLetter => self.put_dead(now, seq, row, DeadReason::Expired),
             Expired::Drop => {
-                self.messages.remove(seq);
+                self.remove(seq);
                 Settled { state: None, delayed_until: None }
             }
         }

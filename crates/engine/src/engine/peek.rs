@@ -75,24 +75,13 @@ impl Engine {
             && (filter.ids.is_empty() || filter.ids.contains(&self.id(seq, row)))
     }
 
-    /// From disk, or from the same batch on its way there.
-    fn payload(&self, seq: Seq) -> Result<Option<Payload>, StoreError> {
-        match self.payloads.binary_search_by_key(&seq, |(seq, _)| *seq) {
-            Ok(found) => Ok(Some(self.payloads[found].1.clone())),
-            Err(_) => self.store.payload(seq),
-        }
-    }
-
     /// The message, if it has the headers.
     fn read_message(&self, seq: Seq, headers: &[(String, String)]) -> Result<Option<Message>, StoreError> {
         let row = self.row(seq);
         let id = self.id(seq, row);
-        let message = match self.payload(seq) {
-            Ok(Some(payload)) => Message::new(id, row, payload),
-            Ok(None) | Err(StoreError::Corrupt { .. }) => {
-                corrupt_message(Message::new(id, row, Payload::default()))
-            }
-            Err(error) => return Err(error),
+        let message = match self.store.payload(row.location)? {
+            Some(payload) => Message::new(id, row, payload),
+            None => corrupt_message(Message::new(id, row, Payload::default())),
         };
         let is_wanted = headers.iter().all(|header| message.payload.headers.contains(header));
         Ok(is_wanted.then_some(message))

@@ -43,7 +43,7 @@ impl Engine {
         let id = QueueId(self.meta.next_queue);
         self.meta.next_queue += 1;
         let record = QueueRecord { name, generation, settings, is_paused: false, is_closed: false };
-        self.queues.insert(id, Queue::new(record, true));
+        self.queues.insert(id, Queue::new(record));
         id
     }
 
@@ -62,7 +62,7 @@ impl Engine {
         let max = usize::try_from(max_messages).unwrap_or(usize::MAX);
         let all = self.messages.index(queue).map(|index| &index.all);
         let removed: Vec<Seq> = all.into_iter().flatten().take(max).copied().collect();
-        removed.iter().for_each(|seq| _ = self.messages.remove(*seq));
+        removed.iter().for_each(|seq| _ = self.remove(*seq));
         let done = self.messages.counts(queue).messages() == 0;
         if done {
             self.forget_queue(queue);
@@ -79,7 +79,6 @@ impl Engine {
 
     fn change_queue(&mut self, id: QueueId, record: QueueRecord) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        queue.is_changed |= queue.record != record;
         queue.record = record;
     }
 

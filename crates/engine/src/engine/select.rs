@@ -21,7 +21,7 @@ impl Engine {
 
     /// Messages are gone for good, in every state but held.
     pub(super) fn purge(&mut self, selection: &Selection) -> Result<Reply, Refusal> {
-        let remove = |engine: &mut Self, seq: Seq| _ = engine.messages.remove(seq);
+        let remove = |engine: &mut Self, seq: Seq| _ = engine.remove(seq);
         self.select(selection, |row| row.hold().is_none(), remove).map(Reply::Purged)
     }
 
@@ -36,7 +36,7 @@ impl Engine {
         if self.row(seq).hold().is_some() {
             return Err(Refusal::MessageInFlight);
         }
-        self.messages.remove(seq);
+        self.remove(seq);
         Ok(())
     }
 

@@ -5,24 +5,29 @@ use std::collections::BTreeSet;
 use super::Engine;
 use crate::command::{Available, Batch, NewMessage, Refusal, Reply, Send, Sent};
 use crate::memory::{MemoryKey, Remembered};
-use crate::message::{MessageId, Payload, QueueId, Row, Seq, Stage};
+use crate::message::{Location, MessageId, Payload, QueueId, Row, Seq, Stage};
 use crate::messages::Counts;
 use crate::settings::{IDEMPOTENCY_WINDOW_MS, MAX_DELAY_MS, Settings};
 use crate::time::Timestamp;
 
 /// An item of a Send.
 pub(super) enum Wanted {
-    New(NewMessage),
+    New(NewMessage, Location),
     /// An earlier call has stored it.
     Known(Sent),
 }
 
 impl Engine {
-    pub(super) fn send(&mut self, now: Timestamp, send: Send) -> Result<Reply, Refusal> {
+    pub(super) fn send(
+        &mut self,
+        now: Timestamp,
+        send: Send,
+        locations: Vec<Location>,
+    ) -> Result<Reply, Refusal> {
         let Send { queue, messages, batch, request_id } = send;
         self.open_settings(queue)?;
         let key = MemoryKey::Request(queue, request_id);
-        let mut wanted = self.wanted(&key, messages)?;
+        let mut wanted = self.wanted(&key, messages, locations)?;
         let mut room = self.room(queue)?;
         self.admit(now, queue, &mut wanted, &mut room);
         if batch == Batch::Atomic && wanted.iter().any(Result::is_err) {
@@ -43,11 +48,12 @@ impl Engine {
         &self,
         key: &MemoryKey,
         messages: Vec<NewMessage>,
+        locations: Vec<Location>,
     ) -> Result<Vec<Result<Wanted, Refusal>>, Refusal> {
         let mut earlier = self.answered_before(key)?.into_iter();
-        let wanted = messages
-            .into_iter()
-            .map(|message| Ok(earlier.next().flatten().map_or_else(|| Wanted::New(message), Wanted::Known)));
+        let wanted = messages.into_iter().zip(locations).map(|(message, location)| {
+            Ok(earlier.next().flatten().map_or_else(|| Wanted::New(message, location), Wanted::Known))
+        });
         Ok(wanted.collect())
     }
 
@@ -74,7 +80,7 @@ impl Engine {
         room: &mut Room,
     ) {
         for item in wanted {
-            let Ok(Wanted::New(message)) = item else { continue };
+            let Ok(Wanted::New(message, _)) = item else { continue };
             let is_duplicate = self.duplicate(queue, message).is_some();
             let room = |()| if is_duplicate { Ok(()) } else { room.take(&message.payload) };
             if let Err(refusal) = check(now, message).and_then(room) {
@@ -84,17 +90,23 @@ impl Engine {
     }
 
     pub(super) fn store_once(&mut self, now: Timestamp, queue: QueueId, wanted: Wanted) -> Sent {
-        let message = match wanted {
+        let (message, location) = match wanted {
             Wanted::Known(sent) => return sent,
-            Wanted::New(message) => message,
+            Wanted::New(message, location) => (message, location),
         };
         if let Some(id) = self.duplicate(queue, &message) {
             return Sent { id, duplicate: true };
         }
-        Sent { id: self.store_new(now, queue, message), duplicate: false }
+        Sent { id: self.store_new(now, queue, &message, location), duplicate: false }
     }
 
-    fn store_new(&mut self, now: Timestamp, queue: QueueId, message: NewMessage) -> MessageId {
+    fn store_new(
+        &mut self,
+        now: Timestamp,
+        queue: QueueId,
+        message: &NewMessage,
+        location: Location,
+    ) -> MessageId {
         let seq = Seq(self.meta.next_seq);
         self.meta.next_seq += 1;
         let id = MessageId::new(now, self.meta.salt, seq);
@@ -103,8 +115,8 @@ impl Engine {
             let key = MemoryKey::Dedup(queue, message.payload.dedup_id.clone());
             self.memory.put(key, now.plus_ms(window_ms), Remembered::Stored(id));
         }
-        self.messages.put(seq, self.new_row(now, queue, &message));
-        self.payloads.push((seq, message.payload));
+        self.messages.put(seq, self.new_row(now, queue, message, location));
+        self.store.stored(location);
         if let Some(totals) = self.totals(queue) {
             totals.sent += 1;
         }
@@ -121,7 +133,7 @@ impl Engine {
         }
     }
 
-    fn new_row(&self, now: Timestamp, queue: QueueId, message: &NewMessage) -> Row {
+    fn new_row(&self, now: Timestamp, queue: QueueId, message: &NewMessage, location: Location) -> Row {
         let available = available_at(now, message.available);
         let NewMessage { payload, ttl_ms, max_attempts, priority, available: _ } = message;
         Row {
@@ -137,6 +149,7 @@ impl Engine {
             priority: *priority,
             ordering: self.sealer.key_id(&payload.ordering_key),
             fairness: self.sealer.key_id(&payload.fairness_key),
+            location,
         }
     }
 }

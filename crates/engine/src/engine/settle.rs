@@ -90,7 +90,7 @@ impl Engine {
     }
 
     fn ack(&mut self, seq: Seq) -> Settled {
-        let row = self.messages.remove(seq);
+        let row = self.remove(seq);
         if let Some(totals) = row.and_then(|row| self.totals(row.queue)) {
             totals.acked += 1;
         }

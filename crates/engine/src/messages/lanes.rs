@@ -23,6 +23,13 @@ pub(crate) struct Lanes {
     len: u64,
 }
 
+/// Whose turn it is: all of the lanes that their messages do not tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Turns {
+    pub(crate) served: Option<KeyId>,
+    pub(crate) debts: Vec<(Option<KeyId>, u64)>,
+}
+
 /// Where an eligible message is listed. Never changed by what happens to the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -129,10 +136,19 @@ impl Lanes {
         before.take(usize::try_from(max).unwrap_or(usize::MAX)).count() as u64
     }
 
-    /// Whose turn it is, and what comes in which order, for a digest.
-    pub(crate) fn turns(&self) -> impl Iterator<Item = (Option<KeyId>, u64)> {
-        let served = std::iter::once((self.served, 0));
-        served.chain(self.by_key.iter().map(|(key, lane)| (*key, lane.debt)))
+    pub(super) fn turns(&self) -> Turns {
+        let in_debt = self.by_key.iter().filter(|(_, lane)| lane.debt > 0);
+        Turns { served: self.served, debts: in_debt.map(|(key, lane)| (*key, lane.debt)).collect() }
+    }
+
+    pub(super) fn restore(&mut self, turns: Turns) {
+        self.served = turns.served;
+        self.by_key.values_mut().for_each(|lane| lane.debt = 0);
+        for (key, debt) in turns.debts {
+            if let Some(lane) = self.by_key.get_mut(&key) {
+                lane.debt = debt;
+            }
+        }
     }
 
     fn after_served(&mut self) -> Option<(Option<KeyId>, &mut Lane)> {

@@ -10,14 +10,17 @@ mod settings;
 mod tests;
 
 use super::encoding::{Reader, Writer};
-use super::{Meta, QueueRecord};
+use super::record::Position;
+use super::{Meta, QueueRecord, QueueState};
+use crate::message::KeyId;
+use crate::messages::Turns;
 pub(super) use memory::{decode_memorized, decode_memory_key, encode_memorized, encode_memory_key};
-pub(super) use payload::{decode_payload, encode_payload, read_payload, write_payload};
+pub(super) use payload::{read_payload, write_payload};
 pub(super) use row::{decode_row, encode_row};
 pub(super) use settings::{decode_settings, encode_settings};
 
 /// Grows when a layout changes.
-pub(super) const FORMAT: u8 = 2;
+pub(super) const FORMAT: u8 = 3;
 
 pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
     let mut out = Writer::default();
@@ -50,24 +53,57 @@ pub(super) fn decode_meta(bytes: &[u8]) -> Option<Meta> {
     input.end(meta)
 }
 
-pub(super) fn encode_queue(queue: &QueueRecord) -> Vec<u8> {
+pub(super) fn encode_position(position: &Position) -> Vec<u8> {
+    let Position { segment, offset, lsn, chain } = position;
     let mut out = Writer::default();
-    out.text(&queue.name).u64(queue.generation);
-    encode_settings(&mut out, &queue.settings);
-    out.bool(queue.is_paused).bool(queue.is_closed);
+    out.u64(*segment).u32(*offset).u64(*lsn).u32(*chain);
     out.seal()
 }
 
-pub(super) fn decode_queue(bytes: &[u8]) -> Option<QueueRecord> {
+pub(super) fn decode_position(bytes: &[u8]) -> Option<Position> {
     let mut input = Reader::open(bytes)?;
-    let queue = QueueRecord {
+    let position =
+        Position { segment: input.u64()?, offset: input.u32()?, lsn: input.u64()?, chain: input.u32()? };
+    input.end(position)
+}
+
+pub(super) fn encode_queue(queue: &QueueState) -> Vec<u8> {
+    let QueueState { record, turns } = queue;
+    let mut out = Writer::default();
+    out.text(&record.name).u64(record.generation);
+    encode_settings(&mut out, &record.settings);
+    out.bool(record.is_paused).bool(record.is_closed);
+    encode_key(&mut out, turns.served);
+    out.list(&turns.debts, |out, (key, debt)| {
+        encode_key(out, *key);
+        out.u64(*debt);
+    });
+    out.seal()
+}
+
+pub(super) fn decode_queue(bytes: &[u8]) -> Option<QueueState> {
+    let mut input = Reader::open(bytes)?;
+    let record = QueueRecord {
         name: input.text()?,
         generation: input.u64()?,
         settings: decode_settings(&mut input)?,
         is_paused: input.bool()?,
         is_closed: input.bool()?,
     };
-    input.end(queue)
+    let turns = Turns {
+        served: decode_key(&mut input)?,
+        debts: input.list(usize::MAX, |input| Some((decode_key(input)?, input.u64()?)))?,
+    };
+    input.end(QueueState { record, turns })
+}
+
+fn encode_key(out: &mut Writer, key: Option<KeyId>) {
+    out.option(key.as_ref(), |out, key| _ = out.u64(key.0));
+}
+
+#[expect(clippy::option_option, reason = "the outer one says whether it could be read, as everywhere here")]
+fn decode_key(input: &mut Reader<'_>) -> Option<Option<KeyId>> {
+    input.option(|input| input.u64().map(KeyId))
 }
 
 /// What can be decoded is encoded as the same bytes; nothing panics.

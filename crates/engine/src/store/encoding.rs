@@ -13,10 +13,6 @@ const MAX_PREALLOCATED: usize = 1024;
 pub(super) struct Writer(pub(super) Vec<u8>);
 
 impl Writer {
-    pub(super) fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
-    }
-
     /// Starts over in a buffer that was used before.
     pub(super) fn reusing(mut buffer: Vec<u8>) -> Self {
         buffer.clear();

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::{Changes, Entropy, Loaded, Meta, QueueRecord};
+use super::record::Batch;
+use super::{Changes, Entropy, Loaded, Meta, QueueState};
 use crate::memory::{Memorized, MemoryKey};
-use crate::message::{Payload, QueueId, Row, Seq};
+use crate::message::{Location, Payload, QueueId, Row, Seq};
 
+/// A checkpoint is written after every batch, so that there is no log.
 #[derive(Clone)]
 pub(super) struct MemoryTables {
     meta: Meta,
-    queues: BTreeMap<QueueId, QueueRecord>,
+    queues: BTreeMap<QueueId, QueueState>,
     rows: BTreeMap<Seq, Row>,
-    payloads: BTreeMap<Seq, Payload>,
     memory: BTreeMap<MemoryKey, Memorized>,
+    payloads: BTreeMap<Location, Payload>,
+    /// Takes the place of a segment's number.
+    appended: u64,
 }
 
 impl MemoryTables {
@@ -21,8 +25,9 @@ impl MemoryTables {
             meta: Meta::new(entropy),
             queues: BTreeMap::new(),
             rows: BTreeMap::new(),
-            payloads: BTreeMap::new(),
             memory: BTreeMap::new(),
+            payloads: BTreeMap::new(),
+            appended: 0,
         }
     }
 
@@ -35,21 +40,30 @@ impl MemoryTables {
         }
     }
 
-    pub(super) fn payload(&self, seq: Seq) -> Option<Payload> {
-        self.payloads.get(&seq).cloned()
+    pub(super) fn append(&mut self, batch: &Batch) -> Vec<Location> {
+        let mut locations = Vec::new();
+        batch.each_message(|message| {
+            self.appended += 1;
+            let location = Location { segment: self.appended, ..Location::NONE };
+            self.payloads.insert(location, message.payload.clone());
+            locations.push(location);
+        });
+        locations
     }
 
-    pub(super) fn commit(&mut self, changes: &Changes<'_>) {
+    pub(super) fn payload(&self, location: Location) -> Option<Payload> {
+        self.payloads.get(&location).cloned()
+    }
+
+    pub(super) fn freed(&mut self, location: Location) {
+        self.payloads.remove(&location);
+    }
+
+    pub(super) fn commit(&mut self, changes: Changes) {
         self.meta = changes.meta;
-        self.payloads.extend(changes.payloads.iter().cloned());
-        changes.queues.iter().for_each(|(id, queue)| put(&mut self.queues, id, *queue));
-        changes.memory.iter().for_each(|(key, entry)| put(&mut self.memory, key, *entry));
-        for (seq, row) in &changes.rows {
-            put(&mut self.rows, seq, *row);
-            if row.is_none() {
-                self.payloads.remove(seq);
-            }
-        }
+        changes.queues.into_iter().for_each(|(id, queue)| put(&mut self.queues, id, queue));
+        changes.rows.into_iter().for_each(|(seq, row)| put(&mut self.rows, seq, row));
+        changes.memory.into_iter().for_each(|(key, entry)| put(&mut self.memory, key, entry));
     }
 }
 
@@ -57,9 +71,9 @@ fn entries<K: Clone, V: Clone>(table: &BTreeMap<K, V>) -> Vec<(K, V)> {
     table.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-fn put<K: Clone + Ord, V: Clone>(table: &mut BTreeMap<K, V>, key: &K, value: Option<&V>) {
+fn put<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     match value {
-        Some(value) => _ = table.insert(key.clone(), value.clone()),
-        None => _ = table.remove(key),
+        Some(value) => _ = table.insert(key, value),
+        None => _ = table.remove(&key),
     }
 }

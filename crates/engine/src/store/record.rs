@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 use super::codec::{read_payload, write_payload};
 use super::encoding::{Reader, Writer};
-use crate::command::Command;
+use crate::command::{Command, NewMessage};
 use crate::message::{Epoch, Payload, Seq};
 use crate::time::Timestamp;
 #[cfg(fuzzing)]
@@ -52,6 +52,18 @@ pub(crate) struct Batch {
     pub(crate) commands: Vec<Command>,
 }
 
+impl Batch {
+    /// Nothing but a time.
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self { now, resumes: false, corrupt: Vec::new(), commands: Vec::new() }
+    }
+
+    /// Every message that has a payload, in order of appearance.
+    pub(crate) fn each_message<'a>(&'a self, each: impl FnMut(&'a NewMessage)) {
+        commands::each_message(&self.commands, each);
+    }
+}
+
 /// Where a record stands in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
@@ -66,6 +78,16 @@ pub(crate) struct Position {
 }
 
 impl Position {
+    /// Of the first record of a store. Those of another store have another past.
+    pub(crate) fn first(receipt_key: &[u8]) -> Self {
+        Self { segment: 1, offset: 0, lsn: 1, chain: crc32c::crc32c(receipt_key) }
+    }
+
+    /// The start of the next segment.
+    pub(crate) fn in_next_segment(&self) -> Self {
+        Self { segment: self.segment + 1, offset: 0, ..*self }
+    }
+
     /// Where the next record of this segment stands, behind the whole `record` that stands here.
     pub(crate) fn after(&self, record: &[u8]) -> Self {
         let len = u32::try_from(record.len()).expect("a record is shorter than a segment");
@@ -95,10 +117,8 @@ pub(crate) struct Decoded {
     pub(crate) batch: Batch,
     /// One per message of all Sends and Commits, in order of appearance.
     pub(crate) blobs: Vec<Blob>,
-    /// Length of the record.
-    pub(crate) len: u32,
-    /// Its checksum, which the next record has as its [`Position::chain`].
-    pub(crate) chain: u32,
+    /// So many payloads are not what was written; their messages have a [`Stub`] in their place.
+    pub(crate) damaged: usize,
 }
 
 /// Replaces what is in the buffer by the record, and tells where its payloads lie: one per message of all Sends and Commits,
@@ -153,14 +173,14 @@ fn stored(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("the caller keeps a batch far below 4 GiB")
 }
 
-/// The record at the start of `bytes`, if it is the one that stands there and every byte of it is intact. The bodies are
-/// parts of `bytes`.
+/// The record at the start of `bytes`, if it is the one that stands there and every byte of it is intact, but perhaps
+/// payloads. The bodies are parts of `bytes`.
 pub(crate) fn decode(position: &Position, bytes: &Bytes) -> Option<Decoded> {
     let header = Header::read(bytes).filter(|header| header.position == *position)?;
     let len = header.record_bytes().filter(|len| *len as usize <= bytes.len())?;
     let mut input = Reader::over(header.checked_commands(bytes)?);
     let blobs = read_blobs(&mut input, len - header.payloads_bytes, len)?;
-    let mut payloads = Payloads { bytes, blobs: blobs.iter() };
+    let mut payloads = Payloads { bytes, blobs: blobs.iter(), damaged: 0 };
     // In the order in which they lie there.
     let batch = Batch {
         now: header.now,
@@ -168,8 +188,13 @@ pub(crate) fn decode(position: &Position, bytes: &Bytes) -> Option<Decoded> {
         corrupt: input.list(usize::MAX, |input| Some((Seq(input.u64()?), Epoch(input.u64()?))))?,
         commands: input.list(usize::MAX, |input| commands::read(input, &mut payloads))?,
     };
-    payloads.end()?;
-    input.end(Decoded { batch, blobs, len, chain: header.checksum })
+    let damaged = payloads.end()?;
+    input.end(Decoded { batch, blobs, damaged })
+}
+
+/// How long the record is that begins with this header; any bytes may be asked.
+pub(crate) fn declared_bytes(header: &[u8]) -> Option<u32> {
+    Header::read(header)?.record_bytes()
 }
 
 /// The record that was written at this place of this segment, whatever was written before it: what tells a hole in the log
@@ -185,9 +210,10 @@ pub(crate) fn recognize(segment: u64, offset: u32, bytes: &[u8]) -> Option<Posit
 
 /// A payload whose bytes are those of its [`Blob`]. Its body is a part of `bytes`.
 pub(crate) fn decode_payload(bytes: &Bytes, crc: u32) -> Option<Payload> {
-    if crc32c::crc32c(bytes) != crc {
-        return None;
-    }
+    if crc32c::crc32c(bytes) == crc { parse_payload(bytes) } else { None }
+}
+
+fn parse_payload(bytes: &Bytes) -> Option<Payload> {
     let mut input = Reader::over(bytes);
     let payload = read_payload(&mut input, |body| bytes.slice_ref(body))?;
     input.end(payload)
@@ -238,20 +264,55 @@ impl Header {
     }
 }
 
+/// What is decided by of a payload, kept with the commands too: a damaged body must not change what was decided.
+struct Stub {
+    body_bytes: usize,
+    dedup_id: String,
+    ordering_key: String,
+    fairness_key: String,
+}
+
+impl Stub {
+    fn is_of(&self, payload: &Payload) -> bool {
+        let Payload { body, dedup_id, ordering_key, fairness_key, headers: _, content_type: _ } = payload;
+        self.body_bytes == body.len()
+            && self.dedup_id == *dedup_id
+            && self.ordering_key == *ordering_key
+            && self.fairness_key == *fairness_key
+    }
+
+    /// As long as the one that is lost.
+    fn payload(&self) -> Payload {
+        Payload {
+            body: vec![0; self.body_bytes].into(),
+            dedup_id: self.dedup_id.clone(),
+            ordering_key: self.ordering_key.clone(),
+            fairness_key: self.fairness_key.clone(),
+            ..Payload::default()
+        }
+    }
+}
+
 /// The payloads of a record that is being read, in the order of their messages.
 struct Payloads<'a> {
     bytes: &'a Bytes,
     blobs: slice::Iter<'a, Blob>,
+    damaged: usize,
 }
 
 impl Payloads<'_> {
-    fn next(&mut self) -> Option<Payload> {
-        let blob = self.blobs.next()?;
-        decode_payload(&self.bytes.slice(blob.range()), blob.crc)
+    fn next(&mut self, stub: &Stub) -> Option<Payload> {
+        let blob = self.blobs.next().filter(|blob| stub.body_bytes <= blob.len as usize)?;
+        let bytes = self.bytes.slice(blob.range());
+        if crc32c::crc32c(&bytes) != blob.crc {
+            self.damaged += 1;
+            return Some(stub.payload());
+        }
+        parse_payload(&bytes).filter(|payload| stub.is_of(payload))
     }
 
-    /// Every payload belongs to a message.
-    fn end(self) -> Option<()> {
-        self.blobs.as_slice().is_empty().then_some(())
+    /// Every payload belongs to a message. How many are damaged.
+    fn end(self) -> Option<usize> {
+        self.blobs.as_slice().is_empty().then_some(self.damaged)
     }
 }

@@ -1,49 +1,50 @@
 //! What tests may do to a store that the engine may not, and what opening one promises.
 
-use redb::ReadableTable;
+mod memory_disk;
 
-use super::redb_file::{FILE, MESSAGES, META, META_KEY, PAYLOADS};
+use super::tables::{FILE, MESSAGES, META, SHARD};
 use super::*;
+use crate::command::{Batch as Whole, Command, Configure, NewMessage, Send};
+use crate::engine::Engine;
+pub(crate) use memory_disk::MemoryDisk;
 
 pub(crate) const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
+/// So small that every test sees segments end.
+pub(crate) const SMALL: Options =
+    Options { segment_bytes: 4096, checkpoint_bytes: 8192, checkpoints: Checkpoints::InPlace };
 
 impl Store {
-    fn database(&self) -> &redb::Database {
-        match &self.0 {
-            Kind::File(file) => &file.database,
+    /// A store of which nothing is left when it is dropped.
+    pub(crate) fn in_memory() -> Self {
+        Self::on_disk(Arc::<MemoryDisk>::default(), ENTROPY, SMALL).unwrap()
+    }
+
+    fn files(&mut self) -> &mut OnDisk {
+        match &mut self.0 {
+            Kind::Disk(store) => store,
             Kind::Memory(_) => unreachable!("these tests are about what is written"),
         }
     }
 
     /// Flips a bit of a stored payload, as a failing disk would.
-    pub(crate) fn damage_payload(&self, seq: Seq) {
-        self.edit(|payloads| {
-            let mut value = payloads.get(seq.0).unwrap().unwrap().value().to_vec();
-            value[4] ^= 1;
-            payloads.insert(seq.0, value.as_slice()).unwrap();
-        });
+    pub(crate) fn damage_payload(&mut self, location: Location) {
+        self.files().log.overwrite(location, |bytes| bytes[4] ^= 1);
     }
 
     /// Loses a stored payload.
-    pub(crate) fn lose_payload(&self, seq: Seq) {
-        self.edit(|payloads| _ = payloads.remove(seq.0).unwrap());
+    pub(crate) fn lose_payload(&mut self, location: Location) {
+        self.files().log.overwrite(location, |bytes| bytes.fill(0));
     }
 
-    fn damage_row(&self, seq: Seq) {
-        let write = self.database().begin_write().unwrap();
+    fn damage_row(&mut self, seq: Seq) {
+        let write = self.files().tables.database.begin_write().unwrap();
         write.open_table(MESSAGES).unwrap().insert(seq.0, b"not a row".as_slice()).unwrap();
         write.commit().unwrap();
     }
 
-    fn edit(&self, edit: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>)) {
-        let write = self.database().begin_write().unwrap();
-        edit(&mut write.open_table(PAYLOADS).unwrap());
-        write.commit().unwrap();
-    }
-
-    fn put_meta(&self, value: &[u8]) {
-        let write = self.database().begin_write().unwrap();
-        write.open_table(META).unwrap().insert(META_KEY, value).unwrap();
+    fn put_meta(&mut self, value: &[u8]) {
+        let write = self.files().tables.database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert(SHARD, value).unwrap();
         write.commit().unwrap();
     }
 }
@@ -51,11 +52,11 @@ impl Store {
 /// Promise: a store of another format is named as such, not taken for a damaged one, and left as it is.
 #[test]
 fn store_of_another_format_is_refused_by_name() {
-    let store = Store::in_memory(ENTROPY).unwrap();
+    let mut store = Store::in_memory();
     let mut meta = vec![codec::FORMAT + 1, 0, 0];
     meta.extend(crc32c::crc32c(&meta).to_le_bytes());
     store.put_meta(&meta);
-    assert!(matches!(store.load(), Err(StoreError::Format { found: 3, supported: 2 })));
+    assert!(matches!(store.load(), Err(StoreError::Format { found: 4, supported: 3 })));
     store.put_meta(&[codec::FORMAT + 1, 0, 0, 0, 0, 0, 0]);
     assert!(matches!(store.load(), Err(StoreError::Corrupt { what: "meta", .. })));
 }
@@ -63,7 +64,7 @@ fn store_of_another_format_is_refused_by_name() {
 /// Promise: a row that cannot be trusted is named, and nothing is decided without it.
 #[test]
 fn damaged_row_keeps_the_store_from_opening() {
-    let store = Store::in_memory(ENTROPY).unwrap();
+    let mut store = Store::in_memory();
     store.damage_row(Seq(7));
     let Err(error) = store.load() else { panic!("it was loaded") };
     assert_eq!(error.to_string(), "message 7 is corrupt in the store");
@@ -74,11 +75,12 @@ fn damaged_row_keeps_the_store_from_opening() {
 fn unfinished_store_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("state.new"), b"torn").unwrap();
-    let store = Store::open(folder.path(), ENTROPY).unwrap();
+    let mut store = Store::open(folder.path(), ENTROPY).unwrap();
     assert_eq!(store.load().unwrap().meta.next_seq, 1);
-    let names: Vec<_> =
-        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, [FILE]);
+    let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["0000000000000001.log", "lock", FILE]);
     assert!(store.disk_used() > 0);
 }
 
@@ -98,4 +100,96 @@ fn secrets_survive_reopening() {
     let other = Entropy { receipt_key: [8; 16], salt: 1 };
     let meta = Store::open(folder.path(), other).unwrap().load().unwrap().meta;
     assert_eq!((meta.receipt_key, meta.salt), (ENTROPY.receipt_key, ENTROPY.salt));
+}
+
+/// Promise: what was confirmed is there after a restart, whatever of it a checkpoint has; and a second restart changes
+/// nothing.
+#[test]
+fn restart_goes_on_from_checkpoint_and_log() {
+    let disk = Arc::<MemoryDisk>::default();
+    let open = |at| {
+        let store = Store::on_disk(Arc::<MemoryDisk>::clone(&disk), ENTROPY, SMALL).unwrap();
+        Engine::open(store, Timestamp(at)).unwrap()
+    };
+    let mut engine = open(1);
+    let queue = made(&mut engine);
+    for n in 0..100 {
+        engine.apply(Timestamp(2), vec![send(queue, n, 300)]).unwrap();
+    }
+    let before = engine.digest();
+    drop(engine);
+    let engine = open(2);
+    assert_eq!(engine.digest(), before);
+    assert_eq!(engine.stats(queue).counts.ready, 100);
+    drop(engine);
+    assert_eq!(open(2).digest(), before);
+}
+
+/// Promise: a log does not grow by what is done with.
+#[test]
+fn segments_are_used_again() {
+    let mut engine = Engine::open(Store::in_memory(), Timestamp(1)).unwrap();
+    let queue = made(&mut engine);
+    let mut used = Vec::new();
+    for round in 0..100 {
+        engine.apply(Timestamp(2), vec![send(queue, round, 1000)]).unwrap();
+        let ids = engine.peek(queue, &crate::command::Filter::default(), None, 9).unwrap().0;
+        let ids = ids.into_iter().map(|message| message.id).collect();
+        engine.apply(Timestamp(2), vec![Command::Cancel(crate::command::Cancel { queue, ids })]).unwrap();
+        used.push(engine.store.files().log.bytes());
+    }
+    assert!(used[99] <= used[40], "{used:?}");
+}
+
+/// Promise: a record that was confirmed and cannot be read is named; what follows it is not taken for the whole.
+#[test]
+fn damaged_record_before_others_keeps_the_store_from_opening() {
+    let disk = Arc::<MemoryDisk>::default();
+    let open = || Store::on_disk(Arc::<MemoryDisk>::clone(&disk), ENTROPY, SMALL).unwrap();
+    let mut engine = Engine::open(open(), Timestamp(1)).unwrap();
+    let queue = made(&mut engine);
+    engine.apply(Timestamp(2), vec![send(queue, 1, 100)]).unwrap();
+    engine.apply(Timestamp(2), vec![send(queue, 2, 100)]).unwrap();
+    drop(engine);
+    let file = disk.open("0000000000000001.log").unwrap();
+    let mut bytes = vec![0; 4096];
+    file.read_at(0, &mut bytes).unwrap();
+    let magic = bytes.windows(4).enumerate().filter(|(_, window)| *window == b"AWL1").nth(2).unwrap().0;
+    file.write_at(magic as u64 + 50, &[9]).unwrap();
+    let Err(error) = Engine::open(open(), Timestamp(3)) else { panic!("it was opened") };
+    assert!(error.to_string().starts_with("log record 3, at byte "), "{error}");
+}
+
+/// Promise: what a crash left of an unconfirmed record is as if it had never been.
+#[test]
+fn torn_record_at_the_end_is_dropped() {
+    let disk = Arc::<MemoryDisk>::default();
+    let open = || Store::on_disk(Arc::<MemoryDisk>::clone(&disk), ENTROPY, SMALL).unwrap();
+    let mut engine = Engine::open(open(), Timestamp(1)).unwrap();
+    let queue = made(&mut engine);
+    let before = engine.digest();
+    engine.apply(Timestamp(1), vec![send(queue, 1, 100)]).unwrap();
+    drop(engine);
+    let file = disk.open("0000000000000001.log").unwrap();
+    let mut bytes = vec![0; 4096];
+    file.read_at(0, &mut bytes).unwrap();
+    let body = bytes.windows(8).position(|window| window == [1; 8]).unwrap();
+    file.write_at(body as u64, &[0; 50]).unwrap();
+    let mut engine = Engine::open(open(), Timestamp(1)).unwrap();
+    assert_eq!(engine.digest(), before);
+    engine.apply(Timestamp(1), vec![send(queue, 2, 10)]).unwrap();
+    drop(engine);
+    assert_eq!(Engine::open(open(), Timestamp(1)).unwrap().stats(queue).counts.ready, 1);
+}
+
+fn made(engine: &mut Engine) -> QueueId {
+    let configure = Configure { name: "shop/orders".into(), generation: 1, settings: Settings::default() };
+    engine.apply(Timestamp(1), vec![Command::Configure(configure)]).unwrap();
+    engine.queue("shop/orders").unwrap()
+}
+
+fn send(queue: QueueId, fill: u8, len: usize) -> Command {
+    let payload = Payload { body: vec![fill; len].into(), ..Payload::default() };
+    let messages = vec![NewMessage { payload, ..NewMessage::default() }];
+    Command::Send(Send { queue, messages, batch: Whole::Each, request_id: String::new() })
 }

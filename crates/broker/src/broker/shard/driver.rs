@@ -90,8 +90,16 @@ impl Driver {
         while self.collect(&mut mailbox, &mut jobs).await {
             self.ensure_open();
             if !self.work(&mut jobs) {
-                return;
+                break;
             }
+        }
+        self.shut();
+    }
+
+    /// So that the next process has nothing to replay. When that fails, it has.
+    fn shut(&mut self) {
+        if let Some(Err(error)) = self.engine.take().map(Engine::close) {
+            error!(error = &error as &dyn std::error::Error, "the last checkpoint failed");
         }
     }
 

@@ -26,7 +26,7 @@ fn store_on_disk_serves_after_reopening() {
 /// message to another consumer.
 #[test]
 fn repeated_receive_in_a_batch_with_the_next_delivery_gets_nothing() {
-    let mut engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), Timestamp(1)).unwrap();
+    let mut engine = Engine::open(Store::in_memory(), Timestamp(1)).unwrap();
     let queue = configure(&mut engine);
     engine.apply(Timestamp(1), vec![send(queue, "a")]).unwrap();
     let Reply::Received(first) = one(&mut engine, 1, receive(queue, "r")) else { panic!() };
@@ -44,7 +44,7 @@ fn repeated_receive_in_a_batch_with_the_next_delivery_gets_nothing() {
 /// what is removed again reaches the disk.
 #[test]
 fn purge_finds_by_header_what_its_batch_has_stored() {
-    let mut engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), Timestamp(1)).unwrap();
+    let mut engine = Engine::open(Store::in_memory(), Timestamp(1)).unwrap();
     let queue = configure(&mut engine);
     let headers = vec![("kind".to_owned(), "x".to_owned())];
     let payload = Payload { body: "a".into(), headers: headers.clone(), ..Payload::default() };
@@ -63,7 +63,7 @@ fn purge_finds_by_header_what_its_batch_has_stored() {
 /// Promise: a queue may be deleted and made anew in one batch; the new one has another id and none of the messages.
 #[test]
 fn queue_deleted_and_made_in_one_batch_is_a_new_one() {
-    let mut engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), Timestamp(1)).unwrap();
+    let mut engine = Engine::open(Store::in_memory(), Timestamp(1)).unwrap();
     let queue = configure(&mut engine);
     let name = "shop/orders".to_owned();
     let anew = Command::Configure(Configure { name, generation: 1, settings: Settings::default() });
@@ -82,7 +82,7 @@ fn queue_deleted_and_made_in_one_batch_is_a_new_one() {
 /// Promise: a flood of due timers is worked off in bounded batches, and nothing expired is served meanwhile.
 #[test]
 fn expired_message_is_not_served_before_its_timer_fires() {
-    let mut engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), Timestamp(1)).unwrap();
+    let mut engine = Engine::open(Store::in_memory(), Timestamp(1)).unwrap();
     let queue = flood(&mut engine);
     let Reply::Received(got) = one(&mut engine, 11, receive(queue, "")) else { panic!() };
     assert!(got.is_empty());
@@ -92,7 +92,7 @@ fn expired_message_is_not_served_before_its_timer_fires() {
 /// Promise: what is left of the flood comes with the next batches, without waiting.
 #[test]
 fn rest_of_a_flood_is_due_at_once() {
-    let mut engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), Timestamp(1)).unwrap();
+    let mut engine = Engine::open(Store::in_memory(), Timestamp(1)).unwrap();
     let queue = flood(&mut engine);
     engine.apply(Timestamp(11), Vec::new()).unwrap();
     assert_eq!(engine.stats(queue).counts.ready, 2);

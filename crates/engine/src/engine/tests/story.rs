@@ -33,10 +33,9 @@ use bytes::Bytes;
 
 use super::super::Engine;
 use crate::command::{Applied, Command, Configure, Reply};
-use crate::message::{MessageId, QueueId, Seq};
+use crate::message::{Location, MessageId, QueueId};
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::store::tests::ENTROPY;
 use crate::time::Timestamp;
 use words::{Words, change, in_words, is_like, list, parse_ms, word};
 
@@ -91,7 +90,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let engine = Engine::open(Store::in_memory(ENTROPY).unwrap(), START).unwrap();
+        let engine = Engine::open(Store::in_memory(), START).unwrap();
         let mut world = Self {
             engine: Some(engine),
             now: START,
@@ -150,8 +149,8 @@ impl World {
             "grantable" => self.engine.as_ref().unwrap().grantable(self.queue).to_string(),
             "wakeup" => self.wakeup(),
             "restart" => self.restart(),
-            "damage" => self.with_seq(words.plain[0], Store::damage_payload),
-            "lose" => self.with_seq(words.plain[0], Store::lose_payload),
+            "damage" => self.with_payload(words.plain[0], Store::damage_payload),
+            "lose" => self.with_payload(words.plain[0], Store::lose_payload),
             verb => self.pass(verb),
         }
     }
@@ -203,9 +202,10 @@ impl World {
         String::new()
     }
 
-    fn with_seq(&mut self, name: &str, change: impl FnOnce(&Store, Seq)) -> String {
+    fn with_payload(&mut self, name: &str, change: impl FnOnce(&mut Store, Location)) -> String {
         let seq = self.id(name).seq();
-        change(&self.engine().store, seq);
+        let location = self.engine().row(seq).location;
+        change(&mut self.engine().store, location);
         String::new()
     }
 

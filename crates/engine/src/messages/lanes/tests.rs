@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{Ageing, UNIT_BYTES};
-use crate::message::{DeadReason, Epoch, Hold, KeyId, Priority, QueueId, Row, Seq, Stage};
+use crate::message::{DeadReason, Epoch, Hold, KeyId, Location, Priority, QueueId, Row, Seq, Stage};
 use crate::messages::Messages;
 use crate::time::Timestamp;
 
@@ -28,6 +28,7 @@ fn row(tenant: u64, body_bytes: u64) -> Row {
         priority: Priority::default(),
         ordering: None,
         fairness: Some(KeyId(tenant)),
+        location: Location::NONE,
     }
 }
 

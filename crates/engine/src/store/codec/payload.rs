@@ -5,19 +5,7 @@ use bytes::Bytes;
 use crate::message::Payload;
 use crate::store::encoding::{Reader, Writer};
 
-pub(in crate::store) fn encode_payload(payload: &Payload) -> Vec<u8> {
-    let mut out = Writer::with_capacity(payload.body.len() + 64);
-    write_payload(&mut out, payload);
-    out.seal()
-}
-
-pub(in crate::store) fn decode_payload(bytes: &[u8]) -> Option<Payload> {
-    let mut input = Reader::open(bytes)?;
-    let payload = read_payload(&mut input, Bytes::copy_from_slice)?;
-    input.end(payload)
-}
-
-/// Without a checksum of its own.
+/// Its checksum lies with the commands of its record.
 pub(in crate::store) fn write_payload(out: &mut Writer, payload: &Payload) {
     let Payload { body, headers, content_type, dedup_id, ordering_key, fairness_key } = payload;
     out.bytes(body).text(content_type).text(dedup_id).text(ordering_key).text(fairness_key);

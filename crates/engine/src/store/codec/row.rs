@@ -1,13 +1,14 @@
 //! Rows of messages.
 
 use crate::message::{
-    Attempt, AttemptOutcome, DeadReason, Epoch, Hold, KeyId, MAX_HISTORY, Priority, QueueId, Row, Stage,
+    Attempt, AttemptOutcome, DeadReason, Epoch, Hold, KeyId, Location, MAX_HISTORY, Priority, QueueId, Row,
+    Stage,
 };
 use crate::store::encoding::{Reader, Writer};
 
 pub(in crate::store) fn encode_row(row: &Row) -> Vec<u8> {
     let Row { queue, stored_at, stage, attempts, deliveries, history, expires_at, max_attempts, .. } = row;
-    let Row { body_bytes, priority, ordering, fairness, .. } = row;
+    let Row { body_bytes, priority, ordering, fairness, location, .. } = row;
     let mut out = Writer::default();
     out.u32(queue.0).time(*stored_at).u32(*attempts).u32(*deliveries).u64(*body_bytes);
     out.u8(priority.level());
@@ -15,6 +16,7 @@ pub(in crate::store) fn encode_row(row: &Row) -> Vec<u8> {
     out.option(fairness.as_ref(), |out, key| _ = out.u64(key.0));
     out.option(expires_at.as_ref(), |out, at| _ = out.time(*at));
     out.option(max_attempts.as_ref(), |out, max| _ = out.u32(*max));
+    encode_location(&mut out, *location);
     encode_stage(&mut out, stage);
     out.list(history, encode_attempt);
     out.seal()
@@ -34,10 +36,20 @@ pub(in crate::store) fn decode_row(bytes: &[u8]) -> Option<Row> {
         fairness: input.option(|input| input.u64().map(KeyId))?,
         expires_at: input.option(Reader::time)?,
         max_attempts: input.option(Reader::u32)?,
+        location: decode_location(&mut input)?,
         stage: decode_stage(&mut input)?,
         history: input.list(MAX_HISTORY, decode_attempt)?,
     };
     input.end(row)
+}
+
+fn encode_location(out: &mut Writer, location: Location) {
+    let Location { segment, offset, len, crc } = location;
+    out.u64(segment).u32(offset).u32(len).u32(crc);
+}
+
+fn decode_location(input: &mut Reader<'_>) -> Option<Location> {
+    Some(Location { segment: input.u64()?, offset: input.u32()?, len: input.u32()?, crc: input.u32()? })
 }
 
 fn encode_stage(out: &mut Writer, stage: &Stage) {

@@ -1,13 +1,11 @@
 //! Every row survives the round trip; every damaged or shortened one is refused, never misread.
 
-use bytes::Bytes;
-
 use super::*;
 use crate::command::{Sent, Settled};
 use crate::memory::{Memorized, MemoryKey, OutcomeKind, Remembered};
 use crate::message::{
-    Attempt, AttemptOutcome, DeadReason, Epoch, Hold, KeyId, MessageId, Payload, Priority, QueueId, Row, Seq,
-    Stage, State,
+    Attempt, AttemptOutcome, DeadReason, Epoch, Hold, KeyId, Location, MessageId, Priority, QueueId, Row,
+    Seq, Stage, State,
 };
 use crate::settings::Settings;
 use crate::time::Timestamp;
@@ -32,6 +30,7 @@ fn rows() -> Vec<Row> {
         priority: Priority::default(),
         ordering: Some(KeyId(0x0102_0304)),
         fairness: None,
+        location: Location { segment: 3, offset: 4096, len: 60, crc: 0x0102_0304 },
     };
     let hold = Hold {
         epoch: Epoch(8),
@@ -49,14 +48,16 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-fn queue_record() -> QueueRecord {
-    QueueRecord {
+fn queue_state() -> QueueState {
+    let record = QueueRecord {
         name: "shop/orders".into(),
         generation: 3,
         settings: Settings::default(),
         is_paused: true,
         is_closed: false,
-    }
+    };
+    let turns = Turns { served: Some(KeyId(6)), debts: vec![(None, 2), (Some(KeyId(5)), 1)] };
+    QueueState { record, turns }
 }
 
 fn memories() -> Vec<Memorized> {
@@ -90,8 +91,8 @@ fn rows_and_memories_survive_the_round_trip() {
 }
 
 #[test]
-fn queue_meta_and_payload_survive_the_round_trip() {
-    let queue = queue_record();
+fn queue_meta_and_position_survive_the_round_trip() {
+    let queue = queue_state();
     assert_eq!(decode_queue(&encode_queue(&queue)), Some(queue));
     let meta = Meta {
         receipt_key: [1; 16],
@@ -102,15 +103,8 @@ fn queue_meta_and_payload_survive_the_round_trip() {
         clock: Timestamp(5),
     };
     assert_eq!(decode_meta(&encode_meta(&meta)), Some(meta));
-    let payload = Payload {
-        body: Bytes::from_static(b"\0\xff"),
-        headers: vec![("k".into(), "v".into())],
-        content_type: "text/plain".into(),
-        dedup_id: String::new(),
-        ordering_key: "o".into(),
-        fairness_key: "f".into(),
-    };
-    assert_eq!(decode_payload(&encode_payload(&payload)), Some(payload));
+    let position = Position { segment: 1, offset: 2, lsn: 3, chain: 4 };
+    assert_eq!(decode_position(&encode_position(&position)), Some(position));
 }
 
 /// Promise: a corrupt record is refused, never served.
@@ -133,15 +127,7 @@ fn damaged_row_is_refused() {
 #[test]
 fn examples_of_the_document_are_what_is_written() {
     let document = include_str!("../../../../../docs/storage-format.md");
-    let queue = queue_record();
-    let payload = Payload {
-        body: Bytes::from_static(b"hello"),
-        headers: vec![("k".into(), "v".into())],
-        content_type: "text/plain".into(),
-        dedup_id: "d1".into(),
-        ordering_key: "customer-7".into(),
-        fairness_key: String::new(),
-    };
+    let queue = queue_state();
     let meta = Meta {
         receipt_key: [1; 16],
         salt: 2,
@@ -152,9 +138,9 @@ fn examples_of_the_document_are_what_is_written() {
     };
     let examples = [
         ("meta", encode_meta(&meta)),
+        ("applied", encode_position(&Position { segment: 1, offset: 4096, lsn: 9, chain: 0x0a0b_0c0d })),
         ("queues", encode_queue(&queue)),
         ("messages", encode_row(&rows()[2])),
-        ("payloads", encode_payload(&payload)),
         ("memory-key", encode_memory_key(&MemoryKey::Dedup(QueueId(2), "d1".into()))),
         ("memory", encode_memorized(&memories()[1])),
     ];

@@ -1,10 +1,10 @@
-//! Commands that store messages. Of a message, this is what its payload does not hold.
+//! Commands that store messages. Of a message, this is what its payload does not hold, and a [`Stub`] of the payload.
 
 use super::deliveries::{read_settle, write_settle};
 use crate::command::{Available, Batch, Commit, NewMessage, Outgoing, Send};
 use crate::message::{Priority, QueueId};
 use crate::store::encoding::{Reader, Writer};
-use crate::store::record::Payloads;
+use crate::store::record::{Payloads, Stub};
 
 pub(super) fn write_send(out: &mut Writer, send: &Send) {
     let Send { queue, messages, batch, request_id } = send;
@@ -46,7 +46,9 @@ fn read_outgoing(input: &mut Reader<'_>, payloads: &mut Payloads<'_>) -> Option<
 }
 
 fn write_message(out: &mut Writer, message: &NewMessage) {
-    let NewMessage { payload: _, available, ttl_ms, max_attempts, priority } = message;
+    let NewMessage { payload, available, ttl_ms, max_attempts, priority } = message;
+    out.len(payload.body.len()).text(&payload.dedup_id);
+    out.text(&payload.ordering_key).text(&payload.fairness_key);
     match available {
         Available::Now => _ = out.u8(0),
         Available::After(ms) => _ = out.u8(1).u64(*ms),
@@ -59,7 +61,7 @@ fn write_message(out: &mut Writer, message: &NewMessage) {
 
 fn read_message(input: &mut Reader<'_>, payloads: &mut Payloads<'_>) -> Option<NewMessage> {
     Some(NewMessage {
-        payload: payloads.next()?,
+        payload: payloads.next(&read_stub(input)?)?,
         available: match input.u8()? {
             0 => Available::Now,
             1 => Available::After(input.u64()?),
@@ -69,5 +71,14 @@ fn read_message(input: &mut Reader<'_>, payloads: &mut Payloads<'_>) -> Option<N
         ttl_ms: input.option(Reader::u64)?,
         max_attempts: input.option(Reader::u32)?,
         priority: Priority::new(u32::from(input.u8()?))?,
+    })
+}
+
+fn read_stub(input: &mut Reader<'_>) -> Option<Stub> {
+    Some(Stub {
+        body_bytes: input.len()?,
+        dedup_id: input.text()?,
+        ordering_key: input.text()?,
+        fairness_key: input.text()?,
     })
 }

@@ -1,0 +1,191 @@
+//! The log: what the engine was told, batch by batch, each durable before it is applied.
+//!
+//! A record is appended with one write and one sync. Records fill **segments**: files of one length, named by a number that
+//! is never used twice. A segment that nothing needs any more becomes a later one, by renaming: overwriting what was
+//! written before costs the disk a fraction of growing a file. Bodies stay where they were written, and are read from there.
+//!
+//! One record at most is written and not yet synced. So behind the last record that can be read lies what a crash left of
+//! one record, or what is left of the segment's earlier lives; a later record of this life would mean that one before it
+//! is damaged.
+
+mod recent;
+mod segments;
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::StoreError;
+use super::disk::Disk;
+use super::record::{self, Batch, Blob, Decoded, Position};
+use crate::message::{Location, Payload};
+use recent::Recent;
+use segments::Segments;
+
+pub(super) struct Log {
+    segments: Segments,
+    /// Behind the last record: what was read of the log, later what was written.
+    end: Position,
+    recent: Recent,
+    /// After an error nothing is appended: how much of the record is on disk is not known until the log is read anew.
+    has_failed: bool,
+}
+
+impl Log {
+    /// Takes the log up at a position that a checkpoint knows. What follows it must be [replayed](Self::replay) before
+    /// anything can be appended.
+    pub(super) fn open(disk: Arc<dyn Disk>, segment_bytes: u64, from: Position) -> io::Result<Self> {
+        let mut segments = Segments::open(disk, segment_bytes)?;
+        segments.begin(from.segment, u64::from(from.offset))?;
+        Ok(Self { segments, end: from, recent: Recent::default(), has_failed: false })
+    }
+
+    /// Reads from there once more. What is stored where is counted anew.
+    pub(super) fn rewind(&mut self, from: Position) {
+        self.end = from;
+        self.segments.forget_stored();
+        self.recent = Recent::default();
+    }
+
+    /// The next record. `None`: that was all, and it is durable.
+    pub(super) fn replay(&mut self) -> Result<Option<Replayed>, StoreError> {
+        if let Some(Found { at, next, decoded }) = self.find(self.end)? {
+            // A record whose payloads are not all there is what a crash left, unless it was confirmed, as the next one shows.
+            if decoded.damaged == 0 || self.find(next)?.is_some() {
+                self.end = next;
+                let locations = decoded.blobs.iter().map(|blob| location(at, blob)).collect();
+                return Ok(Some(Replayed { batch: decoded.batch, locations }));
+            }
+        }
+        self.check_for_later()?;
+        // The last record may have been written and not synced by a process that was killed; now its effects will be seen.
+        self.segments.sync(self.end.segment).map_err(StoreError::ReadLog)?;
+        Ok(None)
+    }
+
+    /// The record that stands there, or begins the next segment because it did not fit.
+    fn find(&self, expected: Position) -> Result<Option<Found>, StoreError> {
+        for at in [expected, expected.in_next_segment()] {
+            let Some(record) = self.read_declared(at.segment, at.offset)? else { continue };
+            if let Some(decoded) = record::decode(&at, &record) {
+                return Ok(Some(Found { at, next: at.after(&record), decoded }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As many bytes as the header there says the record has.
+    fn read_declared(&self, segment: u64, offset: u32) -> Result<Option<Bytes>, StoreError> {
+        if !self.segments.has_room(segment, offset, record::HEADER_BYTES) {
+            return Ok(None);
+        }
+        let read = |len| self.segments.read(segment, offset, len).map_err(StoreError::ReadLog);
+        let Some(len) = record::declared_bytes(&read(stored(record::HEADER_BYTES))?) else { return Ok(None) };
+        self.segments.has_room(segment, offset, len as usize).then(|| read(len)).transpose()
+    }
+
+    /// A record of this life behind one that cannot be read means that what was confirmed is damaged. Looked for only where
+    /// the log itself puts records, so that no body can pretend to be one.
+    fn check_for_later(&self) -> Result<(), StoreError> {
+        let Position { segment, offset, lsn, .. } = self.end;
+        let damaged = self.read_declared(segment, offset)?;
+        let behind = damaged.and_then(|bytes| Some((segment, offset.checked_add(stored(bytes.len()))?)));
+        let firsts = self.segments.behind(segment).map(|later| (later, 0));
+        for (segment, offset) in behind.into_iter().chain(firsts) {
+            let Some(bytes) = self.read_declared(segment, offset)? else { continue };
+            if record::recognize(segment, offset, &bytes).is_some_and(|found| found.lsn > lsn) {
+                let key = format!("{lsn}, at byte {} of segment {},", self.end.offset, self.end.segment);
+                return Err(StoreError::Corrupt { what: "log record", key });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the batch, and returns where the payloads of its messages lie, in order, once all of it is durable.
+    pub(super) fn append(&mut self, batch: &Batch) -> Result<Vec<Location>, StoreError> {
+        if std::mem::replace(&mut self.has_failed, true) {
+            return Err(StoreError::Append(io::Error::other("an earlier write failed")));
+        }
+        let locations = self.try_append(batch).map_err(StoreError::Append)?;
+        self.has_failed = false;
+        Ok(locations)
+    }
+
+    fn try_append(&mut self, batch: &Batch) -> io::Result<Vec<Location>> {
+        let mut buffer = self.recent.buffer();
+        let mut blobs = record::encode(&self.end, batch, &mut buffer);
+        if !self.segments.has_room(self.end.segment, self.end.offset, buffer.len()) {
+            self.end = self.end.in_next_segment();
+            self.segments.begin(self.end.segment, buffer.len() as u64)?;
+            blobs = record::encode(&self.end, batch, &mut buffer);
+        }
+        let at = self.end;
+        self.segments.write(at.segment, at.offset, &buffer)?;
+        self.end = at.after(&buffer);
+        self.recent.keep(at.segment, at.offset, buffer);
+        Ok(blobs.iter().map(|blob| location(at, blob)).collect())
+    }
+
+    /// The payload; `None` if what lies there is not it.
+    pub(super) fn payload(&self, location: Location) -> io::Result<Option<Payload>> {
+        let bytes = match self.recent.get(location) {
+            Some(bytes) => bytes,
+            None => self.segments.read(location.segment, location.offset, location.len)?,
+        };
+        Ok(record::decode_payload(&bytes, location.crc))
+    }
+
+    /// Read or written since that position. Less than there was where a segment ended before it was full.
+    pub(super) fn bytes_since(&self, before: Position) -> u64 {
+        let start = if before.segment == self.end.segment { before.offset } else { 0 };
+        u64::from(self.end.offset - start)
+    }
+
+    pub(super) fn end(&self) -> Position {
+        self.end
+    }
+
+    pub(super) fn segments(&mut self) -> &mut Segments {
+        &mut self.segments
+    }
+
+    /// Of all its files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.bytes()
+    }
+}
+
+#[cfg(test)]
+impl Log {
+    /// Changes what lies there, as a failing disk would.
+    pub(super) fn overwrite(&mut self, location: Location, change: impl FnOnce(&mut [u8])) {
+        let Location { segment, offset, len, .. } = location;
+        let mut bytes = self.segments.read(segment, offset, len).unwrap().to_vec();
+        change(&mut bytes);
+        self.segments.write(segment, offset, &bytes).unwrap();
+        self.recent = Recent::default();
+    }
+}
+
+/// A record in its place.
+struct Found {
+    at: Position,
+    next: Position,
+    decoded: Decoded,
+}
+
+/// A record that was read, and where the payloads of its messages lie.
+pub(crate) struct Replayed {
+    pub(crate) batch: Batch,
+    pub(crate) locations: Vec<Location>,
+}
+
+fn location(record: Position, blob: &Blob) -> Location {
+    let Blob { offset, len, crc } = *blob;
+    Location { segment: record.segment, offset: record.offset + offset, len, crc }
+}
+
+fn stored(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a segment is shorter than 4 GiB")
+}

@@ -1,0 +1,159 @@
+//! The files of the log.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::message::Location;
+use crate::store::disk::{Disk, DiskFile};
+
+/// Segments kept to become later ones. More than the log uses up between two checkpoints would only take room.
+const MAX_FREE: usize = 4;
+
+pub(in crate::store) struct Segments {
+    disk: Arc<dyn Disk>,
+    /// Of a new segment.
+    length: u64,
+    files: BTreeMap<u64, Segment>,
+    /// Numbers of those that nothing needs.
+    free: Vec<u64>,
+}
+
+struct Segment {
+    file: Arc<dyn DiskFile>,
+    len: u64,
+    /// Messages whose payload lies there.
+    live: u64,
+}
+
+impl Segments {
+    pub(super) fn open(disk: Arc<dyn Disk>, length: u64) -> io::Result<Self> {
+        let mut files = BTreeMap::new();
+        for (number, name) in disk.list()?.into_iter().filter_map(|name| Some((number_of(&name)?, name))) {
+            let file = disk.open(&name)?;
+            let len = file.len()?;
+            files.insert(number, Segment { file, len, live: 0 });
+        }
+        Ok(Self { disk, length, files, free: Vec::new() })
+    }
+
+    /// Whether that many bytes fit behind the offset.
+    pub(super) fn has_room(&self, number: u64, offset: u32, len: usize) -> bool {
+        let end = u64::from(offset) + len as u64;
+        self.files.get(&number).is_some_and(|segment| end <= segment.len)
+    }
+
+    /// Makes the segment, of a free one if there is one of the size. Its name is durable before anything is in it.
+    pub(super) fn begin(&mut self, number: u64, min_len: u64) -> io::Result<()> {
+        if self.files.get(&number).is_some_and(|segment| segment.len >= min_len) {
+            return Ok(());
+        }
+        let segment = match self.free.pop().and_then(|free| Some((free, self.files.remove(&free)?))) {
+            Some((free, segment)) if segment.len >= min_len => {
+                self.disk.rename(&name_of(free), &name_of(number))?;
+                segment
+            }
+            Some((free, _)) => {
+                self.disk.remove(&name_of(free))?;
+                self.create(number, min_len)?
+            }
+            None => self.create(number, min_len)?,
+        };
+        self.disk.sync_folder()?;
+        self.files.insert(number, segment);
+        Ok(())
+    }
+
+    fn create(&self, number: u64, min_len: u64) -> io::Result<Segment> {
+        let len = self.length.max(min_len);
+        let file = match self.disk.create(&name_of(number)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.disk.open(&name_of(number))?,
+            created => created?,
+        };
+        file.set_len(len)?;
+        file.sync()?;
+        Ok(Segment { file, len, live: 0 })
+    }
+
+    /// Writes, and returns when it is durable.
+    pub(super) fn write(&self, number: u64, offset: u32, bytes: &[u8]) -> io::Result<()> {
+        let file = &self.segment(number)?.file;
+        file.write_at(offset.into(), bytes)?;
+        file.sync()
+    }
+
+    pub(super) fn sync(&self, number: u64) -> io::Result<()> {
+        self.segment(number)?.file.sync()
+    }
+
+    /// The bytes there.
+    pub(super) fn read(&self, number: u64, offset: u32, len: u32) -> io::Result<Bytes> {
+        let mut bytes = BytesMut::zeroed(len as usize);
+        self.segment(number)?.file.read_at(offset.into(), &mut bytes)?;
+        Ok(bytes.freeze())
+    }
+
+    /// What is stored where is told anew.
+    pub(super) fn forget_stored(&mut self) {
+        self.files.values_mut().for_each(|segment| segment.live = 0);
+    }
+
+    /// A message was stored there.
+    pub(in crate::store) fn stored(&mut self, location: Location) {
+        if let Some(segment) = self.files.get_mut(&location.segment) {
+            segment.live += 1;
+        }
+    }
+
+    /// A message that was stored there is gone.
+    pub(in crate::store) fn freed(&mut self, location: Location) {
+        if let Some(segment) = self.files.get_mut(&location.segment) {
+            segment.live -= 1;
+        }
+    }
+
+    /// Segments before this one in which no payload lies, for good: messages are stored at the end only.
+    pub(in crate::store) fn unused_before(&self, number: u64) -> Vec<u64> {
+        let earlier = self.files.range(..number).filter(|(_, segment)| segment.live == 0);
+        earlier.map(|(number, _)| *number).filter(|number| !self.free.contains(number)).collect()
+    }
+
+    /// A checkpoint has made sure that nothing needs these any more.
+    pub(in crate::store) fn free(&mut self, unused: Vec<u64>) -> io::Result<()> {
+        for number in unused {
+            if self.free.len() < MAX_FREE {
+                self.free.push(number);
+            } else {
+                self.files.remove(&number);
+                self.disk.remove(&name_of(number))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.files.values().map(|segment| segment.len).sum()
+    }
+
+    /// The segments with higher numbers.
+    pub(super) fn behind(&self, number: u64) -> impl Iterator<Item = u64> {
+        self.files.range(number + 1..).map(|(number, _)| *number)
+    }
+
+    fn segment(&self, number: u64) -> io::Result<&Segment> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no segment {}", name_of(number)));
+        self.files.get(&number).ok_or_else(missing)
+    }
+}
+
+fn name_of(number: u64) -> String {
+    format!("{number:016x}.log")
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok()
+}

@@ -1,0 +1,114 @@
+//! A store on a disk: a log that makes every batch durable, and tables that the log's effects are carried into from time to
+//! time, so that its beginning can be forgotten.
+
+mod checkpointer;
+
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::log::{Log, Replayed};
+use super::record::Batch;
+use super::tables::{self, Tables};
+use super::{Changes, Entropy, Loaded, Options, StoreError};
+use crate::message::{Location, Payload};
+use checkpointer::Checkpointer;
+
+/// A checkpoint that takes so much longer than its share is waited for: otherwise what it leaves to the next one grows, and
+/// a restart takes ever longer.
+const LATE: u64 = 4;
+
+pub(super) struct OnDisk {
+    disk: Arc<dyn Disk>,
+    pub(super) tables: Arc<Tables>,
+    pub(super) log: Log,
+    checkpointer: Checkpointer,
+    checkpoint_bytes: u64,
+    /// Appended since the last checkpoint began.
+    bytes_since: u64,
+    /// Segments that nothing needs once the checkpoint being written is durable.
+    unused: Vec<u64>,
+}
+
+impl OnDisk {
+    /// Opens the store, or makes it.
+    pub(super) fn open(disk: Arc<dyn Disk>, entropy: Entropy, options: Options) -> Result<Self, StoreError> {
+        let tables = Arc::new(Tables::open(&*disk, entropy)?);
+        let log = Log::open(Arc::clone(&disk), options.segment_bytes, tables.applied()?);
+        Ok(Self {
+            disk,
+            checkpointer: Checkpointer::new(options.checkpoints, Arc::clone(&tables))?,
+            tables,
+            log: log.map_err(StoreError::Files)?,
+            checkpoint_bytes: options.checkpoint_bytes,
+            bytes_since: 0,
+            unused: Vec::new(),
+        })
+    }
+
+    /// Nothing can be appended before everything behind it was replayed.
+    pub(super) fn load(&mut self) -> Result<Loaded, StoreError> {
+        self.settle()?;
+        let applied = self.tables.applied()?;
+        self.log.rewind(applied);
+        let loaded = self.tables.load()?;
+        loaded.rows.iter().for_each(|(_, row)| self.log.segments().stored(row.location));
+        let unused = self.log.segments().unused_before(applied.segment);
+        self.log.segments().free(unused).map_err(StoreError::Files)?;
+        Ok(loaded)
+    }
+
+    pub(super) fn replay(&mut self) -> Result<Option<Replayed>, StoreError> {
+        let before = self.log.end();
+        let replayed = self.log.replay()?;
+        self.bytes_since += self.log.bytes_since(before);
+        Ok(replayed)
+    }
+
+    pub(super) fn append(&mut self, batch: &Batch) -> Result<Vec<Location>, StoreError> {
+        let before = self.log.end();
+        let locations = self.log.append(batch)?;
+        self.bytes_since += self.log.bytes_since(before);
+        Ok(locations)
+    }
+
+    pub(super) fn payload(&self, location: Location) -> Result<Option<Payload>, StoreError> {
+        self.log.payload(location).map_err(StoreError::ReadLog)
+    }
+
+    /// Whether the next checkpoint should begin; waits for the one before when that is late.
+    pub(super) fn is_due(&mut self) -> Result<bool, StoreError> {
+        if self.bytes_since < self.checkpoint_bytes {
+            return Ok(false);
+        }
+        let is_late = self.bytes_since >= self.checkpoint_bytes * LATE;
+        let is_done = if is_late { self.checkpointer.wait()? } else { self.checkpointer.poll()? };
+        if is_done {
+            self.forget()?;
+        }
+        Ok(is_done)
+    }
+
+    /// Everything up to the end of the log is in the state that the changes lead to.
+    pub(super) fn checkpoint(&mut self, changes: Changes) -> Result<(), StoreError> {
+        self.settle()?;
+        let end = self.log.end();
+        self.bytes_since = 0;
+        self.unused = self.log.segments().unused_before(end.segment);
+        self.checkpointer.begin(changes, end)
+    }
+
+    /// Waits until no checkpoint is being written.
+    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
+        self.checkpointer.wait()?;
+        self.forget()
+    }
+
+    fn forget(&mut self) -> Result<(), StoreError> {
+        let unused = std::mem::take(&mut self.unused);
+        self.log.segments().free(unused).map_err(StoreError::Files)
+    }
+
+    pub(super) fn disk_used(&self) -> u64 {
+        self.log.bytes() + tables::bytes(&*self.disk)
+    }
+}
