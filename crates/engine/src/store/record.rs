@@ -33,7 +33,8 @@ pub use forge::fuzz_log;
 /// Begins every record. The last byte grows when the layout changes.
 const MAGIC: [u8; 4] = *b"AWL1";
 const CHECKSUM_AT: usize = 4;
-/// The record's checksum covers what follows it, up to the payloads.
+/// The record's checksum covers what follows it, up to the payloads. The chain is covered as a field instead of being the value
+/// that the checksum starts from: a CRC that starts from a value and then reads it forgets it.
 const CHECKED_FROM: usize = 8;
 const LENGTHS_AT: usize = 40;
 /// Length of the header.
