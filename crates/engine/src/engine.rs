@@ -143,7 +143,7 @@ impl Engine {
         Stats {
             counts: self.messages.counts(queue),
             totals: self.queues.get(&queue).map(|queue| queue.totals).unwrap_or_default(),
-            oldest_ready: oldest.and_then(|seq| self.messages.get(*seq)).map(|row| row.stored_at),
+            oldest_ready: oldest.and_then(|seq| self.messages.get(seq)).map(|row| row.stored_at),
         }
     }
 
@@ -266,12 +266,13 @@ impl Engine {
 
     /// After a restart: deliveries are held on, and turns begin anew.
     fn resume(&mut self, now: Timestamp) {
-        let held: Vec<(Seq, Row)> = self.messages.in_flight().map(|(seq, row)| (seq, row.clone())).collect();
-        for (seq, mut row) in held {
-            if let Stage::InFlight(hold) = &mut row.stage {
-                hold.deadline = hold.deadline.max(now.plus_ms(hold.ack_timeout_ms));
-            }
-            self.messages.put(seq, row);
+        let held: Vec<Seq> = self.messages.in_flight().map(|(seq, _)| seq).collect();
+        for seq in held {
+            self.messages.change(seq, |row| {
+                if let Stage::InFlight(hold) = &mut row.stage {
+                    hold.deadline = hold.deadline.max(now.plus_ms(hold.ack_timeout_ms));
+                }
+            });
         }
         self.messages.forget_turns();
     }
@@ -287,7 +288,7 @@ impl Engine {
             meta: self.meta,
             queues: deleted.chain(self.queues.iter().map(state)).collect(),
             rows: self.messages.changes().map(|(seq, row)| (seq, row.cloned())).collect(),
-            memory: self.memory.changes().map(|(key, entry)| (key.clone(), entry.cloned())).collect(),
+            memory: self.memory.changes().collect(),
         };
         self.messages.committed();
         self.memory.committed();
@@ -334,7 +335,7 @@ impl Engine {
         self.messages.get(seq).and_then(Row::hold).is_some_and(|hold| hold.epoch == epoch)
     }
 
-    fn recall(&self, key: &MemoryKey) -> Option<&Remembered> {
+    fn recall(&self, key: &MemoryKey) -> Option<Remembered> {
         self.memory.get(key, self.meta.clock)
     }
 

@@ -9,6 +9,7 @@
 //! It reads no clock, no environment and no randomness, and knows nothing of gRPC, threads or Kubernetes.
 
 pub mod command;
+mod dense;
 mod engine;
 mod memory;
 pub mod message;

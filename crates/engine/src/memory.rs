@@ -1,19 +1,24 @@
 //! What the engine remembers for a while, so that a repeated call is answered like the first.
 
+mod shelf;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::command::{Sent, Settled};
+use crate::dense::{NumberSet, Pages, Timers};
 use crate::message::{Epoch, MessageId, QueueId, Seq};
 use crate::time::Timestamp;
+use shelf::Shelf;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum MemoryKey {
     /// A settled delivery.
     Delivery(QueueId, Epoch),
     /// A caller's request id; [`QueueId::NONE`] for a call about several queues.
-    Request(QueueId, String),
+    Request(QueueId, Arc<str>),
     /// A sender's dedup id.
-    Dedup(QueueId, String),
+    Dedup(QueueId, Arc<str>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +47,7 @@ pub(crate) struct Memorized {
 }
 
 /// Settled deliveries and items of requests remembered at most, of each kind and queue: beyond it the oldest are forgotten
-/// before their time. At most 40 MB of deliveries and 70 MB of requests; `docs/delivery.md` says what forgetting early means.
+/// before their time. At most 10 MB of deliveries and 70 MB of requests; `docs/delivery.md` says what forgetting early means.
 pub(crate) const MAX_ITEMS: usize = 200_000;
 /// Dedup ids remembered at most for a queue. These are never forgotten early: a send that finds no room is refused.
 pub(crate) const MAX_DEDUP_IDS: usize = 1_000_000;
@@ -50,24 +55,32 @@ pub(crate) const MAX_DEDUP_IDS: usize = 1_000_000;
 /// Entries that forget themselves; tells which changed since the last commit.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    entries: BTreeMap<MemoryKey, Memorized>,
+    /// By epoch, which names a delivery among all queues.
+    deliveries: Pages<Epoch, Ended>,
     shelves: BTreeMap<QueueId, Shelves>,
+    /// Requests and dedup ids that changed since the last commit.
     dirty: BTreeSet<MemoryKey>,
+    /// Deliveries that did.
+    dirty_deliveries: BTreeMap<QueueId, NumberSet<Epoch>>,
 }
 
-/// The entries of one queue, so that none takes the room of another.
+/// A settled delivery.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    queue: QueueId,
+    until: Timestamp,
+    kind: OutcomeKind,
+    settled: Settled,
+}
+
+/// What is remembered of one queue, so that none takes the room of another.
 #[derive(Debug, Default)]
 struct Shelves {
-    deliveries: Shelf,
+    /// When deliveries are forgotten.
+    deliveries: Timers<Epoch>,
+    delivery_count: usize,
     requests: Shelf,
     dedups: Shelf,
-}
-
-/// Entries of one kind by their end.
-#[derive(Debug, Default)]
-struct Shelf {
-    ends: BTreeSet<(Timestamp, MemoryKey)>,
-    items: usize,
 }
 
 impl Memory {
@@ -76,100 +89,170 @@ impl Memory {
         for (key, entry) in entries {
             memory.put(key, entry.until, entry.what);
         }
-        memory.dirty.clear();
+        memory.committed();
         memory
     }
 
-    pub(crate) fn get(&self, key: &MemoryKey, now: Timestamp) -> Option<&Remembered> {
-        self.entries.get(key).filter(|entry| entry.until > now).map(|entry| &entry.what)
+    pub(crate) fn get(&self, key: &MemoryKey, now: Timestamp) -> Option<Remembered> {
+        let shelves = || self.shelves.get(&key.queue());
+        match key {
+            MemoryKey::Delivery(queue, epoch) => {
+                self.settled(*queue, *epoch, now).map(|(kind, settled)| Remembered::Settled(kind, settled))
+            }
+            MemoryKey::Request(_, id) => shelves()?.requests.get(id, now).cloned(),
+            MemoryKey::Dedup(_, id) => shelves()?.dedups.get(id, now).cloned(),
+        }
+    }
+
+    /// How a delivery was settled.
+    pub(crate) fn settled(
+        &self,
+        queue: QueueId,
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Option<(OutcomeKind, Settled)> {
+        let ended = self.deliveries.get(epoch)?;
+        (ended.queue == queue && ended.until > now).then_some((ended.kind, ended.settled))
+    }
+
+    /// What was stored under a dedup id.
+    pub(crate) fn stored(&self, queue: QueueId, dedup_id: &str, now: Timestamp) -> Option<MessageId> {
+        match self.shelves.get(&queue)?.dedups.get(dedup_id, now)? {
+            Remembered::Stored(id) => Some(*id),
+            _ => None,
+        }
     }
 
     pub(crate) fn put(&mut self, key: MemoryKey, until: Timestamp, what: Remembered) {
-        self.remove(&key);
+        let shelves = self.shelves.entry(key.queue()).or_default();
+        match (&key, what) {
+            (MemoryKey::Delivery(queue, epoch), Remembered::Settled(kind, settled)) => {
+                self.put_settled(*queue, *epoch, until, (kind, settled));
+                return;
+            }
+            // Of a delivery nothing else is ever asked.
+            (MemoryKey::Delivery(..), _) => return,
+            (MemoryKey::Request(_, id), what) => {
+                shelves.requests.put(Arc::clone(id), Memorized { until, what });
+            }
+            (MemoryKey::Dedup(_, id), what) => {
+                shelves.dedups.put(Arc::clone(id), Memorized { until, what });
+            }
+        }
         let queue = key.queue();
-        let kind = self.shelves.entry(queue).or_default().of(&key);
-        kind.items += what.items();
-        kind.ends.insert((until, key.clone()));
-        self.dirty.insert(key.clone());
-        self.entries.insert(key, Memorized { until, what });
-        self.make_room(queue);
+        self.dirty.insert(key);
+        while shelves.requests.items() > MAX_ITEMS {
+            let Some(id) = shelves.requests.pop_due(Timestamp::NEVER) else { break };
+            self.dirty.insert(MemoryKey::Request(queue, id));
+        }
+    }
+
+    pub(crate) fn put_settled(
+        &mut self,
+        queue: QueueId,
+        epoch: Epoch,
+        until: Timestamp,
+        (kind, settled): (OutcomeKind, Settled),
+    ) {
+        let shelves = self.shelves.entry(queue).or_default();
+        let dirty = self.dirty_deliveries.entry(queue).or_default();
+        if let Some(before) = self.deliveries.insert(epoch, Ended { queue, until, kind, settled }) {
+            shelves.deliveries.remove(before.until, epoch);
+            shelves.delivery_count -= 1;
+        }
+        shelves.deliveries.insert(until, epoch);
+        shelves.delivery_count += 1;
+        dirty.insert(epoch);
+        while shelves.delivery_count > MAX_ITEMS {
+            let Some(epoch) = shelves.pop_delivery(Timestamp::NEVER) else { break };
+            self.deliveries.remove(epoch);
+            dirty.insert(epoch);
+        }
     }
 
     /// How many more dedup ids of the queue can be remembered.
     pub(crate) fn dedup_room(&self, queue: QueueId) -> usize {
-        MAX_DEDUP_IDS.saturating_sub(self.shelves.get(&queue).map_or(0, |shelves| shelves.dedups.items))
+        MAX_DEDUP_IDS.saturating_sub(self.shelves.get(&queue).map_or(0, |shelves| shelves.dedups.items()))
     }
 
     /// Forgets what ended at `now` or before, at most `max` of each kind and queue.
     pub(crate) fn sweep(&mut self, now: Timestamp, max: usize) {
-        let shelves = self.shelves.values().flat_map(Shelves::all);
-        let ended: Vec<MemoryKey> = shelves.flat_map(|shelf| shelf.ended(now).take(max)).cloned().collect();
-        ended.iter().for_each(|key| self.remove(key));
+        for (queue, shelves) in &mut self.shelves {
+            for epoch in std::iter::from_fn(|| shelves.pop_delivery(now)).take(max) {
+                self.deliveries.remove(epoch);
+                self.dirty_deliveries.entry(*queue).or_default().insert(epoch);
+            }
+            let requests = std::iter::from_fn(|| shelves.requests.pop_due(now)).take(max);
+            self.dirty.extend(requests.map(|id| MemoryKey::Request(*queue, id)));
+            let dedups = std::iter::from_fn(|| shelves.dedups.pop_due(now)).take(max);
+            self.dirty.extend(dedups.map(|id| MemoryKey::Dedup(*queue, id)));
+        }
     }
 
     /// Forgets all about a queue.
     pub(crate) fn forget(&mut self, queue: QueueId) {
         let Some(shelves) = self.shelves.remove(&queue) else { return };
-        for (_, key) in shelves.all().into_iter().flat_map(|shelf| &shelf.ends) {
-            self.entries.remove(key);
-            self.dirty.insert(key.clone());
+        for epoch in shelves.deliveries.iter() {
+            self.deliveries.remove(epoch);
+            self.dirty_deliveries.entry(queue).or_default().insert(epoch);
         }
+        self.dirty.extend(shelves.texts(queue).map(|(key, _)| key));
     }
 
-    /// All entries, in the order of their keys.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&MemoryKey, &Memorized)> {
-        self.entries.iter()
+    /// All entries, in an order that depends on nothing else.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (MemoryKey, Memorized)> {
+        let deliveries = self.deliveries.iter();
+        let deliveries =
+            deliveries.map(|(epoch, ended)| (MemoryKey::Delivery(ended.queue, epoch), ended.memorized()));
+        let texts = self.shelves.iter().flat_map(|(queue, shelves)| shelves.texts(*queue));
+        deliveries.chain(texts.map(|(key, entry)| (key, entry.clone())))
     }
 
     /// The changed keys with their entries; `None` for those that are gone.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = (&MemoryKey, Option<&Memorized>)> {
-        self.dirty.iter().map(|key| (key, self.entries.get(key)))
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (MemoryKey, Option<Memorized>)> {
+        let deliveries = self.dirty_deliveries.iter().flat_map(|(queue, epochs)| {
+            epochs.iter().map(|epoch| {
+                let entry = self.deliveries.get(epoch).map(Ended::memorized);
+                (MemoryKey::Delivery(*queue, epoch), entry)
+            })
+        });
+        deliveries.chain(self.dirty.iter().map(|key| (key.clone(), self.entry(key).cloned())))
     }
 
     pub(crate) fn committed(&mut self) {
         self.dirty.clear();
+        self.dirty_deliveries.clear();
     }
 
-    fn remove(&mut self, key: &MemoryKey) {
-        let Some(entry) = self.entries.remove(key) else { return };
-        let kind = self.shelves.entry(key.queue()).or_default().of(key);
-        kind.items -= entry.what.items();
-        kind.ends.remove(&(entry.until, key.clone()));
-        self.dirty.insert(key.clone());
-    }
-
-    /// Forgets the oldest deliveries and requests of the queue beyond their bounds.
-    fn make_room(&mut self, queue: QueueId) {
-        while let Some(oldest) =
-            self.shelves.get(&queue).and_then(|shelves| shelves.oldest_beyond(MAX_ITEMS)).cloned()
-        {
-            self.remove(&oldest);
+    fn entry(&self, key: &MemoryKey) -> Option<&Memorized> {
+        let shelves = self.shelves.get(&key.queue())?;
+        match key {
+            MemoryKey::Delivery(..) => None,
+            MemoryKey::Request(_, id) => shelves.requests.entry(id),
+            MemoryKey::Dedup(_, id) => shelves.dedups.entry(id),
         }
     }
 }
 
 impl Shelves {
-    fn of(&mut self, key: &MemoryKey) -> &mut Shelf {
-        match key {
-            MemoryKey::Delivery(..) => &mut self.deliveries,
-            MemoryKey::Request(..) => &mut self.requests,
-            MemoryKey::Dedup(..) => &mut self.dedups,
-        }
+    /// Takes the delivery that ends first, if it has ended.
+    fn pop_delivery(&mut self, now: Timestamp) -> Option<Epoch> {
+        let epoch = self.deliveries.pop_due(now)?;
+        self.delivery_count -= 1;
+        Some(epoch)
     }
 
-    fn all(&self) -> [&Shelf; 3] {
-        [&self.deliveries, &self.requests, &self.dedups]
-    }
-
-    fn oldest_beyond(&self, max_items: usize) -> Option<&MemoryKey> {
-        let full = [&self.deliveries, &self.requests].into_iter().find(|shelf| shelf.items > max_items)?;
-        full.ends.first().map(|(_, key)| key)
+    fn texts(&self, queue: QueueId) -> impl Iterator<Item = (MemoryKey, &Memorized)> {
+        let requests = self.requests.iter();
+        let requests = requests.map(move |(id, entry)| (MemoryKey::Request(queue, Arc::clone(id)), entry));
+        let dedups = self.dedups.iter();
+        requests.chain(dedups.map(move |(id, entry)| (MemoryKey::Dedup(queue, Arc::clone(id)), entry)))
     }
 }
 
-impl Shelf {
-    fn ended(&self, now: Timestamp) -> impl Iterator<Item = &MemoryKey> {
-        self.ends.iter().take_while(move |(until, _)| *until <= now).map(|(_, key)| key)
+impl Ended {
+    fn memorized(&self) -> Memorized {
+        Memorized { until: self.until, what: Remembered::Settled(self.kind, self.settled) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::Hasher;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use siphasher::sip128::SipHasher24;
@@ -162,7 +163,7 @@ pub(crate) struct Hold {
     pub(crate) started: Timestamp,
     pub(crate) deadline: Timestamp,
     pub(crate) ack_timeout_ms: u64,
-    pub(crate) consumer: String,
+    pub(crate) consumer: Arc<str>,
     /// Whether the application has it: what it never saw cannot have failed.
     pub(crate) is_handed: bool,
 }

@@ -1,12 +1,13 @@
 //! All rows of a store with their indexes: what comes next, what is dead, what happens by itself, how many there are.
 //!
-//! Every change of a row goes through [`Messages::put`] and [`Messages::remove`], so that indexes and counts cannot drift.
+//! Every change of a row goes through [`Messages::put`], [`Messages::change`] and [`Messages::remove`], so that indexes and counts cannot drift.
 
 mod keys;
 mod lanes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use crate::dense::{NumberSet, Pages, Timers};
 use crate::message::{KeyId, QueueId, Row, Seq, Stage, State};
 use crate::time::Timestamp;
 use keys::Keys;
@@ -38,11 +39,6 @@ impl Counts {
         self.bytes += row.body_bytes;
     }
 
-    fn subtract(&mut self, row: &Row) {
-        *self.of(row.state()) -= 1;
-        self.bytes -= row.body_bytes;
-    }
-
     fn of(&mut self, state: State) -> &mut u64 {
         match state {
             State::Ready => &mut self.ready,
@@ -55,10 +51,11 @@ impl Counts {
 
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
-    rows: BTreeMap<Seq, Row>,
+    rows: Pages<Seq, Row>,
     by_queue: BTreeMap<QueueId, Index>,
-    timers: BTreeSet<(Timestamp, Seq)>,
-    dirty: BTreeSet<Seq>,
+    timers: Timers<Seq>,
+    /// Rows that changed since the last commit.
+    dirty: NumberSet<Seq>,
 }
 
 /// A queue's share of the rows.
@@ -66,37 +63,67 @@ pub(crate) struct Messages {
 pub(crate) struct Index {
     pub(crate) lanes: Lanes,
     pub(crate) keys: Keys,
-    pub(crate) ready: BTreeSet<Seq>,
-    pub(crate) dead: BTreeSet<Seq>,
-    pub(crate) all: BTreeSet<Seq>,
+    pub(crate) ready: NumberSet<Seq>,
+    pub(crate) dead: NumberSet<Seq>,
+    pub(crate) all: NumberSet<Seq>,
     pub(crate) counts: Counts,
 }
 
-impl Index {
-    fn list(&mut self, seq: Seq, row: &Row) {
-        self.counts.add(row);
-        match row.stage {
-            Stage::Ready => _ = self.ready.insert(seq),
-            Stage::Dead { .. } => _ = self.dead.insert(seq),
-            Stage::Delayed { .. } | Stage::InFlight(_) => {}
+/// What of a row the indexes go by. Only the state and the timer are ever changed.
+#[derive(Clone, Copy)]
+struct Entry {
+    queue: QueueId,
+    state: State,
+    place: Place,
+    ordering: Option<KeyId>,
+    bytes: u64,
+    wake_at: Option<Timestamp>,
+}
+
+impl Entry {
+    fn of(seq: Seq, row: &Row) -> Self {
+        Self {
+            queue: row.queue,
+            state: row.state(),
+            place: Place::of(seq, row),
+            ordering: row.ordering,
+            bytes: row.body_bytes,
+            wake_at: wake_at(row),
         }
-        match row.ordering {
-            Some(key) => self.keys.insert(key, seq, row),
-            None if row.state() == State::Ready => self.lanes.insert(Place::of(seq, row)),
+    }
+
+    fn seq(&self) -> Seq {
+        self.place.seq
+    }
+}
+
+impl Index {
+    fn list(&mut self, entry: &Entry) {
+        *self.counts.of(entry.state) += 1;
+        self.counts.bytes += entry.bytes;
+        match entry.state {
+            State::Ready => _ = self.ready.insert(entry.seq()),
+            State::Dead => _ = self.dead.insert(entry.seq()),
+            State::Delayed | State::InFlight => {}
+        }
+        match entry.ordering {
+            Some(key) => self.keys.insert(key, entry.seq(), entry.state),
+            None if entry.state == State::Ready => self.lanes.insert(entry.place),
             None => {}
         }
     }
 
-    fn unlist(&mut self, seq: Seq, row: &Row) {
-        self.counts.subtract(row);
-        match row.stage {
-            Stage::Ready => _ = self.ready.remove(&seq),
-            Stage::Dead { .. } => _ = self.dead.remove(&seq),
-            Stage::Delayed { .. } | Stage::InFlight(_) => {}
+    fn unlist(&mut self, entry: &Entry) {
+        *self.counts.of(entry.state) -= 1;
+        self.counts.bytes -= entry.bytes;
+        match entry.state {
+            State::Ready => _ = self.ready.remove(entry.seq()),
+            State::Dead => _ = self.dead.remove(entry.seq()),
+            State::Delayed | State::InFlight => {}
         }
-        match row.ordering {
-            Some(key) => self.keys.remove(key, seq),
-            None if row.state() == State::Ready => self.lanes.remove(Place::of(seq, row)),
+        match entry.ordering {
+            Some(key) => self.keys.remove(key, entry.seq()),
+            None if entry.state == State::Ready => self.lanes.remove(entry.place),
             None => {}
         }
     }
@@ -108,12 +135,12 @@ impl Messages {
         for (seq, row) in rows {
             messages.put(seq, row);
         }
-        messages.dirty.clear();
+        messages.committed();
         messages
     }
 
     pub(crate) fn get(&self, seq: Seq) -> Option<&Row> {
-        self.rows.get(&seq)
+        self.rows.get(seq)
     }
 
     pub(crate) fn index(&self, queue: QueueId) -> Option<&Index> {
@@ -137,20 +164,20 @@ impl Messages {
 
     /// Whether it is the message that comes next.
     pub(crate) fn is_next(&self, seq: Seq, ageing: Ageing) -> bool {
-        let index = self.rows.get(&seq).and_then(|row| self.index(row.queue));
+        let index = self.rows.get(seq).and_then(|row| self.index(row.queue));
         index.and_then(|index| index.lanes.coming(|seq| rank(&self.rows, ageing, seq))) == Some(seq)
     }
 
     /// How many messages with its fairness key come before it, counted up to `max`.
     pub(crate) fn ahead(&self, seq: Seq, ageing: Ageing, max: u64) -> u64 {
-        let row = &self.rows[&seq];
+        let Some(row) = self.rows.get(seq) else { return 0 };
         let lanes = self.index(row.queue).map(|index| &index.lanes);
         lanes.map_or(0, |lanes| lanes.ahead(seq, row, |seq| rank(&self.rows, ageing, seq), max))
     }
 
     /// Its fairness key has had its turn with this message.
     pub(crate) fn charge(&mut self, seq: Seq) {
-        let Some(row) = self.rows.get(&seq) else { return };
+        let Some(row) = self.rows.get(seq) else { return };
         if let Some(index) = self.by_queue.get_mut(&row.queue) {
             index.lanes.charge(row);
         }
@@ -172,25 +199,29 @@ impl Messages {
     }
 
     pub(crate) fn put(&mut self, seq: Seq, row: Row) {
-        let (queue, ordering) = (row.queue, row.ordering);
-        let before = self.eligible_of(queue, ordering);
-        match self.rows.insert(seq, row) {
-            Some(before) => self.unlist(seq, &before),
-            None => _ = self.by_queue.entry(queue).or_default().all.insert(seq),
-        }
-        self.list(seq, queue);
-        self.list_anew(queue, ordering, before);
-        self.dirty.insert(seq);
+        let entry = Entry::of(seq, &row);
+        let eligible = self.eligible_of(entry.queue, entry.ordering);
+        let before = self.rows.insert(seq, row).map(|before| Entry::of(seq, &before));
+        self.note(before, Some(entry), eligible);
+    }
+
+    /// Changes the row of a message that an index named, in place: all but its queue, its keys, its priority and its size.
+    pub(crate) fn change<R>(&mut self, seq: Seq, change: impl FnOnce(&mut Row) -> R) -> R {
+        const STORED: &str = "indexes name only stored messages";
+        let before = Entry::of(seq, self.rows.get(seq).expect(STORED));
+        let eligible = self.eligible_of(before.queue, before.ordering);
+        let row = self.rows.get_mut(seq).expect(STORED);
+        let result = change(row);
+        let after = Entry::of(seq, row);
+        self.note(Some(before), Some(after), eligible);
+        result
     }
 
     pub(crate) fn remove(&mut self, seq: Seq) -> Option<Row> {
-        let (queue, ordering) = self.rows.get(&seq).map(|row| (row.queue, row.ordering))?;
-        let before = self.eligible_of(queue, ordering);
-        let row = self.rows.remove(&seq)?;
-        self.unlist(seq, &row);
-        self.by_queue.entry(queue).or_default().all.remove(&seq);
-        self.list_anew(queue, ordering, before);
-        self.dirty.insert(seq);
+        let ordering = self.rows.get(seq)?.ordering;
+        let eligible = ordering.and_then(|_| self.eligible_of(self.rows.get(seq)?.queue, ordering));
+        let row = self.rows.remove(seq)?;
+        self.note(Some(Entry::of(seq, &row)), None, eligible);
         Some(row)
     }
 
@@ -199,29 +230,41 @@ impl Messages {
         self.by_queue.remove(&queue);
     }
 
-    fn list(&mut self, seq: Seq, queue: QueueId) {
-        let (row, index) = (&self.rows[&seq], self.by_queue.entry(queue).or_default());
-        index.list(seq, row);
-        self.timers.extend(wake_at(row).map(|at| (at, seq)));
-    }
-
-    fn unlist(&mut self, seq: Seq, row: &Row) {
-        self.by_queue.entry(row.queue).or_default().unlist(seq, row);
-        if let Some(at) = wake_at(row) {
-            self.timers.remove(&(at, seq));
+    /// Keeps the indexes up with a row that was added, changed or removed. `eligible` was that of its ordering key before.
+    fn note(&mut self, before: Option<Entry>, after: Option<Entry>, eligible: Option<Place>) {
+        let Some(entry) = after.or(before) else { return };
+        let index = self.by_queue.entry(entry.queue).or_default();
+        if before.map(|entry| entry.state) != after.map(|entry| entry.state) {
+            before.iter().for_each(|entry| index.unlist(entry));
+            after.iter().for_each(|entry| index.list(entry));
         }
+        match (before, after) {
+            (None, Some(_)) => _ = index.all.insert(entry.seq()),
+            (Some(_), None) => _ = index.all.remove(entry.seq()),
+            _ => {}
+        }
+        let [stopped, started] = [before, after].map(|entry| entry.and_then(|entry| entry.wake_at));
+        if stopped != started {
+            stopped.into_iter().for_each(|at| _ = self.timers.remove(at, entry.seq()));
+        }
+        started.into_iter().for_each(|at| _ = self.timers.insert(at, entry.seq()));
+        self.list_anew(entry.queue, entry.ordering, eligible);
+        self.dirty.insert(entry.seq());
     }
 
     /// The eligible message of an ordering key.
     fn eligible_of(&self, queue: QueueId, ordering: Option<KeyId>) -> Option<Place> {
         let (Some(head), None) = self.index(queue)?.keys.head(ordering?) else { return None };
-        let row = &self.rows[&head];
+        let row = self.rows.get(head)?;
         (row.state() == State::Ready).then(|| Place::of(head, row))
     }
 
     /// The key's messages have changed, perhaps which of them is eligible. The new one is listed before the old one is
     /// taken out, since a fairness key that has nothing listed forgets its debt.
     fn list_anew(&mut self, queue: QueueId, ordering: Option<KeyId>, before: Option<Place>) {
+        if ordering.is_none() {
+            return;
+        }
         let after = self.eligible_of(queue, ordering);
         let Some(index) = self.by_queue.get_mut(&queue).filter(|_| before != after) else { return };
         after.into_iter().for_each(|place| index.lanes.insert(place));
@@ -230,15 +273,11 @@ impl Messages {
 
     /// Takes the next message whose time has come. The caller puts or removes its row, or it stays without a timer.
     pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<Seq> {
-        let &(at, seq) = self.timers.first()?;
-        (at <= now).then(|| {
-            self.timers.pop_first();
-            seq
-        })
+        self.timers.pop_due(now)
     }
 
     pub(crate) fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.first().map(|(at, _)| at)
     }
 
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = (Seq, &Row)> {
@@ -247,21 +286,21 @@ impl Messages {
 
     /// All rows, in stored order.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (Seq, &Row)> {
-        self.rows.iter().map(|(seq, row)| (*seq, row))
+        self.rows.iter()
     }
 
     /// The changed rows; `None` for those that are gone.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (Seq, Option<&Row>)> {
-        self.dirty.iter().map(|seq| (*seq, self.rows.get(seq)))
+        self.dirty.iter().map(|seq| (seq, self.rows.get(seq)))
     }
 
     pub(crate) fn committed(&mut self) {
-        self.dirty.clear();
+        self.dirty = NumberSet::default();
     }
 }
 
-fn rank(rows: &BTreeMap<Seq, Row>, ageing: Ageing, seq: Seq) -> Rank {
-    rows.get(&seq).map_or(Rank::MAX, |row| ageing.rank(row.stored_at, row.priority))
+fn rank(rows: &Pages<Seq, Row>, ageing: Ageing, seq: Seq) -> Rank {
+    rows.get(seq).map_or(Rank::MAX, |row| ageing.rank(row.stored_at, row.priority))
 }
 
 /// When something happens to the message by itself.

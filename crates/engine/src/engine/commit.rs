@@ -25,12 +25,10 @@ impl Engine {
         locations: Vec<Location>,
     ) -> Result<Reply, Refusal> {
         let Commit { settle, send, request_id } = commit;
-        let key = MemoryKey::Request(QueueId::NONE, request_id);
+        let key = MemoryKey::Request(QueueId::NONE, request_id.into());
         match self.recall(&key) {
             None => {}
-            Some(Remembered::Committed(settled, sent)) => {
-                return Ok(committed(settled.clone(), sent.clone()));
-            }
+            Some(Remembered::Committed(settled, sent)) => return Ok(committed(settled, sent)),
             Some(_) => return Err(Refusal::RequestIdReused),
         }
         let ends = self.look_at_ends(&settle)?;

@@ -55,7 +55,7 @@ fn stage_of(row: &Row) -> Option<Blocked> {
         Stage::Ready => None,
         Stage::Delayed { until } => Some(Blocked::Delayed { until: *until, attempts: row.attempts }),
         Stage::InFlight(hold) => {
-            let consumer = hold.consumer.clone();
+            let consumer = hold.consumer.to_string();
             Some(Blocked::Held { consumer, since: hold.started, until: hold.deadline })
         }
         Stage::Dead { reason, until, .. } => Some(Blocked::Dead { reason: *reason, until: *until }),

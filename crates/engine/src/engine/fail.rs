@@ -49,69 +49,65 @@ impl Engine {
 
     /// Counts a failed attempt; the last one is the message's death.
     pub(super) fn fail(&mut self, now: Timestamp, seq: Seq, failed: Failed<'_>) -> Settled {
-        let mut row = self.row(seq).clone();
-        row.record(attempt(&row, now, failed));
-        if let Some(totals) = self.totals(row.queue) {
+        let row = self.row(seq);
+        let (queue, attempt) = (row.queue, attempt(row, now, failed));
+        let stage = self.stage_after(now, seq, failed.then);
+        if let Some(totals) = self.totals(queue) {
             totals.failed += 1;
         }
-        let settings = self.settings_of(&row);
+        self.put(now, seq, stage, Some(attempt))
+    }
+
+    /// Where a failed attempt leaves the message.
+    fn stage_after(&self, now: Timestamp, seq: Seq, then: Then) -> Stage {
+        let row = self.row(seq);
+        let settings = self.settings_of(row);
+        let attempts = row.attempts.saturating_add(1);
         let limit = row.max_attempts.map_or(settings.max_attempts, |own| own.min(settings.max_attempts));
-        let is_last = row.attempts >= limit;
-        let delay_ms = match failed.then {
-            Then::Bury => return self.put_dead(now, seq, row, DeadReason::Rejected),
-            _ if is_last => return self.put_dead(now, seq, row, DeadReason::MaxAttempts),
-            Then::Return => return self.put_ready(now, seq, row),
+        let delay_ms = match then {
+            Then::Bury => return dead(settings, now, DeadReason::Rejected),
+            _ if attempts >= limit => return dead(settings, now, DeadReason::MaxAttempts),
+            Then::Return => 0,
             Then::Delay(delay_ms) => delay_ms,
-            Then::Backoff => settings.backoff.delay_ms(row.attempts, jitter(seq, row.attempts)),
+            Then::Backoff => settings.backoff.delay_ms(attempts, jitter(seq, attempts)),
         };
         let until = now.plus_ms(delay_ms);
-        row.stage = if until > now { Stage::Delayed { until } } else { Stage::Ready };
-        self.put_back(now, seq, row)
+        if until > now { Stage::Delayed { until } } else { Stage::Ready }
     }
 
     /// Back to its place: given back, or its delay is over.
     pub(super) fn release(&mut self, now: Timestamp, seq: Seq) -> Settled {
-        let row = self.row(seq).clone();
-        self.put_ready(now, seq, row)
+        self.put(now, seq, Stage::Ready, None)
     }
 
+    /// Its ttl has passed.
     pub(super) fn expire(&mut self, now: Timestamp, seq: Seq) {
-        let row = self.row(seq).clone();
-        self.put_back(now, seq, row);
+        self.put(now, seq, Stage::Ready, None);
     }
 
     pub(super) fn bury(&mut self, now: Timestamp, seq: Seq, reason: DeadReason) {
-        let row = self.row(seq).clone();
-        self.put_dead(now, seq, row, reason);
+        let dead = dead(self.settings_of(self.row(seq)), now, reason);
+        self.put(now, seq, dead, None);
     }
 
-    fn put_ready(&mut self, now: Timestamp, seq: Seq, mut row: Row) -> Settled {
-        row.stage = Stage::Ready;
-        self.put_back(now, seq, row)
-    }
-
-    /// Puts a message that nobody holds where it belongs, unless its ttl has passed.
-    fn put_back(&mut self, now: Timestamp, seq: Seq, row: Row) -> Settled {
-        if !row.is_expired(now) {
-            let settled = place(&row);
-            self.messages.put(seq, row);
-            return settled;
-        }
-        match self.settings_of(&row).expired {
-            Expired::DeadLetter => self.put_dead(now, seq, row, DeadReason::Expired),
+    /// Puts a message that nobody holds any more where it belongs, which is elsewhere when its ttl has passed.
+    fn put(&mut self, now: Timestamp, seq: Seq, stage: Stage, attempt: Option<Attempt>) -> Settled {
+        let row = self.row(seq);
+        let settings = self.settings_of(row);
+        let is_dead = matches!(stage, Stage::Dead { .. });
+        let stage = match settings.expired {
+            _ if is_dead || !row.is_expired(now) => stage,
+            Expired::DeadLetter => dead(settings, now, DeadReason::Expired),
             Expired::Drop => {
                 self.remove(seq);
-                Settled { state: None, delayed_until: None }
+                return Settled { state: None, delayed_until: None };
             }
-        }
-    }
-
-    fn put_dead(&mut self, now: Timestamp, seq: Seq, mut row: Row, reason: DeadReason) -> Settled {
-        let until = self.settings_of(&row).dead_until(now);
-        row.stage = Stage::Dead { reason, since: now, until };
-        let settled = place(&row);
-        self.messages.put(seq, row);
-        settled
+        };
+        self.messages.change(seq, |row| {
+            attempt.into_iter().for_each(|attempt| row.record(attempt));
+            row.stage = stage;
+            place(row)
+        })
     }
 
     fn settings_of(&self, row: &Row) -> &Settings {
@@ -126,8 +122,12 @@ fn attempt(row: &Row, now: Timestamp, failed: Failed<'_>) -> Attempt {
         ended: now,
         outcome: failed.outcome,
         reason: cut(failed.reason, MAX_REASON_BYTES).to_owned(),
-        consumer: hold.consumer.clone(),
+        consumer: hold.consumer.to_string(),
     }
+}
+
+fn dead(settings: &Settings, now: Timestamp, reason: DeadReason) -> Stage {
+    Stage::Dead { reason, since: now, until: settings.dead_until(now) }
 }
 
 fn place(row: &Row) -> Settled {

@@ -1,7 +1,6 @@
 //! Peek: showing messages without touching them.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 
 use super::Engine;
 use crate::command::{Cursor, Filter};
@@ -46,13 +45,13 @@ impl Engine {
         after: Option<Cursor>,
     ) -> Box<dyn Iterator<Item = Seq> + '_> {
         let Some(index) = self.messages.index(queue) else { return Box::new(std::iter::empty()) };
-        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(Seq(after)));
+        let start = Seq(after.map_or(0, |after| after.saturating_add(1)));
         if filter.ids.is_empty() {
             let seqs = if filter.states == [State::Dead] { &index.dead } else { &index.all };
-            return Box::new(seqs.range((start, Bound::Unbounded)).copied());
+            return Box::new(seqs.iter_from(start));
         }
         let named: BTreeSet<Seq> =
-            filter.ids.iter().map(|id| id.seq()).filter(|seq| index.all.contains(seq)).collect();
+            filter.ids.iter().map(|id| id.seq()).filter(|seq| index.all.contains(*seq)).collect();
         Box::new(named.into_iter().filter(move |seq| after.is_none_or(|after| seq.0 > after)))
     }
 

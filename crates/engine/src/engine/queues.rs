@@ -60,8 +60,8 @@ impl Engine {
         let record = self.queues[&queue].record.clone();
         self.change_queue(queue, QueueRecord { is_closed: true, ..record });
         let max = usize::try_from(max_messages).unwrap_or(usize::MAX);
-        let all = self.messages.index(queue).map(|index| &index.all);
-        let removed: Vec<Seq> = all.into_iter().flatten().take(max).copied().collect();
+        let all = self.messages.index(queue).into_iter().flat_map(|index| index.all.iter());
+        let removed: Vec<Seq> = all.take(max).collect();
         removed.iter().for_each(|seq| _ = self.remove(*seq));
         let done = self.messages.counts(queue).messages() == 0;
         if done {
@@ -84,18 +84,15 @@ impl Engine {
 
     /// A changed retention holds for those that are dead already.
     fn retain_dead(&mut self, queue: QueueId) {
-        let dead = self.messages.index(queue).into_iter().flat_map(|index| &index.dead);
-        let dead: Vec<Seq> = dead.copied().collect();
+        let Some(settings) = self.queues.get(&queue).map(|queue| &queue.record.settings) else { return };
+        let dead = self.messages.index(queue).into_iter().flat_map(|index| index.dead.iter());
+        let dead: Vec<Seq> = dead.collect();
         for seq in dead {
-            let mut row = self.row(seq).clone();
-            if let Stage::Dead { since, until, .. } = &mut row.stage {
-                *until = self.settings_of_dead(queue, *since);
-            }
-            self.messages.put(seq, row);
+            self.messages.change(seq, |row| {
+                if let Stage::Dead { since, until, .. } = &mut row.stage {
+                    *until = settings.dead_until(*since);
+                }
+            });
         }
-    }
-
-    fn settings_of_dead(&self, queue: QueueId, since: crate::Timestamp) -> crate::Timestamp {
-        self.settings(queue).map_or(crate::Timestamp::NEVER, |settings| settings.dead_until(since))
     }
 }

@@ -1,27 +1,48 @@
 //! Receive: handing messages out.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Engine, MAX_SWEPT};
 use crate::command::{HandOver, Handover, Oversized, Receive, Refusal, Reply};
 use crate::memory::{MemoryKey, Remembered};
-use crate::message::{Epoch, Hold, Row, Seq, Stage};
+use crate::message::{Epoch, Hold, Seq, Stage};
 use crate::settings::IDEMPOTENCY_WINDOW_MS;
 use crate::time::Timestamp;
 
 /// What a reply will consist of, once it is on disk.
 type Handed = Vec<(Seq, Epoch)>;
 
+/// What all deliveries of a call have in common.
+struct Grant {
+    started: Timestamp,
+    ack_timeout_ms: u64,
+    consumer: Arc<str>,
+    is_handed: bool,
+}
+
+impl Grant {
+    fn new(now: Timestamp, ack_timeout_ms: u64, receive: &Receive) -> Self {
+        let is_handed = receive.handover == Handover::AtOnce;
+        Self { started: now, ack_timeout_ms, consumer: receive.consumer.as_str().into(), is_handed }
+    }
+
+    fn hold(&self, epoch: Epoch) -> Hold {
+        let Self { started, ack_timeout_ms, ref consumer, is_handed } = *self;
+        let deadline = started.plus_ms(ack_timeout_ms);
+        Hold { epoch, started, deadline, ack_timeout_ms, consumer: Arc::clone(consumer), is_handed }
+    }
+}
+
 impl Engine {
     pub(super) fn receive(&mut self, now: Timestamp, receive: &Receive) -> Result<Handed, Refusal> {
         let ack_timeout_ms =
             receive.ack_timeout_ms.unwrap_or(self.open_settings(receive.queue)?.ack_timeout_ms);
-        let key = MemoryKey::Request(receive.queue, receive.request_id.clone());
+        let key = MemoryKey::Request(receive.queue, receive.request_id.as_str().into());
         match self.recall(&key) {
             None => {}
-            Some(Remembered::Received(held)) => {
-                return Ok(self.hand_again(now, held.clone(), ack_timeout_ms));
-            }
+            Some(Remembered::Received(held)) => return Ok(self.hand_again(now, held, ack_timeout_ms)),
             Some(_) => return Err(Refusal::RequestIdReused),
         }
         let held = self.take_in_turn(now, receive, ack_timeout_ms);
@@ -35,6 +56,7 @@ impl Engine {
     fn take_in_turn(&mut self, now: Timestamp, receive: &Receive, ack_timeout_ms: u64) -> Handed {
         let mut held = Handed::new();
         let mut bytes = 0;
+        let grant = Grant::new(now, ack_timeout_ms, receive);
         let ageing = self.ageing(receive.queue);
         let max_messages = u64::from(receive.max_messages).min(self.grantable(receive.queue));
         let mut expired = 0;
@@ -52,27 +74,19 @@ impl Engine {
             if bytes > receive.max_bytes && !comes_alone {
                 break;
             }
-            held.push((seq, self.hold(now, seq, ack_timeout_ms, receive)));
+            held.push((seq, self.hold(seq, &grant)));
         }
         held
     }
 
-    fn hold(&mut self, now: Timestamp, seq: Seq, ack_timeout_ms: u64, receive: &Receive) -> Epoch {
+    fn hold(&mut self, seq: Seq, grant: &Grant) -> Epoch {
         let epoch = Epoch(self.meta.next_epoch);
         self.meta.next_epoch += 1;
         self.messages.charge(seq);
-        let is_handed = receive.handover == Handover::AtOnce;
-        let hold = Hold {
-            epoch,
-            started: now,
-            deadline: now.plus_ms(ack_timeout_ms),
-            ack_timeout_ms,
-            consumer: receive.consumer.clone(),
-            is_handed,
-        };
-        let row = self.row(seq).clone();
-        let deliveries = row.deliveries.saturating_add(u32::from(is_handed));
-        self.messages.put(seq, Row { stage: Stage::InFlight(hold), deliveries, ..row });
+        self.messages.change(seq, |row| {
+            row.stage = Stage::InFlight(grant.hold(epoch));
+            row.deliveries = row.deliveries.saturating_add(u32::from(grant.is_handed));
+        });
         epoch
     }
 
@@ -90,14 +104,16 @@ impl Engine {
 
     /// The same report again changes nothing.
     fn note_handed(&mut self, seq: Seq) {
-        let mut row = self.row(seq).clone();
-        let Stage::InFlight(hold) = &mut row.stage else {
-            unreachable!("only a held message is handed over")
-        };
-        if !std::mem::replace(&mut hold.is_handed, true) {
-            row.deliveries = row.deliveries.saturating_add(1);
-            self.messages.put(seq, row);
+        if self.is_handed(seq) {
+            return;
         }
+        self.messages.change(seq, |row| {
+            let Stage::InFlight(hold) = &mut row.stage else {
+                unreachable!("only a held message is handed over")
+            };
+            hold.is_handed = true;
+            row.deliveries = row.deliveries.saturating_add(1);
+        });
     }
 
     /// The same call again: what of it is still held, with its time starting anew.

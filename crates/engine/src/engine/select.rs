@@ -77,9 +77,12 @@ impl Engine {
     }
 
     fn revive(&mut self, seq: Seq) {
-        let row = self.row(seq).clone();
-        // The ttl that killed it would kill it again.
-        self.messages.put(seq, Row { stage: Stage::Ready, attempts: 0, expires_at: None, ..row });
+        self.messages.change(seq, |row| {
+            row.stage = Stage::Ready;
+            row.attempts = 0;
+            // It killed the message and would kill it again.
+            row.expires_at = None;
+        });
     }
 }
 

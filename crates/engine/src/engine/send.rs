@@ -26,7 +26,7 @@ impl Engine {
     ) -> Result<Reply, Refusal> {
         let Send { queue, messages, batch, request_id } = send;
         self.open_settings(queue)?;
-        let key = MemoryKey::Request(queue, request_id);
+        let key = MemoryKey::Request(queue, request_id.into());
         let mut wanted = self.wanted(&key, messages, locations)?;
         let mut room = self.room(queue)?;
         self.admit(now, queue, &mut wanted, &mut room);
@@ -60,7 +60,7 @@ impl Engine {
     fn answered_before(&self, key: &MemoryKey) -> Result<Vec<Option<Sent>>, Refusal> {
         match self.recall(key) {
             None => Ok(Vec::new()),
-            Some(Remembered::Sent(answers)) => Ok(answers.clone()),
+            Some(Remembered::Sent(answers)) => Ok(answers),
             Some(_) => Err(Refusal::RequestIdReused),
         }
     }
@@ -112,7 +112,7 @@ impl Engine {
         let id = MessageId::new(now, self.meta.salt, seq);
         let window_ms = self.settings(queue).map_or(0, |settings| settings.dedup_window_ms);
         if !message.payload.dedup_id.is_empty() && window_ms > 0 {
-            let key = MemoryKey::Dedup(queue, message.payload.dedup_id.clone());
+            let key = MemoryKey::Dedup(queue, message.payload.dedup_id.as_str().into());
             self.memory.put(key, now.plus_ms(window_ms), Remembered::Stored(id));
         }
         self.messages.put(seq, self.new_row(now, queue, message, location));
@@ -127,10 +127,7 @@ impl Engine {
         if message.payload.dedup_id.is_empty() {
             return None;
         }
-        match self.recall(&MemoryKey::Dedup(queue, message.payload.dedup_id.clone())) {
-            Some(Remembered::Stored(id)) => Some(*id),
-            _ => None,
-        }
+        self.memory.stored(queue, &message.payload.dedup_id, self.meta.clock)
     }
 
     fn new_row(&self, now: Timestamp, queue: QueueId, message: &NewMessage, location: Location) -> Row {

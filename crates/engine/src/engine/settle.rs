@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Engine;
 use super::fail::{Failed, Then};
 use crate::command::{Extend, Outcome, Refusal, Reply, Settle, Settled};
-use crate::memory::{MemoryKey, OutcomeKind, Remembered};
+use crate::memory::OutcomeKind;
 use crate::message::{AttemptOutcome, QueueId, Seq, Stage};
 use crate::receipt::Receipt;
 use crate::settings::IDEMPOTENCY_WINDOW_MS;
@@ -33,15 +33,17 @@ impl Engine {
     /// Moves the deadline of a held message, never past its queue's `max_processing`. What a restart or a change of the
     /// settings left beyond that is not taken away: the holder was promised it.
     pub(super) fn prolong(&mut self, now: Timestamp, seq: Seq, ack_timeout_ms: Option<u64>) -> Timestamp {
-        let mut row = self.row(seq).clone();
-        let max_processing_ms = self.settings(row.queue).map_or(0, |settings| settings.max_processing_ms);
-        let Stage::InFlight(hold) = &mut row.stage else { unreachable!("only a held message is prolonged") };
-        let wanted = now.plus_ms(ack_timeout_ms.unwrap_or(hold.ack_timeout_ms));
-        let latest = hold.started.plus_ms(max_processing_ms.max(hold.ack_timeout_ms)).max(hold.deadline);
-        let deadline = wanted.min(latest);
-        hold.deadline = deadline;
-        self.messages.put(seq, row);
-        deadline
+        let max_processing_ms =
+            self.settings(self.row(seq).queue).map_or(0, |settings| settings.max_processing_ms);
+        self.messages.change(seq, |row| {
+            let Stage::InFlight(hold) = &mut row.stage else {
+                unreachable!("only a held message is prolonged")
+            };
+            let wanted = now.plus_ms(ack_timeout_ms.unwrap_or(hold.ack_timeout_ms));
+            let latest = hold.started.plus_ms(max_processing_ms.max(hold.ack_timeout_ms)).max(hold.deadline);
+            hold.deadline = wanted.min(latest);
+            hold.deadline
+        })
     }
 
     fn settle_one(
@@ -60,17 +62,13 @@ impl Engine {
     }
 
     pub(super) fn settled_before(&self, receipt: Receipt) -> Option<(OutcomeKind, Settled)> {
-        match self.recall(&MemoryKey::Delivery(receipt.queue, receipt.epoch)) {
-            Some(Remembered::Settled(kind, settled)) => Some((*kind, *settled)),
-            _ => None,
-        }
+        self.memory.settled(receipt.queue, receipt.epoch, self.meta.clock)
     }
 
     pub(super) fn settle_held(&mut self, now: Timestamp, receipt: Receipt, outcome: &Outcome) -> Settled {
         let settled = self.end_delivery(now, receipt.seq, outcome);
-        let key = MemoryKey::Delivery(receipt.queue, receipt.epoch);
-        let what = Remembered::Settled(kind_of(outcome), settled);
-        self.memory.put(key, now.plus_ms(IDEMPOTENCY_WINDOW_MS), what);
+        let until = now.plus_ms(IDEMPOTENCY_WINDOW_MS);
+        self.memory.put_settled(receipt.queue, receipt.epoch, until, (kind_of(outcome), settled));
         settled
     }
 

@@ -1,8 +1,9 @@
 //! Ordering keys of a queue: of each, only the first message is eligible, and only while none of it is in flight.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::message::{KeyId, Row, Seq, State};
+use crate::dense::NumberSet;
+use crate::message::{KeyId, Seq, State};
 
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
@@ -12,7 +13,7 @@ pub(crate) struct Keys {
 /// All messages of a key but the Dead.
 #[derive(Debug, Default)]
 struct Line {
-    waiting: BTreeSet<Seq>,
+    waiting: NumberSet<Seq>,
     /// Not always the first of the line: a redriven message takes its old place before it.
     in_flight: Option<Seq>,
 }
@@ -21,11 +22,11 @@ impl Keys {
     /// The first of the key, and which one is in flight.
     pub(crate) fn head(&self, key: KeyId) -> (Option<Seq>, Option<Seq>) {
         let line = self.by_key.get(&key);
-        (line.and_then(|line| line.waiting.first().copied()), line.and_then(|line| line.in_flight))
+        (line.and_then(|line| line.waiting.first()), line.and_then(|line| line.in_flight))
     }
 
-    pub(super) fn insert(&mut self, key: KeyId, seq: Seq, row: &Row) {
-        match row.state() {
+    pub(super) fn insert(&mut self, key: KeyId, seq: Seq, state: State) {
+        match state {
             State::Dead => {}
             State::InFlight => self.by_key.entry(key).or_default().in_flight = Some(seq),
             State::Ready | State::Delayed => _ = self.by_key.entry(key).or_default().waiting.insert(seq),
@@ -34,7 +35,7 @@ impl Keys {
 
     pub(super) fn remove(&mut self, key: KeyId, seq: Seq) {
         let Some(line) = self.by_key.get_mut(&key) else { return };
-        line.waiting.remove(&seq);
+        line.waiting.remove(seq);
         line.in_flight.take_if(|in_flight| *in_flight == seq);
         if line.waiting.is_empty() && line.in_flight.is_none() {
             self.by_key.remove(&key);

@@ -4,9 +4,10 @@
 //! round robin: large messages put their key into debt, and a key in debt is passed over until its debt is paid, a unit a
 //! turn. So a key with little to do waits one round at most, whatever the backlog of another.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use crate::dense::NumberSet;
 use crate::message::{KeyId, Priority, Row, Seq};
 use crate::time::Timestamp;
 
@@ -33,7 +34,7 @@ pub(crate) struct Turns {
 /// Where an eligible message is listed. Never changed by what happens to the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    seq: Seq,
+    pub(super) seq: Seq,
     fairness: Option<KeyId>,
     priority: Priority,
 }
@@ -47,7 +48,8 @@ impl Place {
 /// One key's share.
 #[derive(Debug, Default)]
 struct Lane {
-    by_priority: BTreeMap<Priority, BTreeSet<Seq>>,
+    /// Sorted by priority; none is empty. Nearly always one.
+    by_priority: Vec<(Priority, NumberSet<Seq>)>,
     /// Turns to sit out.
     debt: u64,
 }
@@ -81,19 +83,14 @@ impl Lanes {
     }
 
     pub(super) fn insert(&mut self, place: Place) {
-        let lane = self.by_key.entry(place.fairness).or_default();
-        let is_new = lane.by_priority.entry(place.priority).or_default().insert(place.seq);
+        let is_new = self.by_key.entry(place.fairness).or_default().insert(place);
         debug_assert!(is_new, "a message is listed once");
         self.len += 1;
     }
 
     pub(super) fn remove(&mut self, place: Place) {
         let Some(lane) = self.by_key.get_mut(&place.fairness) else { return };
-        let Some(seqs) = lane.by_priority.get_mut(&place.priority) else { return };
-        self.len -= u64::from(seqs.remove(&place.seq));
-        if seqs.is_empty() {
-            lane.by_priority.remove(&place.priority);
-        }
+        self.len -= u64::from(lane.remove(place));
         if lane.by_priority.is_empty() {
             self.by_key.remove(&place.fairness);
         }
@@ -123,16 +120,19 @@ impl Lanes {
     /// The message is being taken: its key has had its turn.
     pub(crate) fn charge(&mut self, row: &Row) {
         self.served = row.fairness;
-        if let Some(lane) = self.by_key.get_mut(&row.fairness) {
-            lane.debt += row.body_bytes / UNIT_BYTES;
+        let debt = row.body_bytes / UNIT_BYTES;
+        if debt > 0
+            && let Some(lane) = self.by_key.get_mut(&row.fairness)
+        {
+            lane.debt += debt;
         }
     }
 
     /// How many of its fairness key come before it, counted up to `max`.
     pub(crate) fn ahead(&self, seq: Seq, row: &Row, rank: impl Fn(Seq) -> Rank, max: u64) -> u64 {
         let own = (rank(seq), seq);
-        let lanes = self.by_key.get(&row.fairness).into_iter().flat_map(|lane| lane.by_priority.values());
-        let before = lanes.flat_map(|seqs| seqs.iter().take_while(|seq| (rank(**seq), **seq) < own));
+        let lanes = self.by_key.get(&row.fairness).into_iter().flat_map(|lane| &lane.by_priority);
+        let before = lanes.flat_map(|(_, seqs)| seqs.iter().take_while(|seq| (rank(*seq), *seq) < own));
         before.take(usize::try_from(max).unwrap_or(usize::MAX)).count() as u64
     }
 
@@ -164,8 +164,37 @@ impl Lanes {
 }
 
 impl Lane {
+    fn insert(&mut self, place: Place) -> bool {
+        let at = match self.find(place.priority) {
+            Ok(at) => at,
+            Err(at) => {
+                self.by_priority.reserve_exact(1);
+                self.by_priority.insert(at, (place.priority, NumberSet::default()));
+                at
+            }
+        };
+        self.by_priority[at].1.insert(place.seq)
+    }
+
+    fn remove(&mut self, place: Place) -> bool {
+        let Ok(at) = self.find(place.priority) else { return false };
+        let (_, seqs) = &mut self.by_priority[at];
+        let was_there = seqs.remove(place.seq);
+        if seqs.is_empty() {
+            self.by_priority.remove(at);
+        }
+        was_there
+    }
+
+    fn find(&self, priority: Priority) -> Result<usize, usize> {
+        self.by_priority.binary_search_by_key(&priority, |(priority, _)| *priority)
+    }
+
     fn first(&self, rank: impl Fn(Seq) -> Rank) -> Option<Seq> {
-        let heads = self.by_priority.values().filter_map(|seqs| seqs.first().copied());
+        if let [(_, only)] = self.by_priority.as_slice() {
+            return only.first();
+        }
+        let heads = self.by_priority.iter().filter_map(|(_, seqs)| seqs.first());
         heads.min_by_key(|seq| (rank(*seq), *seq))
     }
 }

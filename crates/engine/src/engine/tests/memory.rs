@@ -21,7 +21,7 @@ fn oldest_requests_make_room() {
         (MemoryKey::Delivery(QueueId(1), Epoch(1)), MemoryKey::Dedup(QueueId(1), "d".into()));
     memory.put(delivery.clone(), Timestamp(1), SETTLED);
     memory.put(dedup.clone(), Timestamp(1), Remembered::Stored(id));
-    let request = |n: u64| MemoryKey::Request(QueueId(1), n.to_string());
+    let request = |n: u64| MemoryKey::Request(QueueId(1), n.to_string().into());
     for n in 0..3 {
         let third = vec![(Seq(n), Epoch(n)); MAX_ITEMS / 3 + 1];
         memory.put(request(n), Timestamp(10 + n), Remembered::Received(third));
@@ -40,14 +40,14 @@ fn entry_is_forgotten_at_its_end_even_before_it_is_swept() {
     assert!(memory.get(&key, Timestamp(9)).is_some());
     assert!(memory.get(&key, Timestamp(10)).is_none());
     memory.sweep(Timestamp(10), 5);
-    assert_eq!(memory.changes().collect::<Vec<_>>(), [(&key, None)]);
+    assert_eq!(memory.changes().collect::<Vec<_>>(), [(key, None)]);
 }
 
 /// Promise: a busy queue takes nothing of what another one is remembered by.
 #[test]
 fn oldest_requests_make_room_in_their_own_queue_only() {
     let mut memory = Memory::default();
-    let key = |queue, n: usize| MemoryKey::Request(QueueId(queue), n.to_string());
+    let key = |queue, n: usize| MemoryKey::Request(QueueId(queue), n.to_string().into());
     let full = || Remembered::Received(vec![(Seq(1), Epoch(1)); MAX_ITEMS]);
     memory.put(key(1, 0), Timestamp(10), full());
     memory.put(key(2, 0), Timestamp(11), full());
@@ -76,8 +76,8 @@ fn forgotten_queue_leaves_nothing() {
     memory.put(other.clone(), Timestamp(10), SETTLED);
     memory.committed();
     memory.forget(QueueId(1));
-    assert_eq!(memory.entries().map(|(key, _)| key).collect::<Vec<_>>(), [&other]);
-    assert_eq!(memory.changes().collect::<Vec<_>>(), [(&mine, None)]);
+    assert_eq!(memory.entries().map(|(key, _)| key).collect::<Vec<_>>(), [other]);
+    assert_eq!(memory.changes().collect::<Vec<_>>(), [(mine, None)]);
 }
 
 /// Promise: dedup ids are exact, so that one which cannot be remembered is refused rather than forgotten.

@@ -115,7 +115,7 @@ fn stage(change: u8) -> Option<Stage> {
             started: Timestamp(0),
             deadline: Timestamp(9),
             ack_timeout_ms: 9,
-            consumer: String::new(),
+            consumer: "".into(),
             is_handed: true,
         })),
         3 => Some(Stage::Dead { reason: DeadReason::Rejected, since: Timestamp(0), until: Timestamp::NEVER }),
@@ -130,8 +130,8 @@ fn may_follow(messages: &Messages, seq: Seq, stage: &Stage) -> bool {
 
 fn eligible(messages: &Messages) -> BTreeSet<Seq> {
     let Some(index) = messages.index(QUEUE) else { return BTreeSet::new() };
-    let lanes = index.lanes.by_key.values().flat_map(|lane| lane.by_priority.values());
-    let eligible: BTreeSet<Seq> = lanes.flatten().copied().collect();
+    let lanes = index.lanes.by_key.values().flat_map(|lane| &lane.by_priority);
+    let eligible: BTreeSet<Seq> = lanes.flat_map(|(_, seqs)| seqs.iter()).collect();
     assert_eq!(index.lanes.len(), eligible.len() as u64);
     eligible
 }

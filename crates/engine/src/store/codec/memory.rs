@@ -19,8 +19,8 @@ pub(in crate::store) fn decode_memory_key(bytes: &[u8]) -> Option<MemoryKey> {
     let mut input = Reader::open(bytes)?;
     let key = match input.u8()? {
         0 => MemoryKey::Delivery(QueueId(input.u32()?), Epoch(input.u64()?)),
-        1 => MemoryKey::Request(QueueId(input.u32()?), input.text()?),
-        2 => MemoryKey::Dedup(QueueId(input.u32()?), input.text()?),
+        1 => MemoryKey::Request(QueueId(input.u32()?), input.text()?.into()),
+        2 => MemoryKey::Dedup(QueueId(input.u32()?), input.text()?.into()),
         _ => return None,
     };
     input.end(key)

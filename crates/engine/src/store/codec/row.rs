@@ -73,7 +73,7 @@ fn decode_stage(input: &mut Reader<'_>) -> Option<Stage> {
             started: input.time()?,
             deadline: input.time()?,
             ack_timeout_ms: input.u64()?,
-            consumer: input.text()?,
+            consumer: input.text()?.into(),
             is_handed: input.bool()?,
         }),
         3 => Stage::Dead { reason: decode_dead_reason(input)?, since: input.time()?, until: input.time()? },

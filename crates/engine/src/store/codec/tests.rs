@@ -37,7 +37,7 @@ fn rows() -> Vec<Row> {
         started: Timestamp(9),
         deadline: Timestamp(10),
         ack_timeout_ms: 11,
-        consumer: String::new(),
+        consumer: "".into(),
         is_handed: true,
     };
     vec![
