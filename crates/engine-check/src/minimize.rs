@@ -36,11 +36,8 @@ pub fn check(seed: u64) -> Result<u64, Box<Failed>> {
 
 /// A panic of the engine is a violation like any other.
 fn try_out(steps: &[Step], twin: Twin) -> Result<u64, Violation> {
-    catch_unwind(AssertUnwindSafe(|| play(steps, twin))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Violation::new("panic", text.unwrap_or_default()))
-    })
+    let played = catch_unwind(AssertUnwindSafe(|| play(steps, twin)));
+    played.unwrap_or_else(|panic| Err(Violation::of(&*panic)))
 }
 
 /// Leaves out what is not needed to fail: long stretches first, then single steps, then single asks.

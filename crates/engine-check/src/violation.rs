@@ -1,5 +1,7 @@
 //! What was found.
 
+use std::any::Any;
+
 /// Something is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -12,6 +14,13 @@ pub struct Violation {
 impl Violation {
     pub(crate) fn new(property: &'static str, what: String) -> Self {
         Self { property, what }
+    }
+
+    /// What a thread panicked with.
+    pub(crate) fn of(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Self::new("panic", text.unwrap_or_default())
     }
 }
 

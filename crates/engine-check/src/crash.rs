@@ -1,0 +1,269 @@
+//! The store on a [simulated disk](crate::disk) that loses its power, fails or is full, again and again, in recoveries too.
+//!
+//! Beside the engine on the disk a twin without one does the same. The process dies and is started again, and then the
+//! engine must be, to the digest and to every byte of every body, what its twin is, with the batch that nobody heard an
+//! answer to or without it: what was confirmed is there, what was acked stays gone, and nothing is half done. What it answers
+//! from then on must be what the twin answers, receipts and repetitions of before included. That the twin itself is right
+//! is not looked at here: [`check`](crate::check) does.
+
+mod client;
+mod compare;
+mod trouble;
+
+use std::ops::Add;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use ackwell_engine::command::Applied;
+use ackwell_engine::store::{Checkpoints, Entropy, Options};
+use ackwell_engine::{Command, Engine, Store, StoreError, Timestamp};
+
+use crate::dice::Dice;
+use crate::disk::{Faults, Lie, SimDisk};
+use crate::violation::{Violation, ensure};
+use client::Client;
+use compare::{difference, is_counted_right};
+pub use trouble::Troubles;
+
+const START: Timestamp = Timestamp(1_000_000_000);
+const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
+/// Lives of one shard, at most: each ends in some trouble.
+const MOST_LIVES: u64 = 4;
+/// Recoveries that are struck, of one life, at most.
+const MOST_STRUCK: u64 = 3;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Batches that were answered.
+    pub batches: u64,
+    /// Power cuts, kills, errors and full disks.
+    pub troubles: u64,
+    /// How many of these came while the store was being opened.
+    pub in_recovery: u64,
+    /// Batches that nobody got an answer to, and that were there all the same.
+    pub unheard: u64,
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            batches: self.batches + other.batches,
+            troubles: self.troubles + other.troubles,
+            in_recovery: self.in_recovery + other.in_recovery,
+            unheard: self.unheard + other.unheard,
+        }
+    }
+}
+
+/// What a schedule is to meet.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// What ends the lives of the shard.
+    pub troubles: Troubles,
+    /// A sync that lies, to see that this is found out.
+    pub lie: Option<Lie>,
+}
+
+/// A schedule that ends in a violation.
+#[derive(Clone, Debug)]
+pub struct Fallen {
+    /// What it comes from.
+    pub seed: u64,
+    /// How it went, one line a life.
+    pub story: Vec<String>,
+    /// Where that ends.
+    pub violation: Violation,
+}
+
+/// Plays the schedule of the seed.
+pub fn survive(seed: u64, plan: Plan) -> Result<Tally, Box<Fallen>> {
+    let mut schedule = Schedule::new(seed, plan);
+    let result =
+        catch_unwind(AssertUnwindSafe(|| schedule.run())).unwrap_or_else(|panic| Err(Violation::of(&*panic)));
+    match result {
+        Ok(()) => Ok(schedule.tally),
+        Err(violation) => Err(Box::new(Fallen { seed, story: schedule.story, violation })),
+    }
+}
+
+struct Schedule {
+    dice: Dice,
+    plan: Plan,
+    options: Options,
+    disk: SimDisk,
+    /// What the machine's clock says. It is never set back: that is looked at elsewhere.
+    clock: Timestamp,
+    twin: Engine,
+    client: Client,
+    tally: Tally,
+    story: Vec<String>,
+}
+
+/// A batch that nobody got an answer to, and when it was tried.
+type Unheard = Option<(Timestamp, Vec<Command>)>;
+
+impl Schedule {
+    fn new(seed: u64, plan: Plan) -> Self {
+        let mut dice = Dice::new(seed);
+        let disk = SimDisk::new(dice.roll());
+        let client = Client::new(&mut dice);
+        let options = small(&mut dice);
+        let twin = Engine::open(Store::volatile(ENTROPY), START).expect("nothing can be wrong with it");
+        Self {
+            dice,
+            plan,
+            options,
+            disk,
+            clock: START,
+            twin,
+            client,
+            tally: Tally::default(),
+            story: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Violation> {
+        let mut engine = self.recover(None)?;
+        for _ in 0..self.dice.count(1, MOST_LIVES) {
+            let trouble = self.plan.troubles.any(&mut self.dice);
+            let faults = trouble.faults(&mut self.dice, &self.disk);
+            self.disk.set_faults(trouble::lying(faults, self.plan.lie));
+            let unheard = self.work(&mut engine)?;
+            self.story.push(format!(
+                "{trouble:?} {faults:?}: {:?}, unheard {}",
+                self.disk.asked(),
+                unheard.is_some()
+            ));
+            self.tally.troubles += 1;
+            self.disk = trouble.end(engine, &self.disk, self.dice.roll());
+            self.clock = self.clock.plus_ms(self.dice.pick(&[0, 1, 900, 15_000, 200_000]));
+            engine = self.recover(unheard)?;
+        }
+        Ok(())
+    }
+
+    /// Batches until something goes wrong, or it is enough.
+    fn work(&mut self, engine: &mut Engine) -> Result<Unheard, Violation> {
+        for _ in 0..self.dice.count(1, 40) {
+            self.clock = self.clock.plus_ms(self.dice.pick(&[0, 0, 1, 40, 40, 3000]));
+            let commands = self.client.commands(&mut self.dice, &self.twin);
+            match engine.apply(self.clock, commands.clone()) {
+                Ok(applied) => self.answered(&commands, &applied)?,
+                Err(error) => {
+                    self.expect(&error)?;
+                    return Ok(Some((self.clock, commands)));
+                }
+            }
+            is_counted_right(engine)?;
+        }
+        Ok(None)
+    }
+
+    fn answered(&mut self, commands: &[Command], applied: &Applied) -> Result<(), Violation> {
+        let expected = self.twin.apply(self.clock, commands.to_vec()).map_err(store)?;
+        self.tally.batches += 1;
+        for ((command, reply), expected) in commands.iter().zip(&applied.replies).zip(&expected.replies) {
+            ensure(reply == expected, "answers are those of the twin", || {
+                format!("{command:?}\n  engine: {reply:?}\n  twin:   {expected:?}")
+            })?;
+            self.client.learn(command, reply);
+        }
+        ensure(applied.expired == expected.expired, "timeouts are those of the twin", || {
+            format!("{commands:?}")
+        })
+    }
+
+    /// Opens the store, however often it is struck meanwhile, and finds out whether the last batch is there.
+    fn recover(&mut self, unheard: Unheard) -> Result<Engine, Violation> {
+        let mut engine = self.open()?;
+        if self.dice.one_in(4) {
+            // A second recovery changes nothing.
+            drop(engine);
+            self.disk = self.disk.crash(self.dice.roll());
+            engine = self.open()?;
+        }
+        self.find_twin(&engine, unheard)?;
+        is_counted_right(&engine)?;
+        Ok(engine)
+    }
+
+    fn open(&mut self) -> Result<Engine, Violation> {
+        for _ in 0..MOST_STRUCK {
+            let trouble = self.plan.troubles.in_recovery(&mut self.dice);
+            let faults = trouble.faults(&mut self.dice, &self.disk);
+            self.disk.set_faults(trouble::lying(faults, self.plan.lie));
+            let opened = self.try_open();
+            opened.as_ref().err().map_or(Ok(()), |error| self.expect(error))?;
+            self.disk.set_faults(trouble::lying(Faults::default(), self.plan.lie));
+            if let Ok(engine) = opened
+                && !self.disk.is_off()
+            {
+                return Ok(engine);
+            }
+            self.story.push(format!("in recovery {trouble:?} {faults:?}"));
+            self.tally.in_recovery += 1;
+            self.disk =
+                if self.disk.is_off() { self.disk.crash(self.dice.roll()) } else { self.disk.clone() };
+        }
+        self.try_open().map_err(store)
+    }
+
+    fn try_open(&self) -> Result<Engine, StoreError> {
+        let store = Store::on_disk(Arc::new(self.disk.clone()), ENTROPY, self.options)?;
+        Engine::open(store, self.clock)
+    }
+
+    /// The twin as it would be with, and without, the batch that nobody heard of.
+    fn find_twin(&mut self, engine: &Engine, unheard: Unheard) -> Result<(), Violation> {
+        let without = self.revived()?;
+        let Some(lost) = difference(engine, &without)? else {
+            self.twin = without;
+            return Ok(());
+        };
+        let Some((at, commands)) = unheard else { return Err(Violation::new(KEPT, lost)) };
+        self.twin.apply(at, commands).map_err(store)?;
+        self.twin = self.revived()?;
+        self.tally.unheard += 1;
+        match difference(engine, &self.twin)? {
+            None => Ok(()),
+            Some(kept) => {
+                Err(Violation::new(KEPT, format!("without the last batch: {lost}\nwith it: {kept}")))
+            }
+        }
+    }
+
+    /// The twin as it is after it was started again.
+    fn revived(&self) -> Result<Engine, Violation> {
+        Engine::open(self.twin.survivor().expect("it is volatile"), self.clock).map_err(store)
+    }
+
+    /// An error is none that was not planned.
+    fn expect(&self, error: &StoreError) -> Result<(), Violation> {
+        ensure(self.disk.is_off() || self.disk.asked().errors > 0, "errors have a cause", || told(error))
+    }
+}
+
+/// So small that a schedule goes through several segments and checkpoints.
+fn small(dice: &mut Dice) -> Options {
+    Options {
+        segment_bytes: dice.pick(&[4 << 10, 16 << 10, 64 << 10]),
+        checkpoint_bytes: dice.pick(&[1, 3 << 10, 20 << 10, 100 << 10]),
+        checkpoints: Checkpoints::InPlace,
+    }
+}
+
+const KEPT: &str = "1, 9: what was confirmed is there, and only that";
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn store(error: StoreError) -> Violation {
+    Violation::new("store", told(&error))
+}
+
+/// With everything that it comes from.
+fn told(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
