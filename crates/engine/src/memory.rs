@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::command::{Sent, Settled};
-use crate::dense::{NumberSet, Pages, Timers};
+use crate::dense::{NumberSet, Page, PageNo, Pages, Timers, number_at};
 use crate::message::{Epoch, MessageId, QueueId, Seq};
 use crate::time::Timestamp;
 use shelf::Shelf;
@@ -67,10 +67,19 @@ pub(crate) struct Memory {
 /// A settled delivery.
 #[derive(Clone, Debug)]
 pub(crate) struct Ended {
-    queue: QueueId,
-    until: Timestamp,
-    kind: OutcomeKind,
-    settled: Settled,
+    pub(crate) queue: QueueId,
+    pub(crate) until: Timestamp,
+    pub(crate) kind: OutcomeKind,
+    pub(crate) settled: Settled,
+}
+
+/// What changed since the last time; `None` deletes.
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "what writes checkpoints will read it"))]
+pub(crate) struct FrozenMemory {
+    pub(crate) deliveries: Vec<(PageNo, Option<Arc<Page<Ended>>>)>,
+    /// Requests and dedup ids.
+    pub(crate) texts: Vec<(MemoryKey, Option<Memorized>)>,
 }
 
 /// What is remembered of one queue, so that none takes the room of another.
@@ -91,6 +100,38 @@ impl Memory {
         }
         memory.committed();
         memory
+    }
+
+    /// What [`Memory::freeze`] gave away once.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what reads checkpoints will load pages"))]
+    pub(crate) fn load_pages(
+        deliveries: Vec<(PageNo, Arc<Page<Ended>>)>,
+        texts: Vec<(MemoryKey, Memorized)>,
+    ) -> Self {
+        let mut memory = Self::load(texts);
+        memory.deliveries = Pages::load(deliveries.iter().cloned());
+        for (no, page) in deliveries {
+            for (slot, ended) in page.iter() {
+                let shelves = memory.shelves.entry(ended.queue).or_default();
+                shelves.deliveries.insert(ended.until, number_at(no, slot));
+                shelves.delivery_count += 1;
+            }
+        }
+        memory
+    }
+
+    /// What changed since the last time, deliveries as whole pages. Instead of [`Memory::changes`] and
+    /// [`Memory::committed`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "what writes checkpoints will freeze pages"))]
+    pub(crate) fn freeze(&mut self) -> FrozenMemory {
+        let texts = std::mem::take(&mut self.dirty);
+        let texts = texts.into_iter().map(|key| {
+            let entry = self.entry(&key).cloned();
+            (key, entry)
+        });
+        let texts = texts.collect();
+        self.dirty_deliveries.clear();
+        FrozenMemory { deliveries: self.deliveries.freeze(), texts }
     }
 
     pub(crate) fn get(&self, key: &MemoryKey, now: Timestamp) -> Option<Remembered> {

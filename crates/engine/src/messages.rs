@@ -6,8 +6,9 @@ mod keys;
 mod lanes;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::dense::{NumberSet, Pages, Timers};
+use crate::dense::{NumberSet, Page, PageNo, Pages, Timers, number_at};
 use crate::message::{KeyId, QueueId, Row, Seq, Stage, State};
 use crate::time::Timestamp;
 use keys::Keys;
@@ -137,6 +138,28 @@ impl Messages {
         }
         messages.committed();
         messages
+    }
+
+    /// What [`Messages::freeze`] gave away once.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what reads checkpoints will load pages"))]
+    pub(crate) fn load_pages(pages: Vec<(PageNo, Arc<Page<Row>>)>) -> Self {
+        let mut messages = Self { rows: Pages::load(pages.iter().cloned()), ..Self::default() };
+        for (no, page) in pages {
+            for (slot, row) in page.iter() {
+                let entry = Entry::of(number_at(no, slot), row);
+                let eligible = messages.eligible_of(entry.queue, entry.ordering);
+                messages.note(None, Some(entry), eligible);
+            }
+        }
+        messages.committed();
+        messages
+    }
+
+    /// The pages of rows that changed since the last time; `None` for those that are empty now. Takes a moment, however
+    /// many rows there are; stands beside [`Messages::changes`] and knows nothing of [`Messages::committed`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "what writes checkpoints will freeze pages"))]
+    pub(crate) fn freeze(&mut self) -> Vec<(PageNo, Option<Arc<Page<Row>>>)> {
+        self.rows.freeze()
     }
 
     pub(crate) fn get(&self, seq: Seq) -> Option<&Row> {

@@ -84,11 +84,12 @@ impl<K: Number, V: Clone> Pages<K, V> {
 
     /// All of them, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
-        self.kept.iter().flat_map(|(no, kept)| kept.page.iter().map(|(slot, value)| (join(*no, slot), value)))
+        self.kept
+            .iter()
+            .flat_map(|(no, kept)| kept.page.iter().map(|(slot, value)| (number_at(*no, slot), value)))
     }
 
     /// The pages that changed since the last time; `None` for those that are empty now.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what writes checkpoints will freeze them"))]
     pub(crate) fn freeze(&mut self) -> Vec<(PageNo, Option<Arc<Page<V>>>)> {
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable();
@@ -105,7 +106,6 @@ impl<K: Number, V: Clone> Pages<K, V> {
     }
 
     /// What [`Pages::freeze`] gave away once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what reads checkpoints will load them"))]
     pub(crate) fn load(pages: impl IntoIterator<Item = (PageNo, Arc<Page<V>>)>) -> Self {
         let pages = pages.into_iter().filter(|(_, page)| !page.values.is_empty());
         let kept = pages.map(|(no, page)| (no, Kept { page, is_changed: false })).collect();
@@ -118,7 +118,8 @@ fn split<K: Number>(key: K) -> (PageNo, u8) {
     (number >> SLOT_BITS, number.to_le_bytes()[0])
 }
 
-fn join<K: Number>(no: PageNo, slot: u8) -> K {
+/// The number of a slot, as [`Page::iter`] names it.
+pub(crate) fn number_at<K: Number>(no: PageNo, slot: u8) -> K {
     K::of(no << SLOT_BITS | u64::from(slot))
 }
 

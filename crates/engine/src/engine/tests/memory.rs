@@ -1,9 +1,11 @@
 //! The bounds of what is remembered and kept.
 
+use std::collections::BTreeMap;
+
 use super::super::send::Room;
 use super::story::check;
 use crate::command::Settled;
-use crate::memory::{MAX_DEDUP_IDS, MAX_ITEMS, Memory, MemoryKey, OutcomeKind, Remembered};
+use crate::memory::{FrozenMemory, MAX_DEDUP_IDS, MAX_ITEMS, Memory, MemoryKey, OutcomeKind, Remembered};
 use crate::message::{Epoch, MessageId, Payload, QueueId, Seq};
 use crate::messages::Counts;
 use crate::time::Timestamp;
@@ -78,6 +80,35 @@ fn forgotten_queue_leaves_nothing() {
     memory.forget(QueueId(1));
     assert_eq!(memory.entries().map(|(key, _)| key).collect::<Vec<_>>(), [other]);
     assert_eq!(memory.changes().collect::<Vec<_>>(), [(mine, None)]);
+}
+
+/// Promise: what was frozen is what there is, and behaves in the same way when it is loaded.
+#[test]
+fn frozen_memory_is_the_memory() {
+    let mut memory = Memory::default();
+    let delivery = |n: u64| MemoryKey::Delivery(QueueId(1 + u32::from(n < 300)), Epoch(n));
+    let request = |n: u64| MemoryKey::Request(QueueId(1), n.to_string().into());
+    for n in 0..600 {
+        memory.put(delivery(n), Timestamp(10 + n / 3), SETTLED);
+        memory.put(request(n), Timestamp(10 + n), Remembered::Received(Vec::new()));
+    }
+    let (mut pages, mut texts) = (BTreeMap::new(), BTreeMap::new());
+    for now in [0, 80, 140] {
+        memory.sweep(Timestamp(now), 1000);
+        let FrozenMemory { deliveries, texts: changed } = memory.freeze();
+        pages.extend(deliveries);
+        texts.extend(changed);
+        let pages = pages.iter().filter_map(|(no, page)| Some((*no, page.clone()?)));
+        let texts = texts
+            .iter()
+            .filter_map(|(key, entry): (&MemoryKey, &Option<_>)| Some((key.clone(), entry.clone()?)));
+        let mut loaded = Memory::load_pages(pages.collect(), texts.collect());
+        assert!(loaded.entries().eq(memory.entries()));
+        loaded.sweep(Timestamp(100), 1000);
+        assert!(loaded.settled(QueueId(1), Epoch(268), Timestamp(0)).is_none());
+        assert!(loaded.entries().all(|(_, entry)| entry.until > Timestamp(100)));
+    }
+    assert_eq!(memory.entries().count(), 600 - 131 * 3 + 600 - 131);
 }
 
 /// Promise: dedup ids are exact, so that one which cannot be remembered is refused rather than forgotten.

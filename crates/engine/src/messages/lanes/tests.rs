@@ -1,11 +1,13 @@
 //! Turns, debts and eligibility, against rules that count instead of keeping lists.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{Ageing, UNIT_BYTES};
+use crate::dense::{Page, PageNo};
 use crate::message::{DeadReason, Epoch, Hold, KeyId, Location, Priority, QueueId, Row, Seq, Stage};
 use crate::messages::Messages;
 use crate::time::Timestamp;
@@ -102,8 +104,20 @@ proptest! {
                 None => _ = messages.remove(Seq(n)),
             }
             prop_assert_eq!(eligible(&messages), by_the_rule(&messages));
+            let frozen = Messages::load_pages(pages(&messages));
+            prop_assert_eq!(eligible(&frozen), eligible(&messages));
+            prop_assert_eq!(frozen.counts(QUEUE), messages.counts(QUEUE));
+            prop_assert_eq!(frozen.next_timer(), messages.next_timer());
         }
     }
+}
+
+/// All rows, as pages.
+fn pages(messages: &Messages) -> Vec<(PageNo, Arc<Page<Row>>)> {
+    let rows: Vec<(Seq, Row)> = messages.rows().map(|(seq, row)| (seq, row.clone())).collect();
+    let mut again = Messages::default();
+    rows.into_iter().for_each(|(seq, row)| again.put(seq, row));
+    again.freeze().into_iter().filter_map(|(no, page)| Some((no, page?))).collect()
 }
 
 fn stage(change: u8) -> Option<Stage> {
