@@ -138,7 +138,7 @@ impl Schedule {
                 unheard.is_some()
             ));
             self.tally.troubles += 1;
-            self.disk = trouble.end(engine, &self.disk, self.dice.roll());
+            self.disk = trouble.end(Some(engine), &self.disk, self.dice.roll()).map_err(store)?;
             self.clock = self.clock.plus_ms(self.dice.pick(&[0, 1, 900, 15_000, 200_000]));
             engine = self.recover(unheard)?;
         }
@@ -205,8 +205,7 @@ impl Schedule {
             }
             self.story.push(format!("in recovery {trouble:?} {faults:?}"));
             self.tally.in_recovery += 1;
-            self.disk =
-                if self.disk.is_off() { self.disk.crash(self.dice.roll()) } else { self.disk.clone() };
+            self.disk = trouble.end(None, &self.disk, self.dice.roll()).map_err(store)?;
         }
         self.try_open().map_err(store)
     }

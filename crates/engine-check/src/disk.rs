@@ -90,6 +90,13 @@ impl SimDisk {
         Self::of(self.world().survive(seed, Some(survival)))
     }
 
+    /// The disk that the next process finds when this one is killed, and the machine goes on: nothing is lost, and nothing
+    /// more is durable. Handles of before stay with the old one.
+    #[must_use]
+    pub fn restarted(&self) -> Self {
+        Self::of(self.world().restarted())
+    }
+
     /// Turns one bit of a file over, unnoticed. [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) behind its end.
     pub fn flip(&self, name: &str, offset: u64, bit: u8) -> io::Result<()> {
         self.world().flip(name, offset, bit)

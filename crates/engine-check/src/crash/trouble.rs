@@ -1,9 +1,9 @@
 //! What ends a life of a shard.
 
-use ackwell_engine::Engine;
+use ackwell_engine::{Engine, StoreError};
 
 use crate::dice::Dice;
-use crate::disk::{DeviceError, Faults, Lasts, Lie, SimDisk, Survival};
+use crate::disk::{DeviceError, Faults, Lasts, Lie, SimDisk};
 
 /// What happens to the process or to its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(super) enum Trouble {
     DeviceError(Lasts),
     /// The volume is full, until the process is started again.
     Full,
-    /// The process is killed.
+    /// The process is killed, and the machine goes on.
     Kill,
     /// It is stopped.
     Stop,
@@ -40,7 +40,7 @@ impl Troubles {
             Trouble::Full,
         ];
         let of_the_disk = u64::from(self == Self::All);
-        all[dice.weighted(&[12, 1, 1, of_the_disk, of_the_disk, of_the_disk])]
+        all[dice.weighted(&[12, 4, 1, of_the_disk, of_the_disk, of_the_disk])]
     }
 
     /// Two of three times none.
@@ -56,35 +56,34 @@ impl Trouble {
         let soon = dice.below(soon);
         let asked = disk.asked();
         match self {
-            Self::PowerCut => Faults { power_cut: Some(asked.changes + soon), ..Faults::default() },
+            Self::PowerCut | Self::Kill => {
+                Faults { power_cut: Some(asked.changes + soon), ..Faults::default() }
+            }
             Self::DeviceError(lasts) => {
                 let at = asked.operations + 2 * soon;
                 Faults { error: Some(DeviceError { at, lasts }), ..Faults::default() }
             }
             Self::Full => Faults { room_bytes: Some(disk.used_bytes() + soon * 4096), ..Faults::default() },
-            Self::Kill | Self::Stop => Faults::default(),
+            Self::Stop => Faults::default(),
         }
     }
 
-    /// The disk as the next process finds it.
-    pub(super) fn end(self, engine: Engine, disk: &SimDisk, seed: u64) -> SimDisk {
-        match self {
-            Self::PowerCut => {
+    /// The disk as the next process finds it. `engine` is `None` where the trouble came before there was one.
+    pub(super) fn end(
+        self,
+        engine: Option<Engine>,
+        disk: &SimDisk,
+        seed: u64,
+    ) -> Result<SimDisk, StoreError> {
+        match (self, engine) {
+            (Self::Stop, Some(engine)) => engine.close()?,
+            (_, engine) => {
+                // Who is dropped writes nothing more.
                 disk.cut_power();
                 drop(engine);
-                disk.crash(seed)
-            }
-            Self::Kill => {
-                // What the process still had to write when it died is not written; what it wrote is shown.
-                disk.cut_power();
-                drop(engine);
-                disk.crash_as(seed, Survival::Everything)
-            }
-            Self::DeviceError(_) | Self::Full | Self::Stop => {
-                drop(engine);
-                disk.clone()
             }
         }
+        Ok(if self == Self::PowerCut { disk.crash(seed) } else { disk.restarted() })
     }
 }
 

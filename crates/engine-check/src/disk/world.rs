@@ -53,6 +53,17 @@ impl World {
         Self { sector: self.sector, next_id: self.next_id, names, files, ..Self::new(seed) }
     }
 
+    /// As it is, for another process.
+    pub(super) fn restarted(&self) -> Self {
+        Self {
+            fate: Fate::default(),
+            dice: self.dice.clone(),
+            names: self.names.clone(),
+            files: self.files.clone(),
+            ..*self
+        }
+    }
+
     pub(super) fn flip(&mut self, name: &str, offset: u64, bit: u8) -> io::Result<()> {
         let id = self.names.get(name)?;
         let pages = self.pages(id);

@@ -195,3 +195,19 @@ fn survivor_is_a_whole_disk() {
     assert_eq!(after.content("a").unwrap(), b"xyz");
     assert_eq!(names(&after), ["a", "a b"].map(str::to_owned).into());
 }
+
+/// Promise: killing the process loses nothing and makes nothing durable; what the old one still has open is another disk.
+#[test]
+fn killed_process_leaves_what_it_wrote_as_it_was() {
+    let disk = SimDisk::with_sectors(1, Sector::Large);
+    let old = synced(&disk, "a", b"0");
+    old.write_at(0, b"1").unwrap();
+    disk.create("b").unwrap();
+    disk.cut_power();
+    let after = disk.restarted();
+    assert_eq!((after.content("a").unwrap(), after.is_off()), (b"1".to_vec(), false));
+    assert_eq!(outcomes(&after, "a"), [Some(b"0".to_vec()), Some(b"1".to_vec())].into());
+    assert_eq!(names(&after), ["a", "a b"].map(str::to_owned).into());
+    after.open("a").unwrap().write_at(0, b"2").unwrap();
+    assert_eq!(disk.content("a").unwrap(), b"1");
+}
