@@ -5,7 +5,7 @@
 //! cargo bench -p ackwell-engine -- 'send/0'          one of it
 //! ```
 //!
-//! The store is the one in memory: this is the engine's own work, without the disk.
+//! The store keeps payloads in memory and nothing else: this is the engine's own work, without log and checkpoints.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ impl World {
     fn with_backlog(backlog: u64, keyed: Keyed) -> Self {
         let entropy = Entropy { receipt_key: [7; 16], salt: 1 };
         let now = Timestamp(1_764_000_000_000);
-        let mut engine = Engine::open(Store::volatile(entropy), now).expect("new");
+        let mut engine = Engine::open(Store::forgetful(entropy), now).expect("new");
         let settings = Settings { max_in_flight: u64::MAX, ..Settings::default() };
         let configure = Configure { name: "shop/orders".to_owned(), generation: 1, settings };
         let Reply::Configured(queue, _) = one(&mut engine, now, Command::Configure(configure)) else {

@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use crate::command::{Applied, Command, Delivery, Refusal, Reply};
 use crate::memory::{Memory, MemoryKey, Remembered};
-use crate::message::{DeadReason, Epoch, Location, Message, MessageId, Payload, QueueId, Row, Seq, Stage};
+use crate::message::{DeadReason, Epoch, Hold, Location, Message, MessageId, QueueId, Row, Seq, Stage};
 use crate::messages::{Ageing, Counts, Messages};
 use crate::receipt::{Receipt, Sealer};
 use crate::settings::Settings;
@@ -302,11 +302,14 @@ impl Engine {
         };
         let mut deliveries = Vec::with_capacity(handed.len());
         for (seq, epoch) in handed {
-            if !self.is_held(seq, epoch) {
-                continue;
-            }
-            match self.store.payload(self.row(seq).location)? {
-                Some(payload) => deliveries.push(self.delivery(seq, epoch, payload)),
+            let Some((row, hold)) = self.held(seq, epoch) else { continue };
+            match self.store.payload(row.location)? {
+                Some(payload) => deliveries.push(Delivery {
+                    receipt: self.seal(seq, row.queue, epoch),
+                    deadline: hold.deadline,
+                    epoch,
+                    message: Message::new(self.id(seq, row), row, payload),
+                }),
                 None => self.corrupt.push((seq, epoch)),
             }
         }
@@ -320,19 +323,14 @@ impl Engine {
         Some(row)
     }
 
-    fn delivery(&self, seq: Seq, epoch: Epoch, payload: Payload) -> Delivery {
-        let row = self.row(seq);
-        Delivery {
-            receipt: self.seal(seq, row.queue, epoch),
-            deadline: row.hold().expect("the caller checked that it is held").deadline,
-            epoch,
-            message: Message::new(self.id(seq, row), row, payload),
-        }
+    /// This very delivery, if it is in flight: the same batch may have ended it, or begun the next one.
+    fn held(&self, seq: Seq, epoch: Epoch) -> Option<(&Row, &Hold)> {
+        let row = self.messages.get(seq)?;
+        row.hold().filter(|hold| hold.epoch == epoch).map(|hold| (row, hold))
     }
 
-    /// Whether this very delivery is in flight: the same batch may have ended it, or begun the next one.
     fn is_held(&self, seq: Seq, epoch: Epoch) -> bool {
-        self.messages.get(seq).and_then(Row::hold).is_some_and(|hold| hold.epoch == epoch)
+        self.held(seq, epoch).is_some()
     }
 
     fn recall(&self, key: &MemoryKey) -> Option<Remembered> {

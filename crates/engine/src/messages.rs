@@ -198,14 +198,6 @@ impl Messages {
         lanes.map_or(0, |lanes| lanes.ahead(seq, row, |seq| rank(&self.rows, ageing, seq), max))
     }
 
-    /// Its fairness key has had its turn with this message.
-    pub(crate) fn charge(&mut self, seq: Seq) {
-        let Some(row) = self.rows.get(seq) else { return };
-        if let Some(index) = self.by_queue.get_mut(&row.queue) {
-            index.lanes.charge(row);
-        }
-    }
-
     /// Whose turn it is, and who owes turns.
     pub(crate) fn turns(&self, queue: QueueId) -> Turns {
         self.index(queue).map(|index| index.lanes.turns()).unwrap_or_default()
@@ -231,13 +223,27 @@ impl Messages {
     /// Changes the row of a message that an index named, in place: all but its queue, its keys, its priority and its size.
     pub(crate) fn change<R>(&mut self, seq: Seq, change: impl FnOnce(&mut Row) -> R) -> R {
         const STORED: &str = "indexes name only stored messages";
-        let before = Entry::of(seq, self.rows.get(seq).expect(STORED));
-        let eligible = self.eligible_of(before.queue, before.ordering);
-        let row = self.rows.get_mut(seq).expect(STORED);
+        let mut row = self.rows.get_mut(seq).expect(STORED);
+        let before = Entry::of(seq, row);
+        let mut eligible = None;
+        if before.ordering.is_some() {
+            eligible = self.eligible_of(before.queue, before.ordering);
+            row = self.rows.get_mut(seq).expect(STORED);
+        }
         let result = change(row);
         let after = Entry::of(seq, row);
         self.note(Some(before), Some(after), eligible);
         result
+    }
+
+    /// Changes the row of the message that comes next: with it, its fairness key has had its turn.
+    pub(crate) fn take(&mut self, seq: Seq, change: impl FnOnce(&mut Row)) {
+        let by_queue = &mut self.by_queue;
+        let Some(row) = self.rows.get_mut(seq) else { return };
+        if let Some(index) = by_queue.get_mut(&row.queue) {
+            index.lanes.charge(row);
+        }
+        self.change(seq, change);
     }
 
     pub(crate) fn remove(&mut self, seq: Seq) -> Option<Row> {

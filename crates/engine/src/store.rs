@@ -209,14 +209,21 @@ impl Store {
         OnDisk::open(disk, entropy, options).map(|store| Self(Kind::Disk(Box::new(store))))
     }
 
-    /// A store that writes nothing anywhere and outlives only its engine: for models and measurements of the engine alone.
+    /// A store that writes nothing anywhere and outlives only its engine: for models.
     pub fn volatile(entropy: Entropy) -> Self {
         Self(Kind::Memory(Box::new(MemoryTables::new(entropy))))
+    }
+
+    /// The same, but it does not even outlive its engine: it keeps payloads and nothing else, so that what is measured is the
+    /// engine.
+    pub fn forgetful(entropy: Entropy) -> Self {
+        Self(Kind::Memory(Box::new(MemoryTables::forgetful(entropy))))
     }
 
     pub(crate) fn copy(&self) -> Option<Self> {
         match &self.0 {
             Kind::Disk(_) => None,
+            Kind::Memory(tables) if tables.is_forgetful() => None,
             Kind::Memory(tables) => Some(Self(Kind::Memory(tables.clone()))),
         }
     }
@@ -280,7 +287,7 @@ impl Store {
     pub(crate) fn is_due(&mut self) -> Result<bool, StoreError> {
         match &mut self.0 {
             Kind::Disk(store) => store.is_due(),
-            Kind::Memory(_) => Ok(true),
+            Kind::Memory(tables) => Ok(!tables.is_forgetful()),
         }
     }
 

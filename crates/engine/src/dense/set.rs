@@ -1,4 +1,5 @@
-//! A set of numbers: a bit for each where they are dense, two bytes where they are not, nothing beside itself for one.
+//! A set of numbers: nothing beside itself for a run without gaps, otherwise a bit for each where they are dense and two bytes
+//! where they are not.
 
 use std::marker::PhantomData;
 
@@ -23,8 +24,8 @@ pub(crate) struct NumberSet<T> {
 enum Content {
     #[default]
     Nothing,
-    /// Most ordering keys have one message.
-    One(u64),
+    /// All from the first to the last: a backlog, a batch, the one message that most ordering keys have.
+    Run(u64, u64),
     /// By their numbers; none is empty.
     Chunks(Vec<Chunk>),
 }
@@ -61,47 +62,50 @@ impl<T: Number> NumberSet<T> {
     pub(crate) fn insert(&mut self, member: T) -> bool {
         let number = member.number();
         match &mut self.content {
-            Content::Nothing => {
-                self.content = Content::One(number);
-                true
-            }
-            Content::One(one) if *one == number => false,
-            Content::One(one) => {
-                let mut chunks = Vec::new();
-                insert(&mut chunks, *one);
+            Content::Nothing => self.content = Content::Run(number, number),
+            Content::Run(first, last) if (*first..=*last).contains(&number) => return false,
+            Content::Run(_, last) if number.checked_sub(1) == Some(*last) => *last = number,
+            Content::Run(first, _) if number.checked_add(1) == Some(*first) => *first = number,
+            Content::Run(first, last) => {
+                let mut chunks = chunks_of(*first, *last);
                 insert(&mut chunks, number);
                 self.content = Content::Chunks(chunks);
-                true
             }
-            Content::Chunks(chunks) => insert(chunks, number),
+            Content::Chunks(chunks) => return insert(chunks, number),
         }
+        true
     }
 
     /// Whether it was there.
     pub(crate) fn remove(&mut self, member: T) -> bool {
         let number = member.number();
-        let was_there = match &mut self.content {
+        match &mut self.content {
             Content::Nothing => return false,
-            Content::One(one) => *one == number,
+            Content::Run(first, last) if !(*first..=*last).contains(&number) => return false,
+            Content::Run(first, last) if first == last => self.content = Content::Nothing,
+            Content::Run(first, _) if *first == number => *first += 1,
+            Content::Run(_, last) if *last == number => *last -= 1,
+            Content::Run(first, last) => {
+                let mut chunks = chunks_of(*first, *last);
+                remove(&mut chunks, number);
+                self.content = Content::Chunks(chunks);
+            }
             Content::Chunks(chunks) => {
                 let was_there = remove(chunks, number);
-                if !chunks.is_empty() {
-                    return was_there;
+                if chunks.is_empty() {
+                    self.content = Content::Nothing;
                 }
-                was_there
+                return was_there;
             }
-        };
-        if was_there {
-            self.content = Content::Nothing;
         }
-        was_there
+        true
     }
 
     pub(crate) fn contains(&self, member: T) -> bool {
         let number = member.number();
         match &self.content {
             Content::Nothing => false,
-            Content::One(one) => *one == number,
+            Content::Run(first, last) => (*first..=*last).contains(&number),
             Content::Chunks(chunks) => {
                 find(chunks, number).is_ok_and(|at| chunks[at].members.contains(low(number)))
             }
@@ -115,7 +119,7 @@ impl<T: Number> NumberSet<T> {
     pub(crate) fn first(&self) -> Option<T> {
         match &self.content {
             Content::Nothing => None,
-            Content::One(one) => Some(T::of(*one)),
+            Content::Run(first, _) => Some(T::of(*first)),
             Content::Chunks(chunks) => chunks.first().map(|chunk| T::of(chunk.number(chunk.members.first()))),
         }
     }
@@ -127,9 +131,9 @@ impl<T: Number> NumberSet<T> {
     /// Those from `start` on, in order.
     pub(crate) fn iter_from(&self, start: T) -> impl Iterator<Item = T> {
         let start = start.number();
-        let (one, chunks) = match &self.content {
+        let (run, chunks) = match &self.content {
             Content::Nothing => (None, &[][..]),
-            Content::One(one) => (Some(*one).filter(|one| *one >= start), &[][..]),
+            Content::Run(first, last) => (Some((*first).max(start)..=*last), &[][..]),
             Content::Chunks(chunks) => {
                 (None, &chunks[chunks.partition_point(|chunk| chunk.no < start >> CHUNK_BITS)..])
             }
@@ -138,8 +142,18 @@ impl<T: Number> NumberSet<T> {
             let start = if chunk.no == start >> CHUNK_BITS { low(start) } else { 0 };
             chunk.members.iter_from(start).map(|low| chunk.number(low))
         });
-        one.into_iter().chain(members).map(T::of)
+        run.into_iter().flatten().chain(members).map(T::of)
     }
+}
+
+fn chunks_of(first: u64, last: u64) -> Vec<Chunk> {
+    let chunks = (first >> CHUNK_BITS)..=(last >> CHUNK_BITS);
+    let chunk = |no: u64| {
+        let from = if no == first >> CHUNK_BITS { low(first) } else { 0 };
+        let to = if no == last >> CHUNK_BITS { low(last) } else { u16::MAX };
+        Chunk { no, members: Members::of(from, to) }
+    };
+    chunks.map(chunk).collect()
 }
 
 fn find(chunks: &[Chunk], number: u64) -> Result<usize, usize> {
@@ -186,6 +200,15 @@ impl Chunk {
 }
 
 impl Members {
+    fn of(first: u16, last: u16) -> Self {
+        if usize::from(last - first) < MANY {
+            return Self::List((first..=last).collect());
+        }
+        let mut bits = Bits::empty();
+        (first..=last).for_each(|low| _ = bits.insert(low));
+        Self::Bits(Box::new(bits))
+    }
+
     fn insert(&mut self, low: u16) -> bool {
         let list = match self {
             Self::Bits(bits) => return bits.insert(low),
@@ -252,8 +275,12 @@ impl Members {
 }
 
 impl Bits {
+    fn empty() -> Self {
+        Self { len: 0, first: WORDS, words: [0; WORDS] }
+    }
+
     fn of(list: &[u16]) -> Self {
-        let mut bits = Self { len: 0, first: WORDS, words: [0; WORDS] };
+        let mut bits = Self::empty();
         list.iter().for_each(|low| _ = bits.insert(*low));
         bits
     }

@@ -54,11 +54,11 @@ impl Engine {
 
     /// Takes what comes next, until one does not fit.
     fn take_in_turn(&mut self, now: Timestamp, receive: &Receive, ack_timeout_ms: u64) -> Handed {
-        let mut held = Handed::new();
-        let mut bytes = 0;
         let grant = Grant::new(now, ack_timeout_ms, receive);
         let ageing = self.ageing(receive.queue);
         let max_messages = u64::from(receive.max_messages).min(self.grantable(receive.queue));
+        let mut held = Handed::new();
+        let mut bytes = 0;
         let mut expired = 0;
         while (held.len() as u64) < max_messages && expired < MAX_SWEPT {
             let Some(seq) = self.messages.next(receive.queue, ageing) else { break };
@@ -82,8 +82,7 @@ impl Engine {
     fn hold(&mut self, seq: Seq, grant: &Grant) -> Epoch {
         let epoch = Epoch(self.meta.next_epoch);
         self.meta.next_epoch += 1;
-        self.messages.charge(seq);
-        self.messages.change(seq, |row| {
+        self.messages.take(seq, |row| {
             row.stage = Stage::InFlight(grant.hold(epoch));
             row.deliveries = row.deliveries.saturating_add(u32::from(grant.is_handed));
         });

@@ -1,6 +1,6 @@
 //! Tables in memory: what a store keeps, without a disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::record::Batch;
 use super::{Changes, Entropy, Loaded, Meta, QueueState};
@@ -10,25 +10,38 @@ use crate::message::{Location, Payload, QueueId, Row, Seq};
 /// A checkpoint is written after every batch, so that there is no log.
 #[derive(Clone)]
 pub(super) struct MemoryTables {
+    /// No checkpoint is written ever.
+    is_forgetful: bool,
     meta: Meta,
     queues: BTreeMap<QueueId, QueueState>,
     rows: BTreeMap<Seq, Row>,
     memory: BTreeMap<MemoryKey, Memorized>,
-    payloads: BTreeMap<Location, Payload>,
-    /// Takes the place of a segment's number.
-    appended: u64,
+    /// By [`Location::segment`], which counts them; those in front that are freed are left out.
+    payloads: VecDeque<Option<Payload>>,
+    /// Left out.
+    forgotten: u64,
 }
 
 impl MemoryTables {
     pub(super) fn new(entropy: Entropy) -> Self {
         Self {
+            is_forgetful: false,
             meta: Meta::new(entropy),
             queues: BTreeMap::new(),
             rows: BTreeMap::new(),
             memory: BTreeMap::new(),
-            payloads: BTreeMap::new(),
-            appended: 0,
+            payloads: VecDeque::new(),
+            forgotten: 0,
         }
+    }
+
+    /// Of payloads alone.
+    pub(super) fn forgetful(entropy: Entropy) -> Self {
+        Self { is_forgetful: true, ..Self::new(entropy) }
+    }
+
+    pub(super) fn is_forgetful(&self) -> bool {
+        self.is_forgetful
     }
 
     pub(super) fn load(&self) -> Loaded {
@@ -43,20 +56,27 @@ impl MemoryTables {
     pub(super) fn append(&mut self, batch: &Batch) -> Vec<Location> {
         let mut locations = Vec::new();
         batch.each_message(|message| {
-            self.appended += 1;
-            let location = Location { segment: self.appended, ..Location::NONE };
-            self.payloads.insert(location, message.payload.clone());
-            locations.push(location);
+            let segment = self.forgotten + self.payloads.len() as u64;
+            self.payloads.push_back(Some(message.payload.clone()));
+            locations.push(Location { segment, ..Location::NONE });
         });
         locations
     }
 
     pub(super) fn payload(&self, location: Location) -> Option<Payload> {
-        self.payloads.get(&location).cloned()
+        self.payloads.get(self.at(location)?)?.clone()
     }
 
     pub(super) fn freed(&mut self, location: Location) {
-        self.payloads.remove(&location);
+        let payload = self.at(location).and_then(|at| self.payloads.get_mut(at));
+        payload.into_iter().for_each(|payload| *payload = None);
+        while self.payloads.pop_front_if(|payload| payload.is_none()).is_some() {
+            self.forgotten += 1;
+        }
+    }
+
+    fn at(&self, location: Location) -> Option<usize> {
+        usize::try_from(location.segment.checked_sub(self.forgotten)?).ok()
     }
 
     pub(super) fn commit(&mut self, changes: Changes) {

@@ -44,7 +44,7 @@ fn take(messages: &mut Messages) -> Option<Row> {
         messages.rows().map(|(seq, _)| seq).filter(|seq| messages.is_next(*seq, AGEING)).collect();
     let seq = messages.next(QUEUE, AGEING)?;
     assert_eq!(foreseen, [seq]);
-    messages.charge(seq);
+    messages.take(seq, |_| {});
     messages.remove(seq)
 }
 
