@@ -1,5 +1,6 @@
 //! Chores of this repository. `cargo xtask --help` lists them.
 
+mod bench;
 mod child;
 mod cluster;
 mod console;
@@ -32,6 +33,8 @@ enum Command {
     },
     /// Run all tests: prepares what they need, says what it is doing, ends with the runners' summaries.
     Test(test::Options),
+    /// Measure how fast the store or a broker is, beside what the disk can do.
+    Bench(bench::Options),
     /// Build the container images and write them as OCI archives to target/images.
     Image(image::Options),
     /// Run the one-node Kubernetes of the tests.
@@ -52,6 +55,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Gen { check } => generate::run(check)?,
         Command::Test(options) => return test::run(&workspace, &options),
+        Command::Bench(options) => bench::run(&workspace, &options)?,
         Command::Image(options) => image::run(&workspace, &options)?,
         Command::Cluster(options) => cluster::run(&workspace, &options)?,
         Command::Tools => {

@@ -1,0 +1,111 @@
+//! Full cycles: every message is sent, received and acked, and each of that is durable.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ackwell_bench::clock::Stopwatch;
+use ackwell_bench::figures::{Figures, rate};
+use ackwell_bench::latencies::Latencies;
+use ackwell_bench::process::Observed;
+
+use crate::cases::Case;
+use crate::limit::Limit;
+use crate::load::{Load, Round};
+
+/// Of the time of a case, on each side of it, for each kind of limit.
+const LIMIT_SHARE: u32 = 4;
+/// Until the engine remembers as many settled deliveries as it ever will, and segments are recycled.
+const WARM_UP: Duration = Duration::from_secs(4);
+/// Enough for the mean, too few for a checkpoint.
+const WEIGHED_ROUNDS: u32 = 20;
+
+pub(crate) fn measure(folder: &Path, case: &Case, time: Duration) -> anyhow::Result<Figures> {
+    let record_bytes = record_bytes(folder, case, Round::Cycle(case.batch))?;
+    let limit = || Limit::measure(folder, record_bytes, time / LIMIT_SHARE);
+    let before = limit()?;
+    let mut load = Load::open(&folder.join("store"), case)?;
+    load.fill(case.waiting)?;
+    let round = Round::Cycle(case.batch);
+    load.run_for(WARM_UP, round)?;
+    let measured = Measured::run(&mut load, |load| load.run_for(time, round))?;
+    load.check_counts(case.waiting + case.messages_per_record())?;
+    load.drain()?;
+    drop(load);
+    Ok(measured.figures(case, before.between(limit()?)))
+}
+
+/// Length of the log's record of a round, as told by what the process passes to the system.
+pub(crate) fn record_bytes(folder: &Path, case: &Case, round: Round) -> anyhow::Result<usize> {
+    let folder = folder.join("weighed");
+    let mut load = Load::open(&folder, case)?;
+    load.all(round)?;
+    let before = Observed::own().written_bytes()?;
+    for _ in 0..WEIGHED_ROUNDS {
+        load.all(round)?;
+    }
+    let written = Observed::own().written_bytes()? - before;
+    drop(load);
+    std::fs::remove_dir_all(folder)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a record has megabytes at most"
+    )]
+    Ok((written / f64::from(WEIGHED_ROUNDS)) as usize)
+}
+
+/// What a stretch of load has shown.
+pub(crate) struct Measured {
+    took: Duration,
+    latencies: Latencies,
+    messages: u64,
+    payload_bytes: u64,
+    disk_bytes: f64,
+    rss_mib: f64,
+    peak_mib: f64,
+}
+
+impl Measured {
+    pub(crate) fn run(
+        load: &mut Load,
+        work: impl FnOnce(&mut Load) -> anyhow::Result<Latencies>,
+    ) -> anyhow::Result<Self> {
+        let process = Observed::own();
+        let disk_bytes = process.disk_bytes()?;
+        let (sent, received) = (load.ledger.sent(), load.ledger.received());
+        let since = Stopwatch::start();
+        let latencies = work(load)?;
+        let took = since.elapsed();
+        let messages = (load.ledger.sent() - sent).max(load.ledger.received() - received);
+        Ok(Self {
+            took,
+            latencies,
+            messages,
+            payload_bytes: messages * load.body_bytes(),
+            disk_bytes: process.disk_bytes()? - disk_bytes,
+            rss_mib: process.rss_mib()?,
+            peak_mib: process.peak_mib()?,
+        })
+    }
+
+    /// Beside what the disk could do with records of this case.
+    pub(crate) fn figures(&self, case: &Case, limit: Limit) -> Figures {
+        let records = rate(self.messages, self.took) / f64::from(case.batch) / f64::from(case.merged);
+        let per_record = f64::from(case.batch) * f64::from(case.merged);
+        Figures::new(case.name)
+            .with_rate(self.messages, self.took)
+            .with_latencies("", &self.latencies)
+            .with("ratio_append", records / limit.append)
+            .with("ratio_recycled", records / limit.recycled)
+            .with("rss_mib", self.rss_mib)
+            .with("write_amplification", self.written_per_byte())
+            .with("peak_mib", self.peak_mib)
+            .with("append_limit", limit.append * per_record)
+            .with("recycled_limit", limit.recycled * per_record)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a ratio of gigabytes")]
+    fn written_per_byte(&self) -> f64 {
+        self.disk_bytes / self.payload_bytes.max(1) as f64
+    }
+}

@@ -1,0 +1,56 @@
+//! What the system says of a process.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+
+/// A process, as `/proc` shows it.
+#[derive(Clone, Debug)]
+pub struct Observed(PathBuf);
+
+impl Observed {
+    /// This one.
+    pub fn own() -> Self {
+        Self("/proc/self".into())
+    }
+
+    /// The one with that number.
+    pub fn with_id(id: u32) -> Self {
+        Self(format!("/proc/{id}").into())
+    }
+
+    /// Resident memory in MiB.
+    pub fn rss_mib(&self) -> anyhow::Result<f64> {
+        Ok(self.number("status", "VmRSS:")? / 1024.0)
+    }
+
+    /// The most resident memory it ever had, in MiB.
+    pub fn peak_mib(&self) -> anyhow::Result<f64> {
+        Ok(self.number("status", "VmHWM:")? / 1024.0)
+    }
+
+    /// Bytes that it caused to be written to a disk.
+    pub fn disk_bytes(&self) -> anyhow::Result<f64> {
+        self.number("io", "write_bytes:")
+    }
+
+    /// Bytes that it passed to the system to write, wherever to.
+    pub fn written_bytes(&self) -> anyhow::Result<f64> {
+        self.number("io", "wchar:")
+    }
+
+    /// The number behind a word at the start of a line.
+    fn number(&self, file: &str, word: &str) -> anyhow::Result<f64> {
+        let path = self.0.join(file);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let value = text.lines().find_map(|line| line.strip_prefix(word)?.split_whitespace().next());
+        let value = value.ok_or_else(|| anyhow!("{} says nothing of {word}", path.display()))?;
+        value.parse().with_context(|| format!("read {word} in {}", path.display()))
+    }
+}
+
+/// Processes that wanted a CPU in the last minute, on average, as the system writes it.
+pub fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
