@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ackwell_engine::command::Applied;
-use ackwell_engine::store::{Checkpoints, Entropy, Options};
+use ackwell_engine::store::{Entropy, Options, Threads};
 use ackwell_engine::{Command, Engine, Store, StoreError, Timestamp};
 
 use crate::dice::Dice;
@@ -250,7 +250,7 @@ fn small(dice: &mut Dice) -> Options {
     Options {
         segment_bytes: dice.pick(&[4 << 10, 16 << 10, 64 << 10]),
         checkpoint_bytes: dice.pick(&[1, 3 << 10, 20 << 10, 100 << 10]),
-        checkpoints: Checkpoints::InPlace,
+        threads: Threads::One,
     }
 }
 

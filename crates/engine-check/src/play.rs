@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ackwell_engine::command::{Applied, Delivery, Filter};
 use ackwell_engine::message::{Message, MessageId, QueueId};
-use ackwell_engine::store::{Checkpoints, Entropy, Options};
+use ackwell_engine::store::{Entropy, Options, Threads};
 use ackwell_engine::{Command, Engine, Reply, Store, Timestamp};
 use bytes::Bytes;
 
@@ -24,8 +24,7 @@ const START: Timestamp = Timestamp(1_000_000_000);
 /// Every message of so many batches is explained: the model looks through everything for each.
 const EXPLAINED_ONCE_IN: usize = 4;
 /// So small that a history goes through several.
-const SMALL: Options =
-    Options { segment_bytes: 16 << 10, checkpoint_bytes: 24 << 10, checkpoints: Checkpoints::InPlace };
+const SMALL: Options = Options { segment_bytes: 16 << 10, checkpoint_bytes: 24 << 10, threads: Threads::One };
 const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
 
 /// Where the second engine keeps its state. What the two kinds of stores keep cannot differ without an answer differing.

@@ -13,7 +13,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::vec::IntoIter;
 
 use bytes::Bytes;
@@ -43,8 +43,9 @@ pub struct Engine {
     messages: Messages,
     memory: Memory,
     expired: Vec<Bytes>,
-    /// Deliveries of this batch whose payload cannot be read.
+    /// Deliveries whose payload could not be read. The next batch buries them.
     corrupt: Vec<(Seq, Epoch)>,
+    submitted: VecDeque<Submitted>,
 }
 
 struct Queue {
@@ -74,6 +75,13 @@ pub struct Stats {
     pub oldest_ready: Option<Timestamp>,
 }
 
+/// A batch on its way.
+struct Submitted {
+    batch: Batch,
+    /// Where the payloads of its messages lie. `None`: it changes nothing, and has no record.
+    written: Option<Vec<Location>>,
+}
+
 /// A reply whose bodies are read once all of the batch is applied.
 enum Pending {
     Done(Reply),
@@ -95,6 +103,7 @@ impl Engine {
             memory: Memory::load(memory),
             expired: Vec::new(),
             corrupt: Vec::new(),
+            submitted: VecDeque::new(),
         };
         for (id, QueueState { record, turns }) in queues {
             engine.queues.insert(id, Queue::new(record));
@@ -106,7 +115,8 @@ impl Engine {
         }
         engine.queues.values_mut().for_each(|queue| queue.totals = Totals::default());
         let now = now.max(engine.meta.clock);
-        engine.log(Batch { resumes: true, ..Batch::at(now) })?;
+        engine.append(Batch { resumes: true, ..Batch::at(now) })?;
+        engine.finish()?;
         Ok(engine)
     }
 
@@ -114,27 +124,70 @@ impl Engine {
     ///
     /// After an error nothing of the batch may be confirmed, and the engine must be opened anew.
     pub fn apply(&mut self, now: Timestamp, commands: Vec<Command>) -> Result<Applied, StoreError> {
-        let now = now.max(self.meta.clock);
-        if !self.has_effect(now, &commands) {
-            return self.answer_alone(now, commands);
-        }
-        let mut replies = self.log(Batch { commands, ..Batch::at(now) })?;
+        debug_assert!(self.submitted.is_empty(), "who submits also finishes");
+        self.submit(now, commands)?;
+        let mut applied = self.finish()?;
         while !self.corrupt.is_empty() {
-            let corrupt = std::mem::take(&mut self.corrupt);
-            replies.extend(self.log(Batch { corrupt, ..Batch::at(now) })?);
+            self.submit(now, Vec::new())?;
+            applied.expired.extend(self.finish()?.expired);
+        }
+        Ok(applied)
+    }
+
+    /// Begins to make a batch durable, once the one submitted before is. So that one batch can be written while another is
+    /// applied: [`Engine::finish`] applies the oldest. After an error the engine must be opened anew.
+    pub fn submit(&mut self, now: Timestamp, commands: Vec<Command>) -> Result<(), StoreError> {
+        let latest = self.submitted.back().map_or(self.meta.clock, |submitted| submitted.batch.now);
+        let corrupt = std::mem::take(&mut self.corrupt);
+        let batch = Batch { corrupt, commands, ..Batch::at(now.max(latest)) };
+        if self.submitted.is_empty() && !self.has_effect(&batch) {
+            self.submitted.push_back(Submitted { batch, written: None });
+            return Ok(());
+        }
+        self.append(batch)
+    }
+
+    /// Applies the batch that was submitted first, once it is durable. Nothing if there is none.
+    pub fn finish(&mut self) -> Result<Applied, StoreError> {
+        let Some(Submitted { batch, written }) = self.submitted.pop_front() else {
+            return Ok(Applied::default());
+        };
+        let pending = match written {
+            None => self.answer_alone(batch),
+            Some(locations) => {
+                // Behind another one it would not have been appended before it was durable.
+                if self.submitted.is_empty() {
+                    self.store.sync()?;
+                }
+                let pending = self.run(batch, locations);
+                self.store.applied();
+                pending
+            }
+        };
+        let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
+        if self.store.is_due()? {
+            self.checkpoint()?;
         }
         Ok(Applied { replies, expired: std::mem::take(&mut self.expired) })
     }
 
+    /// How many batches were submitted and not yet applied.
+    pub fn submitted(&self) -> usize {
+        self.submitted.len()
+    }
+
     /// Writes the last checkpoint, so that the next opening has nothing to replay.
     pub fn close(mut self) -> Result<(), StoreError> {
+        while self.submitted() > 0 {
+            self.finish()?;
+        }
         self.checkpoint()?;
         self.store.settle()
     }
 
     /// When the engine has something to do by itself; `apply` with no commands does it.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
-        self.messages.next_timer()
+        if self.corrupt.is_empty() { self.messages.next_timer() } else { Some(self.meta.clock) }
     }
 
     /// Counts of a queue; zeros for one that does not exist.
@@ -172,35 +225,31 @@ impl Engine {
         self.store.disk_used()
     }
 
-    /// Makes the batch durable, applies it, and reads what its replies consist of.
-    fn log(&mut self, batch: Batch) -> Result<Vec<Reply>, StoreError> {
-        let locations = self.store.append(&batch)?;
-        let pending = self.run(batch, locations);
-        let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
-        if self.store.is_due()? {
-            self.checkpoint()?;
-        }
-        Ok(replies)
+    fn append(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let written = Some(self.store.append(&batch)?);
+        self.submitted.push_back(Submitted { batch, written });
+        Ok(())
     }
 
     /// Whether anything could be different behind the batch. Otherwise it needs no record: people and sidecars ask empty
     /// queues all the time.
-    fn has_effect(&self, now: Timestamp, commands: &[Command]) -> bool {
-        let is_due = self.next_wakeup().is_some_and(|at| at <= now);
+    fn has_effect(&self, batch: &Batch) -> bool {
+        let is_due = self.next_wakeup().is_some_and(|at| at <= batch.now);
         let is_vain = |command: &Command| match command {
             Command::Receive(receive) => receive.request_id.is_empty() && self.grantable(receive.queue) == 0,
             _ => false,
         };
-        is_due || !commands.iter().all(is_vain)
+        is_due || !batch.corrupt.is_empty() || !batch.commands.iter().all(is_vain)
     }
 
-    fn answer_alone(&mut self, now: Timestamp, commands: Vec<Command>) -> Result<Applied, StoreError> {
-        self.meta.clock = now;
-        let mut locations = Vec::new().into_iter();
-        let pending: Vec<Pending> =
-            commands.into_iter().map(|command| self.execute(now, command, &mut locations)).collect();
-        let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
-        Ok(Applied { replies, expired: Vec::new() })
+    fn answer_alone(&mut self, batch: Batch) -> Vec<Pending> {
+        self.meta.clock = batch.now;
+        let mut no_locations = Vec::new().into_iter();
+        batch
+            .commands
+            .into_iter()
+            .map(|command| self.execute(batch.now, command, &mut no_locations))
+            .collect()
     }
 
     /// Applies a batch that is durable. The same batches lead to the same state, whenever and wherever they are run.

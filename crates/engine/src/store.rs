@@ -15,6 +15,7 @@ pub(crate) mod record;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
+mod worker;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -63,9 +64,9 @@ pub enum StoreError {
     /// A checkpoint failed.
     #[error("write a checkpoint")]
     Checkpoint(#[source] redb::Error),
-    /// The thread that writes checkpoints is gone.
-    #[error("write a checkpoint: its thread has ended")]
-    CheckpointThread,
+    /// An earlier write failed.
+    #[error("an earlier write failed: the store must be opened anew")]
+    Failed,
     /// Reading the state failed.
     #[error("read the state of the last checkpoint")]
     Read(#[source] redb::Error),
@@ -159,17 +160,17 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Log between two checkpoints. A restart reads as much, about half a gigabyte a second.
     pub checkpoint_bytes: u64,
-    /// Who writes them.
-    pub checkpoints: Checkpoints,
+    /// Who writes.
+    pub threads: Threads,
 }
 
-/// Who writes checkpoints.
+/// Who writes records and checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checkpoints {
-    /// The thread that applies batches, which waits: for tests that must see the same order of things every time.
-    InPlace,
-    /// A thread of its own.
-    Beside,
+pub enum Threads {
+    /// The engine's, which waits: for tests that must see the same order of things every time.
+    One,
+    /// One of its own for each.
+    Several,
 }
 
 /// Overwritten in place, a segment of this size is used up in a tenth of a second at full speed.
@@ -181,7 +182,7 @@ const MIN_SEGMENT_BYTES: u64 = 1 << 20;
 impl Options {
     fn for_volume(total_bytes: u64) -> Self {
         let segment_bytes = (total_bytes / SEGMENTS_OF_VOLUME).clamp(MIN_SEGMENT_BYTES, SEGMENT_BYTES);
-        Self { segment_bytes, checkpoint_bytes: segment_bytes, checkpoints: Checkpoints::Beside }
+        Self { segment_bytes, checkpoint_bytes: segment_bytes, threads: Threads::Several }
     }
 }
 
@@ -252,11 +253,19 @@ impl Store {
         }
     }
 
-    /// Returns when the batch is durable: where the payloads of its messages lie, in order.
+    /// Begins to write the batch; the one before is durable. Tells where the payloads of its messages will lie, in order.
     pub(crate) fn append(&mut self, batch: &Batch) -> Result<Vec<Location>, StoreError> {
         match &mut self.0 {
             Kind::Disk(store) => store.append(batch),
             Kind::Memory(tables) => Ok(tables.append(batch)),
+        }
+    }
+
+    /// Returns when everything appended is durable.
+    pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
+        match &mut self.0 {
+            Kind::Disk(store) => store.log.sync(),
+            Kind::Memory(_) => Ok(()),
         }
     }
 
@@ -283,6 +292,13 @@ impl Store {
         }
     }
 
+    /// The oldest batch that was not yet is applied.
+    pub(crate) fn applied(&mut self) {
+        if let Kind::Disk(store) = &mut self.0 {
+            store.applied();
+        }
+    }
+
     /// Whether a checkpoint is due.
     pub(crate) fn is_due(&mut self) -> Result<bool, StoreError> {
         match &mut self.0 {
@@ -291,7 +307,7 @@ impl Store {
         }
     }
 
-    /// Everything appended is in the state that the changes lead to.
+    /// Everything applied is in the state that the changes lead to.
     pub(crate) fn checkpoint(&mut self, changes: Changes) -> Result<(), StoreError> {
         match &mut self.0 {
             Kind::Disk(store) => store.checkpoint(changes),

@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::StoreError;
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::record::{self, Batch, Blob, Decoded, Position};
+use super::worker::Worker;
+use super::{Options, StoreError};
 use crate::message::{Location, Payload};
 use recent::Recent;
 use segments::Segments;
@@ -28,17 +29,35 @@ pub(super) struct Log {
     /// Behind the last record: what was read of the log, later what was written.
     end: Position,
     recent: Recent,
-    /// After an error nothing is appended: how much of the record is on disk is not known until the log is read anew.
-    has_failed: bool,
+    writer: Worker<Write>,
+    /// A record is being written, or writing one failed. How much of that one is on disk is not known until the log is read
+    /// anew, so that nothing is appended any more.
+    is_writing: bool,
+}
+
+struct Write {
+    file: Arc<dyn DiskFile>,
+    offset: u32,
+    record: Bytes,
+}
+
+impl Write {
+    /// Returns when it is durable.
+    fn make(self) -> io::Result<()> {
+        self.file.write_at(self.offset.into(), &self.record)?;
+        self.file.sync()
+    }
 }
 
 impl Log {
     /// Takes the log up at a position that a checkpoint knows. What follows it must be [replayed](Self::replay) before
     /// anything can be appended.
-    pub(super) fn open(disk: Arc<dyn Disk>, segment_bytes: u64, from: Position) -> io::Result<Self> {
-        let mut segments = Segments::open(disk, segment_bytes)?;
-        segments.begin(from.segment, u64::from(from.offset))?;
-        Ok(Self { segments, end: from, recent: Recent::default(), has_failed: false })
+    pub(super) fn open(disk: Arc<dyn Disk>, options: Options, from: Position) -> Result<Self, StoreError> {
+        let mut segments = Segments::open(disk, options.segment_bytes).map_err(StoreError::Files)?;
+        segments.begin(from.segment, u64::from(from.offset)).map_err(StoreError::Files)?;
+        let writer =
+            Worker::new(options.threads, "log", |write: Write| write.make().map_err(StoreError::Append));
+        Ok(Self { segments, end: from, recent: Recent::default(), writer: writer?, is_writing: false })
     }
 
     /// Reads from there once more. What is stored where is counted anew.
@@ -102,29 +121,32 @@ impl Log {
         Ok(())
     }
 
-    /// Writes the batch, and returns where the payloads of its messages lie, in order, once all of it is durable.
+    /// Begins to write the batch, once the one before is durable. Tells where the payloads of its messages will lie, in order.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<Vec<Location>, StoreError> {
-        if std::mem::replace(&mut self.has_failed, true) {
-            return Err(StoreError::Append(io::Error::other("an earlier write failed")));
-        }
-        let locations = self.try_append(batch).map_err(StoreError::Append)?;
-        self.has_failed = false;
-        Ok(locations)
-    }
-
-    fn try_append(&mut self, batch: &Batch) -> io::Result<Vec<Location>> {
+        self.sync()?;
+        self.is_writing = true;
         let mut buffer = self.recent.buffer();
         let mut blobs = record::encode(&self.end, batch, &mut buffer);
         if !self.segments.has_room(self.end.segment, self.end.offset, buffer.len()) {
             self.end = self.end.in_next_segment();
-            self.segments.begin(self.end.segment, buffer.len() as u64)?;
+            self.segments.begin(self.end.segment, buffer.len() as u64).map_err(StoreError::Append)?;
             blobs = record::encode(&self.end, batch, &mut buffer);
         }
         let at = self.end;
-        self.segments.write(at.segment, at.offset, &buffer)?;
         self.end = at.after(&buffer);
-        self.recent.keep(at.segment, at.offset, buffer);
+        let record = self.recent.keep(at.segment, at.offset, buffer);
+        let file = self.segments.file(at.segment).map_err(StoreError::Append)?;
+        self.writer.begin(Write { file, offset: at.offset, record })?;
         Ok(blobs.iter().map(|blob| location(at, blob)).collect())
+    }
+
+    /// Returns when everything appended is durable.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        if self.is_writing {
+            self.writer.wait()?;
+            self.is_writing = false;
+        }
+        Ok(())
     }
 
     /// The payload; `None` if what lies there is not it.
@@ -163,7 +185,7 @@ impl Log {
         let Location { segment, offset, len, .. } = location;
         let mut bytes = self.segments.read(segment, offset, len).unwrap().to_vec();
         change(&mut bytes);
-        self.segments.write(segment, offset, &bytes).unwrap();
+        self.segments.file(segment).unwrap().write_at(offset.into(), &bytes).unwrap();
         self.recent = Recent::default();
     }
 }

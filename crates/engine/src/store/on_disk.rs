@@ -1,17 +1,16 @@
 //! A store on a disk: a log that makes every batch durable, and tables that the log's effects are carried into from time to
 //! time, so that its beginning can be forgotten.
 
-mod checkpointer;
-
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::disk::Disk;
 use super::log::{Log, Replayed};
-use super::record::Batch;
+use super::record::{Batch, Position};
 use super::tables::{self, Tables};
+use super::worker::Worker;
 use super::{Changes, Entropy, Loaded, Options, StoreError};
 use crate::message::{Location, Payload};
-use checkpointer::Checkpointer;
 
 /// A checkpoint that takes so much longer than its share is waited for: otherwise what it leaves to the next one grows, and
 /// a restart takes ever longer.
@@ -21,8 +20,12 @@ pub(super) struct OnDisk {
     disk: Arc<dyn Disk>,
     pub(super) tables: Arc<Tables>,
     pub(super) log: Log,
-    checkpointer: Checkpointer,
+    checkpoints: Worker<(Changes, Position)>,
     checkpoint_bytes: u64,
+    /// Behind the last record that was applied.
+    applied: Position,
+    /// Behind each that was not yet.
+    ends: VecDeque<Position>,
     /// Appended since the last checkpoint began.
     bytes_since: u64,
     /// Segments that nothing needs once the checkpoint being written is durable.
@@ -33,13 +36,18 @@ impl OnDisk {
     /// Opens the store, or makes it.
     pub(super) fn open(disk: Arc<dyn Disk>, entropy: Entropy, options: Options) -> Result<Self, StoreError> {
         let tables = Arc::new(Tables::open(&*disk, entropy)?);
-        let log = Log::open(Arc::clone(&disk), options.segment_bytes, tables.applied()?);
+        let applied = tables.applied()?;
+        let log = Log::open(Arc::clone(&disk), options, applied)?;
+        let written_to = Arc::clone(&tables);
+        let write = move |(changes, applied): (Changes, Position)| written_to.write(&changes, applied);
         Ok(Self {
             disk,
-            checkpointer: Checkpointer::new(options.checkpoints, Arc::clone(&tables))?,
+            checkpoints: Worker::new(options.threads, "checkpoint", write)?,
             tables,
-            log: log.map_err(StoreError::Files)?,
+            log,
             checkpoint_bytes: options.checkpoint_bytes,
+            applied,
+            ends: VecDeque::new(),
             bytes_since: 0,
             unused: Vec::new(),
         })
@@ -50,6 +58,7 @@ impl OnDisk {
         self.settle()?;
         let applied = self.tables.applied()?;
         self.log.rewind(applied);
+        self.ends.clear();
         let loaded = self.tables.load()?;
         loaded.rows.iter().for_each(|(_, row)| self.log.segments().stored(row.location));
         let unused = self.log.segments().unused_before(applied.segment);
@@ -60,6 +69,7 @@ impl OnDisk {
     pub(super) fn replay(&mut self) -> Result<Option<Replayed>, StoreError> {
         let before = self.log.end();
         let replayed = self.log.replay()?;
+        self.applied = self.log.end();
         self.bytes_since += self.log.bytes_since(before);
         Ok(replayed)
     }
@@ -67,6 +77,7 @@ impl OnDisk {
     pub(super) fn append(&mut self, batch: &Batch) -> Result<Vec<Location>, StoreError> {
         let before = self.log.end();
         let locations = self.log.append(batch)?;
+        self.ends.push_back(self.log.end());
         self.bytes_since += self.log.bytes_since(before);
         Ok(locations)
     }
@@ -75,31 +86,37 @@ impl OnDisk {
         self.log.payload(location).map_err(StoreError::ReadLog)
     }
 
+    pub(super) fn applied(&mut self) {
+        self.applied = self.ends.pop_front().expect("what is applied was appended");
+    }
+
     /// Whether the next checkpoint should begin; waits for the one before when that is late.
     pub(super) fn is_due(&mut self) -> Result<bool, StoreError> {
         if self.bytes_since < self.checkpoint_bytes {
             return Ok(false);
         }
         let is_late = self.bytes_since >= self.checkpoint_bytes * LATE;
-        let is_done = if is_late { self.checkpointer.wait()? } else { self.checkpointer.poll()? };
+        if is_late {
+            self.checkpoints.wait()?;
+        }
+        let is_done = self.checkpoints.poll()?;
         if is_done {
             self.forget()?;
         }
         Ok(is_done)
     }
 
-    /// Everything up to the end of the log is in the state that the changes lead to.
+    /// Everything applied, which is durable, is in the state that the changes lead to.
     pub(super) fn checkpoint(&mut self, changes: Changes) -> Result<(), StoreError> {
         self.settle()?;
-        let end = self.log.end();
         self.bytes_since = 0;
-        self.unused = self.log.segments().unused_before(end.segment);
-        self.checkpointer.begin(changes, end)
+        self.unused = self.log.segments().unused_before(self.applied.segment);
+        self.checkpoints.begin((changes, self.applied))
     }
 
     /// Waits until no checkpoint is being written.
     pub(super) fn settle(&mut self) -> Result<(), StoreError> {
-        self.checkpointer.wait()?;
+        self.checkpoints.wait()?;
         self.forget()
     }
 

@@ -11,7 +11,7 @@ pub(crate) use memory_disk::MemoryDisk;
 pub(crate) const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
 /// So small that every test sees segments end.
 pub(crate) const SMALL: Options =
-    Options { segment_bytes: 4096, checkpoint_bytes: 8192, checkpoints: Checkpoints::InPlace };
+    Options { segment_bytes: 4096, checkpoint_bytes: 8192, threads: Threads::One };
 
 impl Store {
     /// A store of which nothing is left when it is dropped.
@@ -192,4 +192,28 @@ fn send(queue: QueueId, fill: u8, len: usize) -> Command {
     let payload = Payload { body: vec![fill; len].into(), ..Payload::default() };
     let messages = vec![NewMessage { payload, ..NewMessage::default() }];
     Command::Send(Send { queue, messages, batch: Whole::Each, request_id: String::new() })
+}
+
+/// Promise: writing one batch while another is applied changes nothing but the time it takes.
+#[test]
+fn submitted_batches_lead_to_the_same_state() {
+    let disk = Arc::<MemoryDisk>::default();
+    let open = || {
+        let options = Options { threads: Threads::Several, ..SMALL };
+        let store = Store::on_disk(Arc::<MemoryDisk>::clone(&disk), ENTROPY, options).unwrap();
+        Engine::open(store, Timestamp(1)).unwrap()
+    };
+    let (mut one, mut other) = (Engine::open(Store::in_memory(), Timestamp(1)).unwrap(), open());
+    let queue = made(&mut one);
+    assert_eq!(made(&mut other), queue);
+    for n in 0..100 {
+        one.apply(Timestamp(2), vec![send(queue, n, 300)]).unwrap();
+        other.submit(Timestamp(2), vec![send(queue, n, 300)]).unwrap();
+        if other.submitted() > 1 {
+            other.finish().unwrap();
+        }
+    }
+    assert_eq!(other.stats(queue).counts.ready, 99);
+    other.close().unwrap();
+    assert_eq!(open().digest(), one.digest());
 }

@@ -31,14 +31,16 @@ impl Recent {
         self.spare.pop().unwrap_or_default()
     }
 
-    pub(super) fn keep(&mut self, segment: u64, start: u32, record: Vec<u8>) {
-        self.bytes += record.len();
-        self.records.push_back(Record { segment, start, bytes: record.into() });
+    pub(super) fn keep(&mut self, segment: u64, start: u32, record: Vec<u8>) -> Bytes {
+        let bytes = Bytes::from(record);
+        self.bytes += bytes.len();
+        self.records.push_back(Record { segment, start, bytes: bytes.clone() });
         while self.bytes > MAX_BYTES {
-            let Some(oldest) = self.records.pop_front() else { return };
+            let Some(oldest) = self.records.pop_front() else { break };
             self.bytes -= oldest.bytes.len();
             self.reuse(oldest.bytes);
         }
+        bytes
     }
 
     /// The bytes there, if their record is still kept.

@@ -77,11 +77,8 @@ impl Segments {
         Ok(Segment { file, len, live: 0 })
     }
 
-    /// Writes, and returns when it is durable.
-    pub(super) fn write(&self, number: u64, offset: u32, bytes: &[u8]) -> io::Result<()> {
-        let file = &self.segment(number)?.file;
-        file.write_at(offset.into(), bytes)?;
-        file.sync()
+    pub(super) fn file(&self, number: u64) -> io::Result<Arc<dyn DiskFile>> {
+        self.segment(number).map(|segment| Arc::clone(&segment.file))
     }
 
     pub(super) fn sync(&self, number: u64) -> io::Result<()> {
