@@ -9,4 +9,5 @@ pub mod console;
 pub mod figures;
 pub mod latencies;
 pub mod ledger;
+pub mod limit;
 pub mod process;

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 
+/// Of the times in `/proc`, on every platform that we run on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// A process, as `/proc` shows it.
 #[derive(Clone, Debug)]
 pub struct Observed(PathBuf);
@@ -37,6 +40,17 @@ impl Observed {
     /// Bytes that it passed to the system to write, wherever to.
     pub fn written_bytes(&self) -> anyhow::Result<f64> {
         self.number("io", "wchar:")
+    }
+
+    /// Seconds that it kept a CPU busy, in all of its threads.
+    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let path = self.0.join("stat");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        // The name of the program, in brackets, may have spaces. From its end on: state, then ten more, then the times.
+        let behind = text.rsplit_once(')').map(|(_, behind)| behind).unwrap_or_default();
+        let times = behind.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+        let ticks: f64 = times.sum::<Result<f64, _>>().with_context(|| format!("read {}", path.display()))?;
+        Ok(ticks / TICKS_PER_SECOND)
     }
 
     /// The number behind a word at the start of a line.

@@ -23,12 +23,15 @@ pub(crate) struct Options {
 enum What {
     /// The engine on its store.
     Store,
+    /// A broker behind gRPC.
+    Broker,
 }
 
 impl What {
     fn program(self) -> &'static str {
         match self {
             Self::Store => "store",
+            Self::Broker => "broker",
         }
     }
 }
@@ -42,6 +45,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     };
     let mut bench = child::command(workspace.target.join("release").join(program), []);
     bench.arg("--data").arg(data);
+    if options.what == What::Broker {
+        child::run(&mut workspace.cargo(["build", "--release", "--package", "ackwelld"]))?;
+        bench.arg("--ackwelld").arg(workspace.target.join("release/ackwelld"));
+    }
     options.seconds.iter().for_each(|seconds| _ = bench.args(["--seconds", &seconds.to_string()]));
     options.cases.iter().for_each(|case| _ = bench.args(["--case", case]));
     child::run(&mut bench)

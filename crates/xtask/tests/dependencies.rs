@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ackwelld", &["ackwell-engine", "ackwell-proto"]),
     ("ackwell-operator", &["ackwell-api", "ackwell-proto"]),
     ("ackwell", &["ackwell-api", "ackwell-client", "ackwell-proto", "ackwelld"]),
-    ("ackwell-bench", &["ackwell-engine"]),
+    ("ackwell-bench", &["ackwell-engine", "ackwell-proto"]),
     ("xtask", &["ackwell-api", "ackwell-proto"]),
     ("ackwell-tests", &["ackwell-api", "ackwell-client", "ackwell-proto"]),
 ];

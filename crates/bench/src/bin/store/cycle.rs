@@ -6,10 +6,10 @@ use std::time::Duration;
 use ackwell_bench::clock::Stopwatch;
 use ackwell_bench::figures::{Figures, rate};
 use ackwell_bench::latencies::Latencies;
+use ackwell_bench::limit::Limit;
 use ackwell_bench::process::Observed;
 
 use crate::cases::Case;
-use crate::limit::Limit;
 use crate::load::{Load, Round};
 
 /// Of the time of a case, on each side of it, for each kind of limit.
@@ -28,7 +28,7 @@ pub(crate) fn measure(folder: &Path, case: &Case, time: Duration) -> anyhow::Res
     let round = Round::Cycle(case.batch);
     load.run_for(WARM_UP, round)?;
     let measured = Measured::run(&mut load, |load| load.run_for(time, round))?;
-    load.check_counts(case.waiting + case.messages_per_record())?;
+    load.check_counts(case.waiting + case.held_messages())?;
     load.drain()?;
     drop(load);
     Ok(measured.figures(case, before.between(limit()?)))
@@ -38,11 +38,13 @@ pub(crate) fn measure(folder: &Path, case: &Case, time: Duration) -> anyhow::Res
 pub(crate) fn record_bytes(folder: &Path, case: &Case, round: Round) -> anyhow::Result<usize> {
     let folder = folder.join("weighed");
     let mut load = Load::open(&folder, case)?;
-    load.all(round)?;
+    load.step(round)?;
+    load.rest()?;
     let before = Observed::own().written_bytes()?;
     for _ in 0..WEIGHED_ROUNDS {
-        load.all(round)?;
+        load.step(round)?;
     }
+    load.rest()?;
     let written = Observed::own().written_bytes()? - before;
     drop(load);
     std::fs::remove_dir_all(folder)?;
@@ -90,8 +92,8 @@ impl Measured {
 
     /// Beside what the disk could do with records of this case.
     pub(crate) fn figures(&self, case: &Case, limit: Limit) -> Figures {
-        let records = rate(self.messages, self.took) / f64::from(case.batch) / f64::from(case.merged);
         let per_record = f64::from(case.batch) * f64::from(case.merged);
+        let records = rate(self.messages, self.took) / per_record;
         Figures::new(case.name)
             .with_rate(self.messages, self.took)
             .with_latencies("", &self.latencies)

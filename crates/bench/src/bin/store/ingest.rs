@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ackwell_bench::figures::Figures;
 use ackwell_bench::latencies::Latencies;
+use ackwell_bench::limit::Limit;
 
 use crate::cases::Case;
 use crate::cycle::{Measured, record_bytes};
-use crate::limit::Limit;
 use crate::load::{Load, Round};
 
 /// Of the time of a case, on each side of it, for each kind of limit.
@@ -42,7 +42,8 @@ pub(crate) fn measure(folder: &Path, case: &Case, time: Duration) -> anyhow::Res
 fn until(load: &mut Load, round: Round, is_done: impl Fn(&Load) -> bool) -> anyhow::Result<Latencies> {
     let mut latencies = Latencies::default();
     while !is_done(load) {
-        latencies.record(load.all(round)?);
+        latencies.record(load.step(round)?);
     }
+    load.rest()?;
     Ok(latencies)
 }

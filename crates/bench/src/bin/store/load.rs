@@ -1,5 +1,6 @@
 //! A queue under load: an engine on a store in a folder, and clients of it in the same thread.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -34,6 +35,18 @@ pub(crate) struct Load {
     pub(crate) ledger: Ledger,
     /// What each client holds.
     held: Vec<Vec<Bytes>>,
+    /// Clients of one record, and records under way at once.
+    merged: usize,
+    records: usize,
+    next_record: usize,
+    on_the_way: VecDeque<OnTheWay>,
+}
+
+/// A record that is written or applied.
+struct OnTheWay {
+    clients: Range<usize>,
+    round: Round,
+    since: Stopwatch,
 }
 
 /// What a client asks for in one record.
@@ -59,9 +72,20 @@ impl Load {
         let Some(Reply::Configured(queue, _)) = replies.pop() else {
             bail!("a queue is not made: {replies:?}")
         };
-        let held = vec![Vec::new(); usize::try_from(case.merged)?];
-        let bodies = Bodies::new(case.body_bytes);
-        Ok(Self { engine, queue, keys: case.keys, bodies, ahead_ms: 0, ledger: Ledger::default(), held })
+        let (merged, records) = (usize::try_from(case.merged)?, usize::try_from(case.records)?);
+        Ok(Self {
+            engine,
+            queue,
+            keys: case.keys,
+            bodies: Bodies::new(case.body_bytes),
+            ahead_ms: 0,
+            ledger: Ledger::default(),
+            held: vec![Vec::new(); merged * records],
+            merged,
+            records,
+            next_record: 0,
+            on_the_way: VecDeque::new(),
+        })
     }
 
     /// Sends until so many more wait.
@@ -69,39 +93,56 @@ impl Load {
         let until = self.ledger.sent() + count;
         while self.ledger.sent() < until {
             let left = u32::try_from(until - self.ledger.sent()).unwrap_or(u32::MAX);
-            self.one(Round::Send(left.min(LARGE_BATCH)))?;
+            self.one(0, Round::Send(left.min(LARGE_BATCH)))?;
         }
         Ok(())
     }
 
-    /// A round of each client, as one record. How long that took, without making and checking the messages.
-    pub(crate) fn all(&mut self, round: Round) -> anyhow::Result<Duration> {
-        self.clients(0..self.held.len(), round)
+    /// One more record, of the clients whose turn it is; as many are on their way as there may be, until [`Load::rest`].
+    /// How long the oldest one took, without making and checking its messages.
+    pub(crate) fn step(&mut self, round: Round) -> anyhow::Result<Duration> {
+        while self.on_the_way.len() < self.records {
+            let start = self.next_record * self.merged;
+            self.next_record = (self.next_record + 1) % self.records;
+            self.submit(start..start + self.merged, round)?;
+        }
+        self.finish()
     }
 
-    /// A round of one client.
-    pub(crate) fn one(&mut self, round: Round) -> anyhow::Result<Duration> {
-        self.clients(0..1, round)
+    /// Waits until nothing is on its way.
+    pub(crate) fn rest(&mut self) -> anyhow::Result<()> {
+        while !self.on_the_way.is_empty() {
+            self.finish()?;
+        }
+        Ok(())
     }
 
-    fn clients(&mut self, clients: Range<usize>, round: Round) -> anyhow::Result<Duration> {
+    /// A round of one client, with nothing else on its way.
+    fn one(&mut self, client: usize, round: Round) -> anyhow::Result<()> {
+        self.rest()?;
+        self.submit(client..client + 1, round)?;
+        self.rest()
+    }
+
+    fn submit(&mut self, clients: Range<usize>, round: Round) -> anyhow::Result<()> {
         let commands: Vec<Command> =
             clients.clone().flat_map(|client| self.commands(client, round)).collect();
-        let expected = commands.len();
         let now = self.now();
-        let since = Stopwatch::start();
-        let applied = self.engine.apply(now, commands)?;
+        self.on_the_way.push_back(OnTheWay { clients, round, since: Stopwatch::start() });
+        Ok(self.engine.submit(now, commands)?)
+    }
+
+    fn finish(&mut self) -> anyhow::Result<Duration> {
+        let OnTheWay { clients, round, since } =
+            self.on_the_way.pop_front().context("nothing is on its way")?;
+        let applied = self.engine.finish()?;
         let took = since.elapsed();
         ensure!(applied.expired.is_empty(), "deliveries timed out: the machine is too slow for this");
-        ensure!(
-            applied.replies.len() == expected,
-            "{} replies to {expected} commands",
-            applied.replies.len()
-        );
         let mut replies = applied.replies.into_iter();
         for client in clients {
             self.check(client, round, &mut replies)?;
         }
+        ensure!(replies.next().is_none(), "there are more replies than commands");
         Ok(took)
     }
 
@@ -186,13 +227,14 @@ impl Load {
         Ok(())
     }
 
-    /// Rounds of all clients for that time.
+    /// Rounds for that time.
     pub(crate) fn run_for(&mut self, time: Duration, round: Round) -> anyhow::Result<Latencies> {
         let mut latencies = Latencies::default();
         let since = Stopwatch::start();
         while since.elapsed() < time {
-            latencies.record(self.all(round)?);
+            latencies.record(self.step(round)?);
         }
+        self.rest()?;
         Ok(latencies)
     }
 
@@ -208,7 +250,7 @@ impl Load {
     /// A client receives and acks until nothing comes.
     fn empty(&mut self, client: usize) -> anyhow::Result<()> {
         loop {
-            self.clients(client..client + 1, Round::Drain(LARGE_BATCH))?;
+            self.one(client, Round::Drain(LARGE_BATCH))?;
             if self.held[client].is_empty() {
                 return Ok(());
             }

@@ -5,7 +5,6 @@
 mod cases;
 mod cycle;
 mod ingest;
-mod limit;
 mod load;
 mod restart;
 

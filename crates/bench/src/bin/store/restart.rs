@@ -34,8 +34,8 @@ pub(crate) fn measure(folder: &Path, case: &Case) -> anyhow::Result<Figures> {
     let took = since.elapsed();
     let rss_mib = process.rss_mib()?;
     let stored = load.stored();
-    // Between two records as many messages are acked as are sent; the first one of each client had nothing to ack.
-    let held = case.messages_per_record();
+    // Each record acks as many messages as it sends, but the first ones, which had nothing to ack.
+    let held = case.held_messages();
     ensure!(stored == case.waiting + held, "{stored} messages are stored, not {} + {held}", case.waiting);
     load.take_over(&(last.acked..last.sent))?;
     Ok(Figures::new(case.name)
@@ -49,12 +49,12 @@ fn kill_one(folder: &Path, case: &Case) -> anyhow::Result<Report> {
     let mut child = ourselves(Role::Victim, case, folder)?.stdout(Stdio::piped()).spawn()?;
     let output = BufReader::new(child.stdout.take().context("its output is a pipe")?);
     let mut lines = output.lines();
-    for _ in 0..REPORTS {
-        lines.next().context("it ended by itself")??;
+    let mut last = None;
+    for line in lines.by_ref().take(REPORTS) {
+        last = Report::parse(&line?).or(last);
     }
     child.kill()?;
     child.wait()?;
-    let mut last = None;
     for line in lines {
         // The last line may be half of one.
         last = Report::parse(&line?).or(last);
@@ -68,10 +68,11 @@ pub(crate) fn be_killed(folder: &Path, case: &Case) -> anyhow::Result<()> {
     load.fill(case.waiting)?;
     loop {
         for _ in 0..ROUNDS {
-            load.all(Round::Cycle(case.batch))?;
+            load.step(Round::Cycle(case.batch))?;
         }
-        // What came in the last round is acked in the next.
-        let acked = load.ledger.received() - case.messages_per_record();
+        load.rest()?;
+        // What clients hold is acked in their next round.
+        let acked = load.ledger.received() - case.held_messages();
         say(format!("durable {} {acked} .", load.ledger.sent()));
     }
 }

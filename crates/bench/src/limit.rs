@@ -5,9 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ackwell_bench::body::noise;
-use ackwell_bench::clock::Stopwatch;
-use ackwell_bench::figures::rate;
+use crate::body::noise;
+use crate::clock::Stopwatch;
+use crate::figures::rate;
 use anyhow::Context;
 
 /// Longer than any cache of a controller holds for long, short enough to be written in a second.
@@ -18,16 +18,16 @@ const STEP_BYTES: usize = 1 << 20;
 
 /// Records a second.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limit {
+pub struct Limit {
     /// At the end of a file that grows.
-    pub(crate) append: f64,
+    pub append: f64,
     /// Over what was written before.
-    pub(crate) recycled: f64,
+    pub recycled: f64,
 }
 
 impl Limit {
     /// Of records of that length, in that folder.
-    pub(crate) fn measure(folder: &Path, record_bytes: usize, each: Duration) -> anyhow::Result<Self> {
+    pub fn measure(folder: &Path, record_bytes: usize, each: Duration) -> anyhow::Result<Self> {
         let record = noise(record_bytes);
         let path = folder.join("limit");
         let create = || OpenOptions::new().write(true).create_new(true).open(&path);
@@ -43,7 +43,8 @@ impl Limit {
     }
 
     /// Of a disk that was measured twice.
-    pub(crate) fn between(self, other: Self) -> Self {
+    #[must_use]
+    pub fn between(self, other: Self) -> Self {
         Self {
             append: f64::midpoint(self.append, other.append),
             recycled: f64::midpoint(self.recycled, other.recycled),

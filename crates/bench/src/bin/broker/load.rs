@@ -1,0 +1,216 @@
+//! Producers and a consumer, what they share, and what they see.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ackwell_bench::body::Bodies;
+use ackwell_bench::clock::Stopwatch;
+use ackwell_bench::figures::{Figures, rate};
+use ackwell_bench::latencies::Latencies;
+use ackwell_bench::ledger::Ledger;
+use anyhow::{Context, ensure};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use crate::server::Broker;
+use crate::{BODY_BYTES, Case, Consumed, producers, stream};
+
+/// Messages on their way. Producers wait for the consumer beyond: a backlog that grows would be another benchmark.
+pub(crate) const MAX_ON_THE_WAY: usize = 8192;
+
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    producers: JoinSet<anyhow::Result<()>>,
+    consumer: Channel,
+    consumers: JoinSet<anyhow::Result<()>>,
+    consumed: Consumed,
+}
+
+/// What producers and consumer share.
+pub(crate) struct Shared {
+    pub(crate) bodies: Bodies,
+    pub(crate) is_over: AtomicBool,
+    /// Room for messages on their way.
+    pub(crate) room: Semaphore,
+    books: Mutex<Books>,
+    confirmed: AtomicU64,
+    /// Acks that the broker answered.
+    acked: AtomicU64,
+    since: Stopwatch,
+}
+
+#[derive(Default)]
+struct Books {
+    ledger: Ledger,
+    /// When each message was sent that may still be on its way, by its number.
+    sent_at: Vec<Duration>,
+    confirmations: Latencies,
+    deliveries: Latencies,
+}
+
+/// What was seen in a stretch of time.
+pub(crate) struct Shown {
+    took: Duration,
+    messages: u64,
+    confirmations: Latencies,
+    deliveries: Latencies,
+}
+
+impl Load {
+    pub(crate) async fn start(broker: &Broker, case: &Case) -> anyhow::Result<Self> {
+        let shared = Arc::new(Shared::new());
+        let (producer, consumer) = (broker.connect().await?, broker.connect().await?);
+        let mut consumers = JoinSet::new();
+        if case.consumed == Consumed::Meanwhile {
+            consumers.spawn(stream::consume(consumer.clone(), Arc::clone(&shared)));
+        }
+        let mut producers = JoinSet::new();
+        for _ in 0..case.outstanding {
+            let (channel, shared) = (producer.clone(), Arc::clone(&shared));
+            let bound = case.consumed == Consumed::Meanwhile;
+            producers.spawn(producers::send(channel, shared, case.batch, bound.then_some(MAX_ON_THE_WAY)));
+        }
+        Ok(Self { shared, producers, consumer, consumers, consumed: case.consumed })
+    }
+
+    /// What is seen from now on for that time.
+    pub(crate) async fn measure(&self, time: Duration) -> Shown {
+        self.shared.books().forget_latencies();
+        let before = self.done();
+        let since = Stopwatch::start();
+        tokio::time::sleep(time).await;
+        let messages = self.done() - before;
+        let took = since.elapsed();
+        let mut books = self.shared.books();
+        let (confirmations, deliveries) = books.forget_latencies();
+        Shown { took, messages, confirmations, deliveries }
+    }
+
+    /// Messages that are through.
+    fn done(&self) -> u64 {
+        match self.consumed {
+            Consumed::Meanwhile => self.shared.acked.load(Ordering::Relaxed),
+            Consumed::Later => self.shared.confirmed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stops sending, receives what is left, and sees that everything that was sent came back, once.
+    pub(crate) async fn end(mut self) -> anyhow::Result<()> {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        join(&mut self.producers).await.context("send")?;
+        if self.consumed == Consumed::Later {
+            self.consumers.spawn(stream::consume(self.consumer, Arc::clone(&self.shared)));
+        }
+        join(&mut self.consumers).await.context("consume")?;
+        let sent = self.shared.sent();
+        let [confirmed, acked] =
+            [&self.shared.confirmed, &self.shared.acked].map(|count| count.load(Ordering::Relaxed));
+        ensure!(
+            [confirmed, acked] == [sent; 2],
+            "of {sent} messages {confirmed} were confirmed and {acked} acked"
+        );
+        self.shared.books().ledger.check_complete()
+    }
+}
+
+async fn join(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            bodies: Bodies::new(BODY_BYTES),
+            is_over: AtomicBool::new(false),
+            room: Semaphore::new(MAX_ON_THE_WAY),
+            books: Mutex::default(),
+            confirmed: AtomicU64::new(0),
+            acked: AtomicU64::new(0),
+            since: Stopwatch::start(),
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// That many more messages are on their way.
+    pub(crate) fn send(&self, count: u32) -> std::ops::Range<u64> {
+        let now = self.since.elapsed();
+        let mut books = self.books();
+        let numbers = books.ledger.send(count.into());
+        books.sent_at.resize(MAX_ON_THE_WAY, Duration::ZERO);
+        numbers.clone().for_each(|number| books.sent_at[slot(number)] = now);
+        numbers
+    }
+
+    /// They are stored, after that time.
+    pub(crate) fn confirm(&self, count: u32, took: Duration) {
+        self.confirmed.fetch_add(count.into(), Ordering::Relaxed);
+        self.books().confirmations.record(took);
+    }
+
+    /// These bodies have come.
+    pub(crate) fn receive<'a>(&self, bodies: impl IntoIterator<Item = &'a [u8]>) -> anyhow::Result<()> {
+        let now = self.since.elapsed();
+        let mut books = self.books();
+        for body in bodies {
+            let number = self.bodies.number(body).context("a body is not the one that was sent")?;
+            books.ledger.receive(number)?;
+            let sent_at = books.sent_at[slot(number)];
+            books.deliveries.record(now.saturating_sub(sent_at));
+        }
+        Ok(())
+    }
+
+    /// So many acks were answered.
+    pub(crate) fn acked(&self, count: usize) {
+        self.acked.fetch_add(count as u64, Ordering::Relaxed);
+        self.room.add_permits(count);
+    }
+
+    pub(crate) fn sent(&self) -> u64 {
+        self.books().ledger.sent()
+    }
+
+    /// Nothing is sent any more, and all that was is acked.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed) && self.acked.load(Ordering::Relaxed) == self.sent()
+    }
+}
+
+/// Messages that are on their way at the same time have different ones.
+fn slot(number: u64) -> usize {
+    usize::try_from(number % MAX_ON_THE_WAY as u64).expect("a remainder is small")
+}
+
+impl Books {
+    fn forget_latencies(&mut self) -> (Latencies, Latencies) {
+        (std::mem::take(&mut self.confirmations), std::mem::take(&mut self.deliveries))
+    }
+}
+
+impl Shown {
+    pub(crate) fn figures(&self, name: &str) -> Figures {
+        let figures =
+            Figures::new(name).with_rate(self.messages, self.took).with_latencies("", &self.confirmations);
+        if self.deliveries.count() == 0 {
+            return figures;
+        }
+        figures.with_latencies("delivery_", &self.deliveries)
+    }
+
+    pub(crate) fn per_second(&self) -> f64 {
+        rate(self.messages, self.took)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "nobody counts 2^52 messages")]
+    pub(crate) fn messages_f64(&self) -> f64 {
+        self.messages as f64
+    }
+}

@@ -1,0 +1,155 @@
+//! `cargo xtask bench broker`: a broker of its own process on loopback, and clients of it in this one.
+//!
+//! Clients and broker share the machine's CPUs, as an application, its sidecar and a broker on one small node do.
+
+mod load;
+mod producers;
+mod server;
+mod stream;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ackwell_bench::console::{note, say};
+use ackwell_bench::figures::Figures;
+use ackwell_bench::limit::Limit;
+use ackwell_bench::process::{Observed, load_average};
+use anyhow::Context;
+use clap::Parser;
+use load::Load;
+use server::Broker;
+
+/// Measures a broker behind gRPC on loopback.
+#[derive(Parser)]
+struct Options {
+    /// Measure each case for so many seconds.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Measure this case; may be given more than once. Absent: all.
+    #[arg(long = "case", value_name = "NAME", value_parser = case)]
+    cases: Vec<&'static Case>,
+    /// An existing folder on the disk that the broker shall use.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The program `ackwelld`.
+    #[arg(long, value_name = "FILE")]
+    ackwelld: PathBuf,
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    name: &'static str,
+    /// Messages of one call.
+    batch: u32,
+    /// Calls that are not answered yet, at most.
+    outstanding: u32,
+    consumed: Consumed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Consumed {
+    /// While it is sent, by a stream that acks what it gets.
+    Meanwhile,
+    /// Afterwards, to see that it is all there.
+    Later,
+}
+
+const BODY_BYTES: usize = 1024;
+/// Connections are warm and the broker recycles its segments.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Of the time of a case, for each kind of limit.
+const LIMIT_SHARE: u32 = 4;
+
+const UNARY: Case = Case { name: "", batch: 1, outstanding: 1, consumed: Consumed::Later };
+const BATCHES: Case = Case { batch: 100, consumed: Consumed::Meanwhile, ..UNARY };
+// What is sent on a stream belongs here once the API has one.
+const CASES: &[Case] = &[
+    Case { name: "send-1", ..UNARY },
+    Case { name: "send-16", outstanding: 16, ..UNARY },
+    Case { name: "send-64", outstanding: 64, ..UNARY },
+    Case { name: "send-4x100-consume", outstanding: 4, ..BATCHES },
+    Case { name: "send-8x100-consume", outstanding: 8, ..BATCHES },
+];
+
+const COLUMNS: &[(&str, &str)] = &[
+    ("messages/s", "messages_per_second"),
+    ("confirmed: p50 us", "p50_us"),
+    ("p99 us", "p99_us"),
+    ("p99.9 us", "p999_us"),
+    ("delivered: p50 us", "delivery_p50_us"),
+    ("p99 us", "delivery_p99_us"),
+    ("p99.9 us", "delivery_p999_us"),
+    ("broker CPU us", "broker_cpu_us"),
+    ("client CPU us", "client_cpu_us"),
+    ("of append", "ratio_append"),
+    ("of recycled", "ratio_recycled"),
+    ("RSS MiB", "rss_mib"),
+    ("written per byte", "write_amplification"),
+];
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn case(name: &str) -> Result<&'static Case, String> {
+    let names = || CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", ");
+    CASES
+        .iter()
+        .find(|case| case.name == name)
+        .ok_or_else(|| format!("there is no such case; there are {}", names()))
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    let cases = if options.cases.is_empty() { CASES.iter().collect() } else { options.cases.clone() };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start threads")?;
+    say(Figures::head(COLUMNS));
+    let mut measured = Vec::new();
+    for case in cases {
+        note(format!("{}, load average {}", case.name, load_average()));
+        let figures =
+            runtime.block_on(measure(options, case)).with_context(|| format!("measure {}", case.name))?;
+        say(figures.row(COLUMNS));
+        measured.push(figures);
+    }
+    measured.iter().for_each(say);
+    Ok(())
+}
+
+async fn measure(options: &Options, case: &Case) -> anyhow::Result<Figures> {
+    let time = Duration::from_secs(options.seconds);
+    let folder = tempfile::tempdir_in(&options.data).context("make a folder for the broker")?;
+    let limit = || Limit::measure(folder.path(), case.batch as usize * BODY_BYTES, time / LIMIT_SHARE);
+    let before = limit()?;
+    let mut broker = Broker::start(&options.ackwelld, folder.path()).await?;
+    let load = Load::start(&broker, case).await?;
+    tokio::time::sleep(WARM_UP).await;
+    let (server, client) = (Observed::with_id(broker.id()), Observed::own());
+    let start = [server.disk_bytes()?, server.cpu_seconds()?, client.cpu_seconds()?];
+    let shown = load.measure(time).await;
+    let end = [server.disk_bytes()?, server.cpu_seconds()?, client.cpu_seconds()?];
+    let rss_mib = server.rss_mib()?;
+    load.end().await?;
+    broker.stop().await?;
+    let limit = before.between(limit()?);
+    let messages = shown.messages_f64().max(1.0);
+    let [written, server_cpu, client_cpu] =
+        std::array::from_fn(|index| (end[index] - start[index]) / messages);
+    let records = shown.per_second() / f64::from(case.batch);
+    Ok(shown
+        .figures(case.name)
+        .with("ratio_append", records / limit.append)
+        .with("ratio_recycled", records / limit.recycled)
+        .with("rss_mib", rss_mib)
+        .with("write_amplification", written / f64::from(u32::try_from(BODY_BYTES)?))
+        .with("broker_cpu_us", server_cpu * 1e6)
+        .with("client_cpu_us", client_cpu * 1e6))
+}
