@@ -1,6 +1,6 @@
 //! What the disk can do: the bytes of a record written and synced, with nothing else.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
@@ -25,63 +25,84 @@ pub struct Limit {
     pub recycled: f64,
 }
 
-impl Limit {
-    /// Of records of that length, in that folder.
-    pub fn measure(folder: &Path, record_bytes: usize, each: Duration) -> anyhow::Result<Self> {
-        let record = noise(record_bytes);
-        let path = folder.join("limit");
-        let create = || OpenOptions::new().write(true).create_new(true).open(&path);
-        let recycled = {
-            let file = create().context("create a file for the limit of recycled segments")?;
-            fill(&file)?;
-            write(&file, &record, each, Reach::Around(RECYCLED_BYTES))
-        };
-        std::fs::remove_file(&path)?;
-        let append = write(&create()?, &record, each, Reach::UpTo(MAX_APPENDED_BYTES));
-        std::fs::remove_file(&path)?;
-        Ok(Self { append: append?, recycled: recycled? })
+/// Measures the limit, a while at a time: a disk that others use too is not the same from one second to the next.
+#[derive(Debug)]
+pub struct Probe {
+    record: Vec<u8>,
+    append: Target,
+    recycled: Target,
+}
+
+impl Probe {
+    /// With records of that length, in that folder.
+    pub fn new(folder: &Path, record_bytes: usize) -> anyhow::Result<Self> {
+        let append = Target::new(folder, MAX_APPENDED_BYTES).context("make a file to append to")?;
+        let recycled = Target::new(folder, RECYCLED_BYTES).context("make a file to overwrite")?;
+        recycled.fill().context("write what is overwritten later")?;
+        Ok(Self { record: noise(record_bytes), append, recycled })
     }
 
-    /// Of a disk that was measured twice.
-    #[must_use]
-    pub fn between(self, other: Self) -> Self {
-        Self {
-            append: f64::midpoint(self.append, other.append),
-            recycled: f64::midpoint(self.recycled, other.recycled),
+    /// Measures on, for that time of each kind.
+    pub fn measure(&mut self, each: Duration) -> anyhow::Result<()> {
+        self.recycled.write(&self.record, each, |_| Ok(()))?;
+        self.append.write(&self.record, each, |file| file.set_len(0))
+    }
+
+    /// By all that was measured.
+    pub fn limit(&self) -> Limit {
+        let rate = |target: &Target| rate(target.count, target.took);
+        Limit { append: rate(&self.append), recycled: rate(&self.recycled) }
+    }
+}
+
+/// A file without a name, that goes with its handle.
+#[derive(Debug)]
+struct Target {
+    file: File,
+    max_bytes: u64,
+    offset: u64,
+    count: u64,
+    took: Duration,
+}
+
+impl Target {
+    fn new(folder: &Path, max_bytes: u64) -> std::io::Result<Self> {
+        Ok(Self {
+            file: tempfile::tempfile_in(folder)?,
+            max_bytes,
+            offset: 0,
+            count: 0,
+            took: Duration::ZERO,
+        })
+    }
+
+    fn fill(&self) -> std::io::Result<()> {
+        let step = noise(STEP_BYTES);
+        for offset in (0..self.max_bytes).step_by(STEP_BYTES) {
+            self.file.write_all_at(&step, offset)?;
         }
+        self.file.sync_all()
     }
-}
 
-/// Where to write once the end is reached.
-#[derive(Clone, Copy)]
-enum Reach {
-    /// Begin anew.
-    Around(u64),
-    /// Stop.
-    UpTo(u64),
-}
-
-fn fill(file: &File) -> anyhow::Result<()> {
-    let step = noise(STEP_BYTES);
-    for offset in (0..RECYCLED_BYTES).step_by(STEP_BYTES) {
-        file.write_all_at(&step, offset)?;
-    }
-    file.sync_all().context("write what is overwritten later")
-}
-
-fn write(file: &File, record: &[u8], time: Duration, reach: Reach) -> anyhow::Result<f64> {
-    let (mut offset, mut count) = (0, 0);
-    let since = Stopwatch::start();
-    while since.elapsed() < time {
-        match reach {
-            Reach::Around(end) if offset + record.len() as u64 > end => offset = 0,
-            Reach::UpTo(end) if offset + record.len() as u64 > end => break,
-            _ => {}
+    /// Begins at the start again where the end is reached, after what has to be done then.
+    fn write(
+        &mut self,
+        record: &[u8],
+        time: Duration,
+        at_end: impl Fn(&File) -> std::io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let since = Stopwatch::start();
+        while since.elapsed() < time {
+            if self.offset + record.len() as u64 > self.max_bytes {
+                at_end(&self.file)?;
+                self.offset = 0;
+            }
+            self.file.write_all_at(record, self.offset)?;
+            self.file.sync_data()?;
+            self.offset += record.len() as u64;
+            self.count += 1;
         }
-        file.write_all_at(record, offset)?;
-        file.sync_data()?;
-        offset += record.len() as u64;
-        count += 1;
+        self.took += since.elapsed();
+        Ok(())
     }
-    Ok(rate(count, since.elapsed()))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ackwell_bench::console::{note, say};
 use ackwell_bench::figures::Figures;
-use ackwell_bench::limit::Limit;
+use ackwell_bench::limit::Probe;
 use ackwell_bench::process::{Observed, load_average};
 use anyhow::Context;
 use clap::Parser;
@@ -59,7 +59,7 @@ enum Consumed {
 const BODY_BYTES: usize = 1024;
 /// Connections are warm and the broker recycles its segments.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// Of the time of a case, for each kind of limit.
+/// Of the time of a case, before and after it, for each kind of limit.
 const LIMIT_SHARE: u32 = 4;
 
 const UNARY: Case = Case { name: "", batch: 1, outstanding: 1, consumed: Consumed::Later };
@@ -127,8 +127,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
 async fn measure(options: &Options, case: &Case) -> anyhow::Result<Figures> {
     let time = Duration::from_secs(options.seconds);
     let folder = tempfile::tempdir_in(&options.data).context("make a folder for the broker")?;
-    let limit = || Limit::measure(folder.path(), case.batch as usize * BODY_BYTES, time / LIMIT_SHARE);
-    let before = limit()?;
+    let mut probe = Probe::new(folder.path(), case.batch as usize * BODY_BYTES)?;
+    probe.measure(time / LIMIT_SHARE)?;
     let mut broker = Broker::start(&options.ackwelld, folder.path()).await?;
     let load = Load::start(&broker, case).await?;
     tokio::time::sleep(WARM_UP).await;
@@ -139,7 +139,8 @@ async fn measure(options: &Options, case: &Case) -> anyhow::Result<Figures> {
     let rss_mib = server.rss_mib()?;
     load.end().await?;
     broker.stop().await?;
-    let limit = before.between(limit()?);
+    probe.measure(time / LIMIT_SHARE)?;
+    let limit = probe.limit();
     let messages = shown.messages_f64().max(1.0);
     let [written, server_cpu, client_cpu] =
         std::array::from_fn(|index| (end[index] - start[index]) / messages);

@@ -6,32 +6,32 @@ use std::time::Duration;
 use ackwell_bench::clock::Stopwatch;
 use ackwell_bench::figures::{Figures, rate};
 use ackwell_bench::latencies::Latencies;
-use ackwell_bench::limit::Limit;
+use ackwell_bench::limit::{Limit, Probe};
 use ackwell_bench::process::Observed;
 
 use crate::cases::Case;
 use crate::load::{Load, Round};
 
-/// Of the time of a case, on each side of it, for each kind of limit.
-const LIMIT_SHARE: u32 = 4;
 /// Until the engine remembers as many settled deliveries as it ever will, and segments are recycled.
 const WARM_UP: Duration = Duration::from_secs(4);
 /// Enough for the mean, too few for a checkpoint.
 const WEIGHED_ROUNDS: u32 = 20;
+/// The store and the disk alone take turns, so that both see the same machine.
+const SLICE: Duration = Duration::from_millis(500);
+/// Of a slice, for each kind of limit.
+const LIMIT_SHARE: u32 = 4;
 
 pub(crate) fn measure(folder: &Path, case: &Case, time: Duration) -> anyhow::Result<Figures> {
-    let record_bytes = record_bytes(folder, case, Round::Cycle(case.batch))?;
-    let limit = || Limit::measure(folder, record_bytes, time / LIMIT_SHARE);
-    let before = limit()?;
+    let round = Round::Cycle(case.batch);
+    let mut probe = Probe::new(folder, record_bytes(folder, case, round)?)?;
     let mut load = Load::open(&folder.join("store"), case)?;
     load.fill(case.waiting)?;
-    let round = Round::Cycle(case.batch);
     load.run_for(WARM_UP, round)?;
-    let measured = Measured::run(&mut load, |load| load.run_for(time, round))?;
+    let mut measured = Measured::default();
+    measured.run(&mut load, &mut probe, round, |_, took| took >= time)?;
     load.check_counts(case.waiting + case.held_messages())?;
     load.drain()?;
-    drop(load);
-    Ok(measured.figures(case, before.between(limit()?)))
+    Ok(measured.figures(case, probe.limit()))
 }
 
 /// Length of the log's record of a round, as told by what the process passes to the system.
@@ -57,6 +57,7 @@ pub(crate) fn record_bytes(folder: &Path, case: &Case, round: Round) -> anyhow::
 }
 
 /// What a stretch of load has shown.
+#[derive(Default)]
 pub(crate) struct Measured {
     took: Duration,
     latencies: Latencies,
@@ -68,26 +69,44 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// Rounds until that is so, and the disk alone in between.
     pub(crate) fn run(
+        &mut self,
         load: &mut Load,
-        work: impl FnOnce(&mut Load) -> anyhow::Result<Latencies>,
-    ) -> anyhow::Result<Self> {
+        probe: &mut Probe,
+        round: Round,
+        is_done: impl Fn(&Load, Duration) -> bool,
+    ) -> anyhow::Result<()> {
         let process = Observed::own();
-        let disk_bytes = process.disk_bytes()?;
+        while !is_done(load, self.took) {
+            probe.measure(SLICE / LIMIT_SHARE)?;
+            let disk_bytes = process.disk_bytes()?;
+            let took = self.took;
+            self.run_slice(load, round, |load| is_done(load, took))?;
+            self.disk_bytes += process.disk_bytes()? - disk_bytes;
+        }
+        self.rss_mib = process.rss_mib()?;
+        self.peak_mib = process.peak_mib()?;
+        Ok(())
+    }
+
+    fn run_slice(
+        &mut self,
+        load: &mut Load,
+        round: Round,
+        is_done: impl Fn(&Load) -> bool,
+    ) -> anyhow::Result<()> {
         let (sent, received) = (load.ledger.sent(), load.ledger.received());
         let since = Stopwatch::start();
-        let latencies = work(load)?;
-        let took = since.elapsed();
+        while since.elapsed() < SLICE && !is_done(load) {
+            self.latencies.record(load.step(round)?);
+        }
+        load.rest()?;
+        self.took += since.elapsed();
         let messages = (load.ledger.sent() - sent).max(load.ledger.received() - received);
-        Ok(Self {
-            took,
-            latencies,
-            messages,
-            payload_bytes: messages * load.body_bytes(),
-            disk_bytes: process.disk_bytes()? - disk_bytes,
-            rss_mib: process.rss_mib()?,
-            peak_mib: process.peak_mib()?,
-        })
+        self.messages += messages;
+        self.payload_bytes += messages * load.body_bytes();
+        Ok(())
     }
 
     /// Beside what the disk could do with records of this case.

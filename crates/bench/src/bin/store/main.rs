@@ -129,7 +129,7 @@ fn one(options: &Options, case: &Case) -> anyhow::Result<Vec<Figures>> {
     let time = Duration::from_secs(options.seconds);
     match case.kind {
         Kind::Cycle => Ok(vec![cycle::measure(&options.data, case, time)?]),
-        Kind::IngestAndDrain => ingest::measure(&options.data, case, time),
+        Kind::IngestAndDrain => Ok(ingest::measure(&options.data, case)?.into()),
         Kind::Restart => Ok(vec![restart::measure(&options.data, case)?]),
     }
 }
