@@ -30,6 +30,8 @@ pub(super) struct Log {
     end: Position,
     recent: Recent,
     writer: Worker<Write>,
+    /// The last record that was replayed.
+    replayed: Option<Write>,
     /// A record is being written, or writing one failed. How much of that one is on disk is not known until the log is read
     /// anew, so that nothing is appended any more.
     is_writing: bool,
@@ -57,30 +59,45 @@ impl Log {
         segments.begin(from.segment, u64::from(from.offset)).map_err(StoreError::Files)?;
         let writer =
             Worker::new(options.threads, "log", |write: Write| write.make().map_err(StoreError::Append));
-        Ok(Self { segments, end: from, recent: Recent::default(), writer: writer?, is_writing: false })
+        Ok(Self {
+            segments,
+            end: from,
+            recent: Recent::default(),
+            writer: writer?,
+            replayed: None,
+            is_writing: false,
+        })
     }
 
     /// Reads from there once more. What is stored where is counted anew.
     pub(super) fn rewind(&mut self, from: Position) {
         self.end = from;
         self.segments.forget_stored();
+        self.replayed = None;
         self.recent = Recent::default();
     }
 
     /// The next record. `None`: that was all, and it is durable.
     pub(super) fn replay(&mut self) -> Result<Option<Replayed>, StoreError> {
-        if let Some(Found { at, next, decoded }) = self.find(self.end)? {
+        if let Some(Found { at, record, next, decoded }) = self.find(self.end)? {
             // A record whose payloads are not all there is what a crash left, unless it was confirmed, as the next one shows.
             if decoded.damaged == 0 || self.find(next)?.is_some() {
                 self.end = next;
+                let file = self.segments.file(at.segment).map_err(StoreError::ReadLog)?;
+                self.replayed = Some(Write { file, offset: at.offset, record });
                 let locations = decoded.blobs.iter().map(|blob| location(at, blob)).collect();
                 return Ok(Some(Replayed { batch: decoded.batch, locations }));
             }
         }
         self.check_for_later()?;
-        // The last record may have been written and not synced by a process that was killed; now its effects will be seen.
-        self.segments.sync(self.end.segment).map_err(StoreError::ReadLog)?;
+        self.make_durable()?;
         Ok(None)
+    }
+
+    /// The last record may have been written by a process that was killed before its sync, or whose sync failed; then it can
+    /// be read until the power is cut, and no later sync would write it. Now its effects will be seen: it is written anew.
+    fn make_durable(&mut self) -> Result<(), StoreError> {
+        self.replayed.take().map_or(Ok(()), Write::make).map_err(StoreError::Append)
     }
 
     /// The record that stands there, or begins the next segment because it did not fit.
@@ -88,7 +105,7 @@ impl Log {
         for at in [expected, expected.in_next_segment()] {
             let Some(record) = self.read_declared(at.segment, at.offset)? else { continue };
             if let Some(decoded) = record::decode(&at, &record) {
-                return Ok(Some(Found { at, next: at.after(&record), decoded }));
+                return Ok(Some(Found { at, next: at.after(&record), record, decoded }));
             }
         }
         Ok(None)
@@ -193,6 +210,7 @@ impl Log {
 /// A record in its place.
 struct Found {
     at: Position,
+    record: Bytes,
     next: Position,
     decoded: Decoded,
 }

@@ -38,6 +38,8 @@ impl OnDisk {
         let tables = Arc::new(Tables::open(&*disk, entropy)?);
         let applied = tables.applied()?;
         let log = Log::open(Arc::clone(&disk), options, applied)?;
+        // A process that was killed may have made or renamed what is here, and not made it durable.
+        disk.sync_folder().map_err(StoreError::Files)?;
         let written_to = Arc::clone(&tables);
         let write = move |(changes, applied): (Changes, Position)| written_to.write(&changes, applied);
         Ok(Self {

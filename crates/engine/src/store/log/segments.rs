@@ -81,10 +81,6 @@ impl Segments {
         self.segment(number).map(|segment| Arc::clone(&segment.file))
     }
 
-    pub(super) fn sync(&self, number: u64) -> io::Result<()> {
-        self.segment(number)?.file.sync()
-    }
-
     /// The bytes there.
     pub(super) fn read(&self, number: u64, offset: u32, len: u32) -> io::Result<Bytes> {
         let mut bytes = BytesMut::zeroed(len as usize);
