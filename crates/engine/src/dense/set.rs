@@ -1,10 +1,13 @@
-//! A set of numbers: nothing beside itself for a run without gaps, otherwise a bit for each where they are dense and two bytes
-//! where they are not.
+//! A set of numbers: nothing beside itself for a run without gaps, a list for a few, otherwise a bit for each where they are
+//! dense and two bytes where they are not.
 
 use std::marker::PhantomData;
 
 use super::Number;
 
+/// Members up to which a set is a list: far apart, each would need a chunk of its own. More would be long to move up when
+/// the first is taken.
+const SHORT: usize = 32;
 /// Numbers of a chunk, whose low 16 bits tell them apart.
 const CHUNK_BITS: u32 = 16;
 /// Members of a chunk from which on it has bits: a list of more would take long to insert into.
@@ -26,6 +29,8 @@ enum Content {
     Nothing,
     /// All from the first to the last: a backlog, a batch, the one message that most ordering keys have.
     Run(u64, u64),
+    /// Sorted, not empty, and not longer than [`SHORT`].
+    List(Vec<u64>),
     /// By their numbers; none is empty.
     Chunks(Vec<Chunk>),
 }
@@ -67,10 +72,16 @@ impl<T: Number> NumberSet<T> {
             Content::Run(_, last) if number.checked_sub(1) == Some(*last) => *last = number,
             Content::Run(first, _) if number.checked_add(1) == Some(*first) => *first = number,
             Content::Run(first, last) => {
-                let mut chunks = chunks_of(*first, *last);
-                insert(&mut chunks, number);
-                self.content = Content::Chunks(chunks);
+                self.content = Content::with_gaps(*first, *last);
+                return self.insert(member);
             }
+            Content::List(list) if list.len() == SHORT => {
+                let mut chunks = Vec::new();
+                list.iter().for_each(|number| _ = insert(&mut chunks, *number));
+                self.content = Content::Chunks(chunks);
+                return self.insert(member);
+            }
+            Content::List(list) => return insert_sorted(list, number),
             Content::Chunks(chunks) => return insert(chunks, number),
         }
         true
@@ -86,9 +97,15 @@ impl<T: Number> NumberSet<T> {
             Content::Run(first, _) if *first == number => *first += 1,
             Content::Run(_, last) if *last == number => *last -= 1,
             Content::Run(first, last) => {
-                let mut chunks = chunks_of(*first, *last);
-                remove(&mut chunks, number);
-                self.content = Content::Chunks(chunks);
+                self.content = Content::with_gaps(*first, *last);
+                return self.remove(member);
+            }
+            Content::List(list) => {
+                let was_there = remove_sorted(list, number);
+                if list.is_empty() {
+                    self.content = Content::Nothing;
+                }
+                return was_there;
             }
             Content::Chunks(chunks) => {
                 let was_there = remove(chunks, number);
@@ -106,6 +123,7 @@ impl<T: Number> NumberSet<T> {
         match &self.content {
             Content::Nothing => false,
             Content::Run(first, last) => (*first..=*last).contains(&number),
+            Content::List(list) => list.binary_search(&number).is_ok(),
             Content::Chunks(chunks) => {
                 find(chunks, number).is_ok_and(|at| chunks[at].members.contains(low(number)))
             }
@@ -120,6 +138,7 @@ impl<T: Number> NumberSet<T> {
         match &self.content {
             Content::Nothing => None,
             Content::Run(first, _) => Some(T::of(*first)),
+            Content::List(list) => list.first().copied().map(T::of),
             Content::Chunks(chunks) => chunks.first().map(|chunk| T::of(chunk.number(chunk.members.first()))),
         }
     }
@@ -131,29 +150,57 @@ impl<T: Number> NumberSet<T> {
     /// Those from `start` on, in order.
     pub(crate) fn iter_from(&self, start: T) -> impl Iterator<Item = T> {
         let start = start.number();
-        let (run, chunks) = match &self.content {
-            Content::Nothing => (None, &[][..]),
-            Content::Run(first, last) => (Some((*first).max(start)..=*last), &[][..]),
+        let (run, list, chunks): (_, &[u64], &[Chunk]) = match &self.content {
+            Content::Nothing => (None, &[], &[]),
+            Content::Run(first, last) => (Some((*first).max(start)..=*last), &[], &[]),
+            Content::List(list) => (None, &list[list.partition_point(|number| *number < start)..], &[]),
             Content::Chunks(chunks) => {
-                (None, &chunks[chunks.partition_point(|chunk| chunk.no < start >> CHUNK_BITS)..])
+                let at = chunks.partition_point(|chunk| chunk.no < start >> CHUNK_BITS);
+                (None, &[], &chunks[at..])
             }
         };
         let members = chunks.iter().flat_map(move |chunk| {
             let start = if chunk.no == start >> CHUNK_BITS { low(start) } else { 0 };
             chunk.members.iter_from(start).map(|low| chunk.number(low))
         });
-        run.into_iter().flatten().chain(members).map(T::of)
+        run.into_iter().flatten().chain(list.iter().copied()).chain(members).map(T::of)
     }
 }
 
-fn chunks_of(first: u64, last: u64) -> Vec<Chunk> {
-    let chunks = (first >> CHUNK_BITS)..=(last >> CHUNK_BITS);
-    let chunk = |no: u64| {
-        let from = if no == first >> CHUNK_BITS { low(first) } else { 0 };
-        let to = if no == last >> CHUNK_BITS { low(last) } else { u16::MAX };
-        Chunk { no, members: Members::of(from, to) }
+impl Content {
+    /// A run that is about to have gaps.
+    fn with_gaps(first: u64, last: u64) -> Self {
+        if last - first < SHORT as u64 / 2 {
+            return Self::List((first..=last).collect());
+        }
+        let chunks = (first >> CHUNK_BITS)..=(last >> CHUNK_BITS);
+        let chunk = |no: u64| {
+            let from = if no == first >> CHUNK_BITS { low(first) } else { 0 };
+            let to = if no == last >> CHUNK_BITS { low(last) } else { u16::MAX };
+            Chunk { no, members: Members::of(from, to) }
+        };
+        Self::Chunks(chunks.map(chunk).collect())
+    }
+}
+
+/// Whether it is new.
+fn insert_sorted<N: Ord + Copy>(list: &mut Vec<N>, number: N) -> bool {
+    // Most are added behind all others.
+    let at = match list.last() {
+        Some(greatest) if *greatest < number => list.len(),
+        _ => match list.binary_search(&number) {
+            Ok(_) => return false,
+            Err(at) => at,
+        },
     };
-    chunks.map(chunk).collect()
+    list.insert(at, number);
+    true
+}
+
+/// Whether it was there.
+fn remove_sorted<N: Ord + Copy>(list: &mut Vec<N>, number: N) -> bool {
+    let found = list.binary_search(&number);
+    found.is_ok_and(|at| list.remove(at) == number)
 }
 
 fn find(chunks: &[Chunk], number: u64) -> Result<usize, usize> {
@@ -214,14 +261,9 @@ impl Members {
             Self::Bits(bits) => return bits.insert(low),
             Self::List(list) => list,
         };
-        let at = match list.last() {
-            Some(greatest) if *greatest < low => list.len(),
-            _ => match list.binary_search(&low) {
-                Ok(_) => return false,
-                Err(at) => at,
-            },
-        };
-        list.insert(at, low);
+        if !insert_sorted(list, low) {
+            return false;
+        }
         if list.len() > MANY {
             *self = Self::Bits(Box::new(Bits::of(list)));
         }
@@ -230,10 +272,7 @@ impl Members {
 
     fn remove(&mut self, low: u16) -> bool {
         match self {
-            Self::List(list) => {
-                let found = list.binary_search(&low);
-                found.is_ok_and(|at| list.remove(at) == low)
-            }
+            Self::List(list) => remove_sorted(list, low),
             Self::Bits(bits) => {
                 let was_there = bits.remove(low);
                 if bits.len < FEW {

@@ -152,14 +152,11 @@ impl Lanes {
     }
 
     fn after_served(&mut self) -> Option<(Option<KeyId>, &mut Lane)> {
-        let behind = (Bound::Excluded(self.served), Bound::Unbounded);
-        let key = self
-            .by_key
-            .range(behind)
-            .next()
-            .or_else(|| self.by_key.first_key_value())
-            .map(|(key, _)| *key)?;
-        self.by_key.get_mut(&key).map(|lane| (key, lane))
+        let (last, _) = self.by_key.last_key_value()?;
+        let is_over = *last <= self.served;
+        let round = if is_over { Bound::Unbounded } else { Bound::Excluded(self.served) };
+        let next = self.by_key.range_mut((round, Bound::Unbounded)).next();
+        next.map(|(key, lane)| (*key, lane))
     }
 }
 
