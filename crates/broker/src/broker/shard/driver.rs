@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ackwell_engine::command::{Delivery, Extend, Outcome, Settle, Settled};
+use ackwell_engine::command::{Delivery, Extend, NewMessage, Outcome, Settle, Settled};
 use ackwell_engine::message::QueueId;
 use ackwell_engine::{Applied, Command, Engine, Refusal, Reply, Timestamp};
 use ackwell_proto::Failure;
@@ -27,6 +27,8 @@ use crate::stream_end::StreamEnd;
 
 /// Jobs taken into one commit. Enough to use a slow disk well, few enough that one commit stays short.
 const MAX_BATCH: usize = 1024;
+/// Bodies taken into one commit, unless a single command has more. A record of the log holds them all, in memory too.
+const MAX_BATCH_BYTES: usize = 16 << 20;
 /// Between two tries to open a store that failed.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// How often the volume's free space is looked at.
@@ -111,10 +113,14 @@ impl Driver {
         }
         self.in_vain.clear();
         self.step();
-        while self.has_more_to_hand() {
+        while self.has_more_to_do() {
             self.step();
         }
         goes_on
+    }
+
+    fn has_more_to_do(&self) -> bool {
+        self.engine.is_some() && (!self.batch.is_empty() || self.has_more_to_hand())
     }
 
     /// Waits for jobs, or for a time at which something happens by itself. `false`: nobody can send any more.
@@ -252,30 +258,31 @@ impl Driver {
         let now = clock::now();
         self.check_disk(now);
         self.add_due(now);
+        let rest = self.batch.split_off(fitting(&self.batch));
         self.add_asks();
         let owed = owed(&self.batch);
         let (commands, thens): (Vec<Command>, Vec<Then>) =
-            std::mem::replace(&mut self.batch, owed).into_iter().unzip();
+            std::mem::replace(&mut self.batch, rest).into_iter().unzip();
         let Some(engine) = &mut self.engine else {
-            return self.fail(now, thens, &refusal::storage_unavailable());
+            return self.fail(now, thens, owed, &refusal::storage_unavailable());
         };
         match engine.apply(now, commands) {
-            Ok(applied) => {
-                self.batch.clear();
-                self.conclude(now, applied, thens);
-            }
+            Ok(applied) => self.conclude(now, applied, thens),
             Err(error) => {
                 error!(error = &error as &dyn std::error::Error, "the store failed; reopening it");
                 self.engine = None;
                 self.is_ready.send_replace(false);
-                self.fail(now, thens, &refusal::storage_failure(&error));
+                self.fail(now, thens, owed, &refusal::storage_failure(&error));
             }
         }
     }
 
-    fn fail(&mut self, now: Timestamp, thens: Vec<Then>, failure: &Failure) {
+    /// Whatever waited behind the batch fails with it. What is owed is done once the store is open again.
+    fn fail(&mut self, now: Timestamp, thens: Vec<Then>, owed: Vec<(Command, Then)>, failure: &Failure) {
         self.asked.clear();
-        for then in thens {
+        let behind = std::mem::replace(&mut self.batch, owed);
+        self.batch.extend(self::owed(&behind));
+        for then in thens.into_iter().chain(behind.into_iter().map(|(_, then)| then)) {
             match then {
                 Then::Answer(answer) | Then::AnswerSettled(answer, _) => {
                     _ = answer.send(Err(failure.clone()));
@@ -451,6 +458,26 @@ fn stores(command: &Command) -> bool {
 fn receipts<'a>(settles: impl IntoIterator<Item = &'a Settle>) -> Vec<Bytes> {
     let settlements = settles.into_iter().flat_map(|settle| &settle.settlements);
     settlements.map(|(receipt, _)| receipt.clone()).collect()
+}
+
+/// How many commands of the batch make one commit.
+fn fitting(batch: &[(Command, Then)]) -> usize {
+    let mut bytes = 0;
+    let fits = |(command, _): &&(Command, Then)| {
+        bytes += body_bytes(command);
+        bytes <= MAX_BATCH_BYTES
+    };
+    let fitting = batch.iter().take_while(fits).count();
+    fitting.max(1).min(batch.len())
+}
+
+fn body_bytes(command: &Command) -> usize {
+    let of = |messages: &[NewMessage]| messages.iter().map(|message| message.payload.body.len()).sum();
+    match command {
+        Command::Send(send) => of(&send.messages),
+        Command::Commit(commit) => commit.send.iter().map(|outgoing| of(&outgoing.messages)).sum(),
+        _ => 0,
+    }
 }
 
 /// What is to be done even if this commit fails: ends and extensions that nobody would ask for again.

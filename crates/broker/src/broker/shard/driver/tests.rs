@@ -1,6 +1,6 @@
 //! The driver without its thread: jobs in, events and answers out.
 
-use ackwell_engine::command::{Batch, Commit, Configure, Handover, NewMessage, Oversized, Receive, Send};
+use ackwell_engine::command::{Batch, Commit, Configure, Handover, Oversized, Receive, Send};
 use ackwell_engine::message::Payload;
 use ackwell_engine::{Settings, command};
 use tempfile::TempDir;
@@ -327,4 +327,34 @@ fn cancelled_polls_are_forgotten() {
     }
     assert!(rig.driver.demands.polls() < 200);
     assert_eq!(rig.driver.demands.count(rig.queue), 0);
+}
+
+/// Promise: no record of the log is larger than what one commit may hold, however much arrives at once.
+#[test]
+fn large_sends_that_arrive_together_are_committed_apart() {
+    let batch = [MAX_BATCH_BYTES + 1, MAX_BATCH_BYTES - 1, 1, 1].map(|bytes| (large(bytes), Then::Nothing));
+    assert_eq!(fitting(&batch), 1, "one that is too large comes alone");
+    assert_eq!(fitting(&batch[1..]), 2);
+    assert_eq!(fitting(&batch[3..]), 1);
+    assert_eq!(fitting(&[]), 0);
+}
+
+/// Promise: everybody who waited when the store failed is told so, and what nobody would ask for again is kept.
+#[test]
+fn what_waits_behind_a_failed_commit_fails_with_it() {
+    let mut rig = Rig::new();
+    rig.break_store();
+    let (answer, mut answered) = oneshot::channel();
+    rig.driver.batch.push((large(MAX_BATCH_BYTES), Then::Nothing));
+    rig.driver.batch.push((large(MAX_BATCH_BYTES), Then::Answer(answer)));
+    rig.driver.batch.push((large(MAX_BATCH_BYTES), Then::Nothing));
+    rig.work([]);
+    assert!(answered.try_recv().unwrap().is_err());
+    assert_eq!(rig.driver.batch.len(), 2);
+}
+
+fn large(bytes: usize) -> Command {
+    let payload = Payload { body: vec![0; bytes].into(), ..Payload::default() };
+    let messages = vec![NewMessage { payload, ..NewMessage::default() }];
+    Command::Send(Send { queue: QueueId(1), messages, batch: Batch::Each, request_id: String::new() })
 }
