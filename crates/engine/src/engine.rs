@@ -92,7 +92,7 @@ impl Engine {
     /// Goes on from the store's last checkpoint through all batches since. Deliveries of before are held on for one ack
     /// timeout at least, since while the process was away their holders had no way to extend them.
     pub fn open(mut store: Store, now: Timestamp) -> Result<Self, StoreError> {
-        let Loaded { meta, queues, rows, memory } = store.load()?;
+        let Loaded { meta, queues, rows, deliveries, memory } = store.load()?;
         let mut engine = Self {
             store,
             sealer: Sealer::new(meta.receipt_key),
@@ -100,7 +100,7 @@ impl Engine {
             queues: BTreeMap::new(),
             deleted: Vec::new(),
             messages: Messages::load(rows),
-            memory: Memory::load(memory),
+            memory: Memory::load(deliveries, memory),
             expired: Vec::new(),
             corrupt: Vec::new(),
             submitted: VecDeque::new(),
@@ -336,11 +336,9 @@ impl Engine {
         let changes = Changes {
             meta: self.meta,
             queues: deleted.chain(self.queues.iter().map(state)).collect(),
-            rows: self.messages.changes().map(|(seq, row)| (seq, row.cloned())).collect(),
-            memory: self.memory.changes().collect(),
+            rows: self.messages.freeze(),
+            memory: self.memory.freeze(),
         };
-        self.messages.committed();
-        self.memory.committed();
         self.store.checkpoint(changes)
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::command::{Sent, Settled};
-use crate::dense::{NumberSet, Page, PageNo, Pages, Timers, number_at};
+use crate::dense::{Page, PageNo, Pages, Timers, number_at};
 use crate::message::{Epoch, MessageId, QueueId, Seq};
 use crate::time::Timestamp;
 use shelf::Shelf;
@@ -52,16 +52,14 @@ pub(crate) const MAX_ITEMS: usize = 200_000;
 /// Dedup ids remembered at most for a queue. These are never forgotten early: a send that finds no room is refused.
 pub(crate) const MAX_DEDUP_IDS: usize = 1_000_000;
 
-/// Entries that forget themselves; tells which changed since the last commit.
+/// Entries that forget themselves; tells which changed since the last checkpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     /// By epoch, which names a delivery among all queues.
     deliveries: Pages<Epoch, Ended>,
     shelves: BTreeMap<QueueId, Shelves>,
-    /// Requests and dedup ids that changed since the last commit.
+    /// Requests and dedup ids that changed since the last checkpoint.
     dirty: BTreeSet<MemoryKey>,
-    /// Deliveries that did.
-    dirty_deliveries: BTreeMap<QueueId, NumberSet<Epoch>>,
 }
 
 /// A settled delivery.
@@ -75,7 +73,6 @@ pub(crate) struct Ended {
 
 /// What changed since the last time; `None` deletes.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "what writes checkpoints will read it"))]
 pub(crate) struct FrozenMemory {
     pub(crate) deliveries: Vec<(PageNo, Option<Arc<Page<Ended>>>)>,
     /// Requests and dedup ids.
@@ -93,22 +90,14 @@ struct Shelves {
 }
 
 impl Memory {
-    pub(crate) fn load(entries: Vec<(MemoryKey, Memorized)>) -> Self {
-        let mut memory = Self::default();
-        for (key, entry) in entries {
-            memory.put(key, entry.until, entry.what);
-        }
-        memory.committed();
-        memory
-    }
-
     /// What [`Memory::freeze`] gave away once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what reads checkpoints will load pages"))]
-    pub(crate) fn load_pages(
+    pub(crate) fn load(
         deliveries: Vec<(PageNo, Arc<Page<Ended>>)>,
         texts: Vec<(MemoryKey, Memorized)>,
     ) -> Self {
-        let mut memory = Self::load(texts);
+        let mut memory = Self::default();
+        texts.into_iter().for_each(|(key, entry)| memory.put(key, entry.until, entry.what));
+        memory.dirty.clear();
         memory.deliveries = Pages::load(deliveries.iter().cloned());
         for (no, page) in deliveries {
             for (slot, ended) in page.iter() {
@@ -120,9 +109,7 @@ impl Memory {
         memory
     }
 
-    /// What changed since the last time, deliveries as whole pages. Instead of [`Memory::changes`] and
-    /// [`Memory::committed`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "what writes checkpoints will freeze pages"))]
+    /// What changed since the last time.
     pub(crate) fn freeze(&mut self) -> FrozenMemory {
         let texts = std::mem::take(&mut self.dirty);
         let texts = texts.into_iter().map(|key| {
@@ -130,7 +117,6 @@ impl Memory {
             (key, entry)
         });
         let texts = texts.collect();
-        self.dirty_deliveries.clear();
         FrozenMemory { deliveries: self.deliveries.freeze(), texts }
     }
 
@@ -196,18 +182,15 @@ impl Memory {
         (kind, settled): (OutcomeKind, Settled),
     ) {
         let shelves = self.shelves.entry(queue).or_default();
-        let dirty = self.dirty_deliveries.entry(queue).or_default();
         if let Some(before) = self.deliveries.insert(epoch, Ended { queue, until, kind, settled }) {
             shelves.deliveries.remove(before.until, epoch);
             shelves.delivery_count -= 1;
         }
         shelves.deliveries.insert(until, epoch);
         shelves.delivery_count += 1;
-        dirty.insert(epoch);
         while shelves.delivery_count > MAX_ITEMS {
             let Some(epoch) = shelves.pop_delivery(Timestamp::NEVER) else { break };
             self.deliveries.remove(epoch);
-            dirty.insert(epoch);
         }
     }
 
@@ -221,7 +204,6 @@ impl Memory {
         for (queue, shelves) in &mut self.shelves {
             for epoch in std::iter::from_fn(|| shelves.pop_delivery(now)).take(max) {
                 self.deliveries.remove(epoch);
-                self.dirty_deliveries.entry(*queue).or_default().insert(epoch);
             }
             let requests = std::iter::from_fn(|| shelves.requests.pop_due(now)).take(max);
             self.dirty.extend(requests.map(|id| MemoryKey::Request(*queue, id)));
@@ -235,7 +217,6 @@ impl Memory {
         let Some(shelves) = self.shelves.remove(&queue) else { return };
         for epoch in shelves.deliveries.iter() {
             self.deliveries.remove(epoch);
-            self.dirty_deliveries.entry(queue).or_default().insert(epoch);
         }
         self.dirty.extend(shelves.texts(queue).map(|(key, _)| key));
     }
@@ -247,22 +228,6 @@ impl Memory {
             deliveries.map(|(epoch, ended)| (MemoryKey::Delivery(ended.queue, epoch), ended.memorized()));
         let texts = self.shelves.iter().flat_map(|(queue, shelves)| shelves.texts(*queue));
         deliveries.chain(texts.map(|(key, entry)| (key, entry.clone())))
-    }
-
-    /// The changed keys with their entries; `None` for those that are gone.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = (MemoryKey, Option<Memorized>)> {
-        let deliveries = self.dirty_deliveries.iter().flat_map(|(queue, epochs)| {
-            epochs.iter().map(|epoch| {
-                let entry = self.deliveries.get(epoch).map(Ended::memorized);
-                (MemoryKey::Delivery(*queue, epoch), entry)
-            })
-        });
-        deliveries.chain(self.dirty.iter().map(|key| (key.clone(), self.entry(key).cloned())))
-    }
-
-    pub(crate) fn committed(&mut self) {
-        self.dirty.clear();
-        self.dirty_deliveries.clear();
     }
 
     fn entry(&self, key: &MemoryKey) -> Option<&Memorized> {

@@ -55,8 +55,6 @@ pub(crate) struct Messages {
     rows: Pages<Seq, Row>,
     by_queue: BTreeMap<QueueId, Index>,
     timers: Timers<Seq>,
-    /// Rows that changed since the last commit.
-    dirty: NumberSet<Seq>,
 }
 
 /// A queue's share of the rows.
@@ -131,18 +129,8 @@ impl Index {
 }
 
 impl Messages {
-    pub(crate) fn load(rows: Vec<(Seq, Row)>) -> Self {
-        let mut messages = Self::default();
-        for (seq, row) in rows {
-            messages.put(seq, row);
-        }
-        messages.committed();
-        messages
-    }
-
     /// What [`Messages::freeze`] gave away once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what reads checkpoints will load pages"))]
-    pub(crate) fn load_pages(pages: Vec<(PageNo, Arc<Page<Row>>)>) -> Self {
+    pub(crate) fn load(pages: Vec<(PageNo, Arc<Page<Row>>)>) -> Self {
         let mut messages = Self { rows: Pages::load(pages.iter().cloned()), ..Self::default() };
         for (no, page) in pages {
             for (slot, row) in page.iter() {
@@ -151,13 +139,11 @@ impl Messages {
                 messages.note(None, Some(entry), eligible);
             }
         }
-        messages.committed();
         messages
     }
 
     /// The pages of rows that changed since the last time; `None` for those that are empty now. Takes a moment, however
-    /// many rows there are; stands beside [`Messages::changes`] and knows nothing of [`Messages::committed`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "what writes checkpoints will freeze pages"))]
+    /// many rows there are.
     pub(crate) fn freeze(&mut self) -> Vec<(PageNo, Option<Arc<Page<Row>>>)> {
         self.rows.freeze()
     }
@@ -278,7 +264,6 @@ impl Messages {
         }
         started.into_iter().for_each(|at| _ = self.timers.insert(at, entry.seq()));
         self.list_anew(entry.queue, entry.ordering, eligible);
-        self.dirty.insert(entry.seq());
     }
 
     /// The eligible message of an ordering key.
@@ -316,15 +301,6 @@ impl Messages {
     /// All rows, in stored order.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (Seq, &Row)> {
         self.rows.iter()
-    }
-
-    /// The changed rows; `None` for those that are gone.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = (Seq, Option<&Row>)> {
-        self.dirty.iter().map(|seq| (seq, self.rows.get(seq)))
-    }
-
-    pub(crate) fn committed(&mut self) {
-        self.dirty = NumberSet::default();
     }
 }
 

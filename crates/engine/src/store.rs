@@ -21,8 +21,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::memory::{Memorized, MemoryKey};
-use crate::message::{Location, Payload, QueueId, Row, Seq};
+use crate::dense::{Page, PageNo};
+use crate::memory::{Ended, FrozenMemory, Memorized, MemoryKey};
+use crate::message::{Location, Payload, QueueId, Row};
 use crate::messages::Turns;
 use crate::settings::Settings;
 use crate::time::Timestamp;
@@ -141,7 +142,8 @@ pub(crate) struct QueueState {
 pub(crate) struct Loaded {
     pub(crate) meta: Meta,
     pub(crate) queues: Vec<(QueueId, QueueState)>,
-    pub(crate) rows: Vec<(Seq, Row)>,
+    pub(crate) rows: Vec<(PageNo, Arc<Page<Row>>)>,
+    pub(crate) deliveries: Vec<(PageNo, Arc<Page<Ended>>)>,
     pub(crate) memory: Vec<(MemoryKey, Memorized)>,
 }
 
@@ -149,8 +151,8 @@ pub(crate) struct Loaded {
 pub(crate) struct Changes {
     pub(crate) meta: Meta,
     pub(crate) queues: Vec<(QueueId, Option<QueueState>)>,
-    pub(crate) rows: Vec<(Seq, Option<Row>)>,
-    pub(crate) memory: Vec<(MemoryKey, Option<Memorized>)>,
+    pub(crate) rows: Vec<(PageNo, Option<Arc<Page<Row>>>)>,
+    pub(crate) memory: FrozenMemory,
 }
 
 /// How a store uses its disk.

@@ -139,6 +139,9 @@ impl<V: Clone> Kept<V> {
 }
 
 impl<V> Page<V> {
+    /// Numbers of a page.
+    pub(crate) const SLOTS: usize = SLOTS;
+
     fn with_capacity(capacity: usize) -> Self {
         let (values, slots) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
         Self { taken: [0; SLOTS / 64], places: [0; SLOTS], values, slots }

@@ -9,14 +9,19 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use super::encoding::{Reader, Writer};
 use super::record::Position;
 use super::{Meta, QueueRecord, QueueState};
+use crate::dense::Page;
 use crate::message::KeyId;
 use crate::messages::Turns;
-pub(super) use memory::{decode_memorized, decode_memory_key, encode_memorized, encode_memory_key};
+pub(super) use memory::{
+    decode_memorized, decode_memory_key, encode_memorized, encode_memory_key, read_ended, write_ended,
+};
 pub(super) use payload::{read_payload, write_payload};
-pub(super) use row::{decode_row, encode_row};
+pub(super) use row::{read_row, write_row};
 pub(super) use settings::{decode_settings, encode_settings};
 
 /// Grows when a layout changes.
@@ -51,6 +56,24 @@ pub(super) fn decode_meta(bytes: &[u8]) -> Option<Meta> {
         clock: input.time()?,
     };
     input.end(meta)
+}
+
+/// Neighbours, each with the low 8 bits of its number.
+pub(super) fn encode_page<V>(page: &Page<V>, write: impl Fn(&mut Writer, &V)) -> Vec<u8> {
+    let values: Vec<(u8, &V)> = page.iter().collect();
+    let mut out = Writer::default();
+    out.list(&values, |out, (slot, value)| write(out.u8(*slot), value));
+    out.seal()
+}
+
+pub(super) fn decode_page<V>(
+    bytes: &[u8],
+    read: impl Fn(&mut Reader<'_>) -> Option<V>,
+) -> Option<Arc<Page<V>>> {
+    let mut input = Reader::open(bytes)?;
+    let values = input.list(Page::<V>::SLOTS, |input| Some((input.u8()?, read(input)?)))?;
+    let is_sorted = values.is_sorted_by(|(one, _), (next, _)| one < next);
+    input.end(Arc::new(values.into_iter().collect())).filter(|_| is_sorted)
 }
 
 pub(super) fn encode_position(position: &Position) -> Vec<u8> {
@@ -114,10 +137,10 @@ pub fn fuzz_record(bytes: &[u8]) {
     let again = |encoded: Option<Vec<u8>>| assert!(encoded.is_none_or(|encoded| encoded == sealed));
     again(decode_meta(&sealed).map(|meta| encode_meta(&meta)));
     again(decode_queue(&sealed).map(|queue| encode_queue(&queue)));
-    again(decode_row(&sealed).map(|row| encode_row(&row)));
-    again(decode_payload(&sealed).map(|payload| encode_payload(&payload)));
+    again(decode_page(&sealed, read_row).map(|page| encode_page(&page, write_row)));
+    again(decode_page(&sealed, read_ended).map(|page| encode_page(&page, write_ended)));
     again(decode_memory_key(&sealed).map(|key| encode_memory_key(&key)));
     again(decode_memorized(&sealed).map(|entry| encode_memorized(&entry)));
     sealed.pop();
-    assert!(decode_row(&sealed).is_none());
+    assert!(decode_page(&sealed, read_row).is_none());
 }

@@ -1,11 +1,13 @@
 //! Tables in memory: what a store keeps, without a disk.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::record::Batch;
 use super::{Changes, Entropy, Loaded, Meta, QueueState};
-use crate::memory::{Memorized, MemoryKey};
-use crate::message::{Location, Payload, QueueId, Row, Seq};
+use crate::dense::{Page, PageNo};
+use crate::memory::{Ended, FrozenMemory, Memorized, MemoryKey};
+use crate::message::{Location, Payload, QueueId, Row};
 
 /// A checkpoint is written after every batch, so that there is no log.
 #[derive(Clone)]
@@ -14,7 +16,8 @@ pub(super) struct MemoryTables {
     is_forgetful: bool,
     meta: Meta,
     queues: BTreeMap<QueueId, QueueState>,
-    rows: BTreeMap<Seq, Row>,
+    rows: BTreeMap<PageNo, Arc<Page<Row>>>,
+    deliveries: BTreeMap<PageNo, Arc<Page<Ended>>>,
     memory: BTreeMap<MemoryKey, Memorized>,
     /// By [`Location::segment`], which counts them; those in front that are freed are left out.
     payloads: VecDeque<Option<Payload>>,
@@ -29,6 +32,7 @@ impl MemoryTables {
             meta: Meta::new(entropy),
             queues: BTreeMap::new(),
             rows: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
             memory: BTreeMap::new(),
             payloads: VecDeque::new(),
             forgotten: 0,
@@ -49,6 +53,7 @@ impl MemoryTables {
             meta: self.meta,
             queues: entries(&self.queues),
             rows: entries(&self.rows),
+            deliveries: entries(&self.deliveries),
             memory: entries(&self.memory),
         }
     }
@@ -82,8 +87,10 @@ impl MemoryTables {
     pub(super) fn commit(&mut self, changes: Changes) {
         self.meta = changes.meta;
         changes.queues.into_iter().for_each(|(id, queue)| put(&mut self.queues, id, queue));
-        changes.rows.into_iter().for_each(|(seq, row)| put(&mut self.rows, seq, row));
-        changes.memory.into_iter().for_each(|(key, entry)| put(&mut self.memory, key, entry));
+        changes.rows.into_iter().for_each(|(no, page)| put(&mut self.rows, no, page));
+        let FrozenMemory { deliveries, texts } = changes.memory;
+        deliveries.into_iter().for_each(|(no, page)| put(&mut self.deliveries, no, page));
+        texts.into_iter().for_each(|(key, entry)| put(&mut self.memory, key, entry));
     }
 }
 

@@ -62,7 +62,9 @@ impl OnDisk {
         self.log.rewind(applied);
         self.ends.clear();
         let loaded = self.tables.load()?;
-        loaded.rows.iter().for_each(|(_, row)| self.log.segments().stored(row.location));
+        for (_, row) in loaded.rows.iter().flat_map(|(_, page)| page.iter()) {
+            self.log.segments().stored(row.location);
+        }
         let unused = self.log.segments().unused_before(applied.segment);
         self.log.segments().free(unused).map_err(StoreError::Files)?;
         Ok(loaded)

@@ -3,18 +3,23 @@
 //! `docs/storage-format.md` has the tables byte by byte. Everything stored carries a CRC32C, since redb does not verify
 //! what it reads.
 
+use std::sync::Arc;
+
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::backend::Backend;
 use super::disk::Disk;
+use super::encoding::Writer;
 use super::record::Position;
 use super::{Changes, Entropy, Loaded, Meta, QueueState, StoreError, codec};
-use crate::memory::{Memorized, MemoryKey};
-use crate::message::{QueueId, Row, Seq};
+use crate::dense::{Page, PageNo};
+use crate::memory::{FrozenMemory, Memorized, MemoryKey};
+use crate::message::QueueId;
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const QUEUES: TableDefinition<u32, &[u8]> = TableDefinition::new("queues");
 pub(super) const MESSAGES: TableDefinition<u64, &[u8]> = TableDefinition::new("messages");
+const DELIVERIES: TableDefinition<u64, &[u8]> = TableDefinition::new("deliveries");
 pub(super) const MEMORY: TableDefinition<&[u8], &[u8]> = TableDefinition::new("memory");
 
 /// The rows of META: what the engine counts, and how far the log is applied.
@@ -61,7 +66,12 @@ impl Tables {
             queues: scan(&read, QUEUES, "queue", |key, value| {
                 Some((QueueId(key), codec::decode_queue(value)?))
             })?,
-            rows: scan(&read, MESSAGES, "message", |key, value| Some((Seq(key), codec::decode_row(value)?)))?,
+            rows: scan(&read, MESSAGES, "messages, page", |no, value| {
+                Some((no, codec::decode_page(value, codec::read_row)?))
+            })?,
+            deliveries: scan(&read, DELIVERIES, "deliveries, page", |no, value| {
+                Some((no, codec::decode_page(value, codec::read_ended)?))
+            })?,
             memory: scan_memory(&read)?,
         })
     }
@@ -74,8 +84,10 @@ impl Tables {
         write.set_quick_repair(true);
         write_meta(&write, &changes.meta, applied).map_err(StoreError::Checkpoint)?;
         write_queues(&write, &changes.queues).map_err(StoreError::Checkpoint)?;
-        write_rows(&write, &changes.rows).map_err(StoreError::Checkpoint)?;
-        write_memory(&write, &changes.memory).map_err(StoreError::Checkpoint)?;
+        let FrozenMemory { deliveries, texts } = &changes.memory;
+        write_pages(&write, MESSAGES, &changes.rows, codec::write_row).map_err(StoreError::Checkpoint)?;
+        write_pages(&write, DELIVERIES, deliveries, codec::write_ended).map_err(StoreError::Checkpoint)?;
+        write_memory(&write, texts).map_err(StoreError::Checkpoint)?;
         write.commit().map_err(checkpoint_error)
     }
 }
@@ -111,6 +123,7 @@ fn initialise(database: &Database, entropy: Entropy) -> Result<(), StoreError> {
     // Opened once, so that reading never meets a missing table.
     write.open_table(QUEUES).map_err(checkpoint_error)?;
     write.open_table(MESSAGES).map_err(checkpoint_error)?;
+    write.open_table(DELIVERIES).map_err(checkpoint_error)?;
     write.open_table(MEMORY).map_err(checkpoint_error)?;
     write.commit().map_err(checkpoint_error)
 }
@@ -146,12 +159,17 @@ fn write_queues(
     Ok(())
 }
 
-fn write_rows(write: &redb::WriteTransaction, rows: &[(Seq, Option<Row>)]) -> Result<(), redb::Error> {
-    let mut table = write.open_table(MESSAGES)?;
-    for (seq, row) in rows {
-        match row {
-            Some(row) => _ = table.insert(seq.0, codec::encode_row(row).as_slice())?,
-            None => _ = table.remove(seq.0)?,
+fn write_pages<V>(
+    write: &redb::WriteTransaction,
+    table: TableDefinition<u64, &[u8]>,
+    pages: &[(PageNo, Option<Arc<Page<V>>>)],
+    value: impl Fn(&mut Writer, &V),
+) -> Result<(), redb::Error> {
+    let mut table = write.open_table(table)?;
+    for (no, page) in pages {
+        match page {
+            Some(page) => _ = table.insert(no, codec::encode_page(page, &value).as_slice())?,
+            None => _ = table.remove(no)?,
         }
     }
     Ok(())

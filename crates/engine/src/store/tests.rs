@@ -36,9 +36,9 @@ impl Store {
         self.files().log.overwrite(location, |bytes| bytes.fill(0));
     }
 
-    fn damage_row(&mut self, seq: Seq) {
+    fn damage_page(&mut self, no: PageNo) {
         let write = self.files().tables.database.begin_write().unwrap();
-        write.open_table(MESSAGES).unwrap().insert(seq.0, b"not a row".as_slice()).unwrap();
+        write.open_table(MESSAGES).unwrap().insert(no, b"not a page".as_slice()).unwrap();
         write.commit().unwrap();
     }
 
@@ -61,13 +61,13 @@ fn store_of_another_format_is_refused_by_name() {
     assert!(matches!(store.load(), Err(StoreError::Corrupt { what: "meta", .. })));
 }
 
-/// Promise: a row that cannot be trusted is named, and nothing is decided without it.
+/// Promise: a page that cannot be trusted is named, and nothing is decided without it.
 #[test]
-fn damaged_row_keeps_the_store_from_opening() {
+fn damaged_page_keeps_the_store_from_opening() {
     let mut store = Store::in_memory();
-    store.damage_row(Seq(7));
+    store.damage_page(7);
     let Err(error) = store.load() else { panic!("it was loaded") };
-    assert_eq!(error.to_string(), "message 7 is corrupt in the store");
+    assert_eq!(error.to_string(), "messages, page 7 is corrupt in the store");
 }
 
 /// Promise: whatever a crash left of making the store, opening works.

@@ -35,7 +35,9 @@ fn row(tenant: u64, body_bytes: u64) -> Row {
 }
 
 fn stored(rows: impl IntoIterator<Item = Row>) -> Messages {
-    Messages::load((1..).map(Seq).zip(rows).collect())
+    let mut messages = Messages::default();
+    (1..).map(Seq).zip(rows).for_each(|(seq, row)| messages.put(seq, row));
+    messages
 }
 
 /// Hands the next message out, which was foreseen, and has it acked.
@@ -104,7 +106,7 @@ proptest! {
                 None => _ = messages.remove(Seq(n)),
             }
             prop_assert_eq!(eligible(&messages), by_the_rule(&messages));
-            let frozen = Messages::load_pages(pages(&messages));
+            let frozen = Messages::load(pages(&messages));
             prop_assert_eq!(eligible(&frozen), eligible(&messages));
             prop_assert_eq!(frozen.counts(QUEUE), messages.counts(QUEUE));
             prop_assert_eq!(frozen.next_timer(), messages.next_timer());

@@ -1,7 +1,7 @@
 //! What is remembered for a while.
 
 use crate::command::{Sent, Settled};
-use crate::memory::{Memorized, MemoryKey, OutcomeKind, Remembered};
+use crate::memory::{Ended, Memorized, MemoryKey, OutcomeKind, Remembered};
 use crate::message::{Epoch, QueueId, Seq, State};
 use crate::store::encoding::{Reader, Writer};
 
@@ -64,6 +64,20 @@ pub(in crate::store) fn decode_memorized(bytes: &[u8]) -> Option<Memorized> {
         _ => return None,
     };
     input.end(Memorized { until, what })
+}
+
+pub(in crate::store) fn write_ended(out: &mut Writer, ended: &Ended) {
+    let Ended { queue, until, kind, settled } = ended;
+    encode_settled(out.u32(queue.0).time(*until).u8(*kind as u8), settled);
+}
+
+pub(in crate::store) fn read_ended(input: &mut Reader<'_>) -> Option<Ended> {
+    Some(Ended {
+        queue: QueueId(input.u32()?),
+        until: input.time()?,
+        kind: decode_outcome_kind(input)?,
+        settled: decode_settled(input)?,
+    })
 }
 
 fn encode_sent(out: &mut Writer, sent: &Sent) {

@@ -6,26 +6,23 @@ use crate::message::{
 };
 use crate::store::encoding::{Reader, Writer};
 
-pub(in crate::store) fn encode_row(row: &Row) -> Vec<u8> {
+pub(in crate::store) fn write_row(out: &mut Writer, row: &Row) {
     let Row { queue, stored_at, stage, attempts, deliveries, history, expires_at, max_attempts, .. } = row;
     let Row { body_bytes, priority, ordering, fairness, location, .. } = row;
-    let mut out = Writer::default();
     out.u32(queue.0).time(*stored_at).u32(*attempts).u32(*deliveries).u64(*body_bytes);
     out.u8(priority.level());
     out.option(ordering.as_ref(), |out, key| _ = out.u64(key.0));
     out.option(fairness.as_ref(), |out, key| _ = out.u64(key.0));
     out.option(expires_at.as_ref(), |out, at| _ = out.time(*at));
     out.option(max_attempts.as_ref(), |out, max| _ = out.u32(*max));
-    encode_location(&mut out, *location);
-    encode_stage(&mut out, stage);
+    encode_location(out, *location);
+    encode_stage(out, stage);
     out.list(history, encode_attempt);
-    out.seal()
 }
 
-pub(in crate::store) fn decode_row(bytes: &[u8]) -> Option<Row> {
-    let mut input = Reader::open(bytes)?;
+pub(in crate::store) fn read_row(input: &mut Reader<'_>) -> Option<Row> {
     // In the order in which they lie there.
-    let row = Row {
+    Some(Row {
         queue: QueueId(input.u32()?),
         stored_at: input.time()?,
         attempts: input.u32()?,
@@ -36,11 +33,10 @@ pub(in crate::store) fn decode_row(bytes: &[u8]) -> Option<Row> {
         fairness: input.option(|input| input.u64().map(KeyId))?,
         expires_at: input.option(Reader::time)?,
         max_attempts: input.option(Reader::u32)?,
-        location: decode_location(&mut input)?,
-        stage: decode_stage(&mut input)?,
+        location: decode_location(input)?,
+        stage: decode_stage(input)?,
         history: input.list(MAX_HISTORY, decode_attempt)?,
-    };
-    input.end(row)
+    })
 }
 
 fn encode_location(out: &mut Writer, location: Location) {

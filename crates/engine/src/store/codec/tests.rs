@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::{Sent, Settled};
-use crate::memory::{Memorized, MemoryKey, OutcomeKind, Remembered};
+use crate::memory::{Ended, Memorized, MemoryKey, OutcomeKind, Remembered};
 use crate::message::{
     Attempt, AttemptOutcome, DeadReason, Epoch, Hold, KeyId, Location, MessageId, Priority, QueueId, Row,
     Seq, Stage, State,
@@ -48,6 +48,28 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// From slot 3 on.
+fn page<V>(values: Vec<V>) -> Page<V> {
+    (3..).zip(values).collect()
+}
+
+fn endeds() -> Vec<Ended> {
+    let settled = Settled { state: Some(State::Delayed), delayed_until: Some(Timestamp(4)) };
+    let (queue, until) = (QueueId(7), Timestamp(6));
+    vec![
+        Ended { queue, until, kind: OutcomeKind::Nack, settled },
+        Ended { queue, until, kind: OutcomeKind::Ack, settled: Settled { state: None, delayed_until: None } },
+    ]
+}
+
+/// Promise: a page has every number once, in order.
+#[test]
+fn page_with_a_number_twice_is_refused() {
+    let mut out = Writer::default();
+    out.list(&endeds(), |out, ended| write_ended(out.u8(3), ended));
+    assert!(decode_page(&out.seal(), read_ended).is_none());
+}
+
 fn queue_state() -> QueueState {
     let record = QueueRecord {
         name: "shop/orders".into(),
@@ -75,9 +97,13 @@ fn memories() -> Vec<Memorized> {
 
 #[test]
 fn rows_and_memories_survive_the_round_trip() {
-    for row in rows() {
-        assert_eq!(decode_row(&encode_row(&row)).as_ref(), Some(&row));
-    }
+    let decoded = decode_page(&encode_page(&page(rows()), write_row), read_row).unwrap();
+    assert_eq!(
+        decoded.iter().map(|(slot, row)| (slot, row.clone())).collect::<Vec<_>>(),
+        (3..).zip(rows()).collect::<Vec<_>>()
+    );
+    let decoded = decode_page(&encode_page(&page(endeds()), write_ended), read_ended).unwrap();
+    assert_eq!(format!("{decoded:?}"), format!("{:?}", page(endeds())));
     for entry in memories() {
         assert_eq!(decode_memorized(&encode_memorized(&entry)).as_ref(), Some(&entry));
     }
@@ -111,14 +137,14 @@ fn queue_meta_and_position_survive_the_round_trip() {
 #[test]
 fn damaged_row_is_refused() {
     for row in rows() {
-        let encoded = encode_row(&row);
+        let encoded = encode_page(&page(vec![row]), write_row);
         for bit in 0..encoded.len() * 8 {
             let mut damaged = encoded.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode_row(&damaged), None, "bit {bit}");
+            assert!(decode_page(&damaged, read_row).is_none(), "bit {bit}");
         }
         for len in 0..encoded.len() {
-            assert_eq!(decode_row(&encoded[..len]), None, "length {len}");
+            assert!(decode_page(&encoded[..len], read_row).is_none(), "length {len}");
         }
     }
 }
@@ -140,7 +166,8 @@ fn examples_of_the_document_are_what_is_written() {
         ("meta", encode_meta(&meta)),
         ("applied", encode_position(&Position { segment: 1, offset: 4096, lsn: 9, chain: 0x0a0b_0c0d })),
         ("queues", encode_queue(&queue)),
-        ("messages", encode_row(&rows()[2])),
+        ("messages", encode_page(&page(vec![rows()[2].clone()]), write_row)),
+        ("deliveries", encode_page(&page(endeds()), write_ended)),
         ("memory-key", encode_memory_key(&MemoryKey::Dedup(QueueId(2), "d1".into()))),
         ("memory", encode_memorized(&memories()[1])),
     ];
