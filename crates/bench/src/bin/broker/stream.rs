@@ -20,6 +20,8 @@ use crate::server::QUEUE;
 /// Frames on their way to the broker: more than deliveries in the window can lead to.
 const FRAMES: usize = 16_384;
 const WINDOW: Window = Window { max_messages: 4000, max_bytes: 0 };
+/// Of one frame; the broker refuses more.
+const MAX_SETTLEMENTS: usize = 1000;
 /// Between two looks at whether it is over, when nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
 /// A frame of deliveries may have the whole window's bodies.
@@ -40,9 +42,12 @@ pub(crate) async fn consume(channel: Channel, shared: Arc<Shared>) -> anyhow::Re
             Heard::Opened(_) | Heard::Extended(_) => {}
             Heard::Deliveries(deliveries) => {
                 shared.receive(deliveries.deliveries.iter().map(body))?;
-                let settle =
-                    SettleFrame { seq: 0, settlements: deliveries.deliveries.into_iter().map(ack).collect() };
-                say.send(ConsumeRequest { frame: Some(Said::Settle(settle)) }).await.context("ack")?;
+                let mut acks: Vec<Settlement> = deliveries.deliveries.into_iter().map(ack).collect();
+                while !acks.is_empty() {
+                    let settlements = acks.drain(..acks.len().min(MAX_SETTLEMENTS)).collect();
+                    let settle = SettleFrame { seq: 0, settlements };
+                    say.send(ConsumeRequest { frame: Some(Said::Settle(settle)) }).await.context("ack")?;
+                }
             }
             Heard::Settled(settled) => check(&shared, &settled)?,
             Heard::Revoked(revoked) => {
