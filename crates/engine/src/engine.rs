@@ -333,7 +333,10 @@ impl Engine {
             let turns = self.messages.turns(*id);
             (*id, Some(QueueState { record: queue.record.clone(), turns }))
         };
+        let sparse = self.store.sparse()?.into_iter();
+        let survivors = sparse.map(|(segment, seqs)| (segment, self.messages.payloads_in(segment, seqs)));
         let changes = Changes {
+            survivors: survivors.collect(),
             meta: self.meta,
             queues: deleted.chain(self.queues.iter().map(state)).collect(),
             rows: self.messages.freeze(),

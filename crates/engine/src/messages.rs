@@ -6,10 +6,11 @@ mod keys;
 mod lanes;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::dense::{NumberSet, Page, PageNo, Pages, Timers, number_at};
-use crate::message::{KeyId, QueueId, Row, Seq, Stage, State};
+use crate::message::{KeyId, Location, QueueId, Row, Seq, Stage, State};
 use crate::time::Timestamp;
 use keys::Keys;
 pub(crate) use lanes::{Ageing, Turns};
@@ -296,6 +297,12 @@ impl Messages {
 
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = (Seq, &Row)> {
         self.rows().filter(|(_, row)| row.hold().is_some())
+    }
+
+    /// The payloads of this segment that messages of the range have.
+    pub(crate) fn payloads_in(&self, segment: u64, seqs: RangeInclusive<Seq>) -> Vec<Location> {
+        let locations = self.rows.range(seqs).map(|(_, row)| row.location);
+        locations.filter(|location| location.segment == segment).collect()
     }
 
     /// All rows, in stored order.

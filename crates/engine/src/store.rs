@@ -18,12 +18,13 @@ pub(crate) mod tests;
 mod worker;
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::dense::{Page, PageNo};
 use crate::memory::{Ended, FrozenMemory, Memorized, MemoryKey};
-use crate::message::{Location, Payload, QueueId, Row};
+use crate::message::{Location, Payload, QueueId, Row, Seq};
 use crate::messages::Turns;
 use crate::settings::Settings;
 use crate::time::Timestamp;
@@ -153,6 +154,8 @@ pub(crate) struct Changes {
     pub(crate) queues: Vec<(QueueId, Option<QueueState>)>,
     pub(crate) rows: Vec<(PageNo, Option<Arc<Page<Row>>>)>,
     pub(crate) memory: FrozenMemory,
+    /// Payloads that are moved out of these segments, so that the files are free.
+    pub(crate) survivors: Vec<(u64, Vec<Location>)>,
 }
 
 /// How a store uses its disk.
@@ -280,17 +283,25 @@ impl Store {
     }
 
     /// A message was stored whose payload lies there.
-    pub(crate) fn stored(&mut self, location: Location) {
+    pub(crate) fn stored(&mut self, seq: Seq, location: Location) {
         if let Kind::Disk(store) = &mut self.0 {
-            store.log.segments().stored(location);
+            store.stored(seq, location);
         }
     }
 
     /// It is gone.
     pub(crate) fn freed(&mut self, location: Location) {
         match &mut self.0 {
-            Kind::Disk(store) => store.log.segments().freed(location),
+            Kind::Disk(store) => store.freed(location),
             Kind::Memory(tables) => tables.freed(location),
+        }
+    }
+
+    /// Segments from which the next checkpoint should move what is left, and between which messages these were stored.
+    pub(crate) fn sparse(&mut self) -> Result<Vec<(u64, RangeInclusive<Seq>)>, StoreError> {
+        match &mut self.0 {
+            Kind::Disk(store) => store.sparse(),
+            Kind::Memory(_) => Ok(Vec::new()),
         }
     }
 

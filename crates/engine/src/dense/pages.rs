@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::Number;
@@ -87,6 +88,14 @@ impl<K: Number, V: Clone> Pages<K, V> {
         self.kept
             .iter()
             .flat_map(|(no, kept)| kept.page.iter().map(|(slot, value)| (number_at(*no, slot), value)))
+    }
+
+    /// Those with numbers in the range, in order.
+    pub(crate) fn range(&self, keys: RangeInclusive<K>) -> impl Iterator<Item = (K, &V)> {
+        let pages = self.kept.range(split(*keys.start()).0..=split(*keys.end()).0);
+        let values =
+            pages.flat_map(|(no, kept)| kept.page.iter().map(|(slot, value)| (number_at(*no, slot), value)));
+        values.filter(move |(key, _)| keys.contains(key))
     }
 
     /// The pages that changed since the last time; `None` for those that are empty now.

@@ -116,7 +116,7 @@ impl Engine {
             self.memory.put(key, now.plus_ms(window_ms), Remembered::Stored(id));
         }
         self.messages.put(seq, self.new_row(now, queue, message, location));
-        self.store.stored(location);
+        self.store.stored(seq, location);
         if let Some(totals) = self.totals(queue) {
             totals.sent += 1;
         }

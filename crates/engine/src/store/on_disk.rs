@@ -1,16 +1,18 @@
 //! A store on a disk: a log that makes every batch durable, and tables that the log's effects are carried into from time to
 //! time, so that its beginning can be forgotten.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::log::{Log, Replayed};
-use super::record::{Batch, Position};
+use super::record::{self, Batch, Position};
 use super::tables::{self, Tables};
 use super::worker::Worker;
 use super::{Changes, Entropy, Loaded, Options, StoreError};
-use crate::message::{Location, Payload};
+use crate::dense::number_at;
+use crate::message::{Location, Payload, Seq};
 
 /// A checkpoint that takes so much longer than its share is waited for: otherwise what it leaves to the next one grows, and
 /// a restart takes ever longer.
@@ -20,7 +22,7 @@ pub(super) struct OnDisk {
     disk: Arc<dyn Disk>,
     pub(super) tables: Arc<Tables>,
     pub(super) log: Log,
-    checkpoints: Worker<(Changes, Position)>,
+    checkpoints: Worker<Checkpoint>,
     checkpoint_bytes: u64,
     /// Behind the last record that was applied.
     applied: Position,
@@ -30,6 +32,20 @@ pub(super) struct OnDisk {
     bytes_since: u64,
     /// Segments that nothing needs once the checkpoint being written is durable.
     unused: Vec<u64>,
+    /// Segments from which that checkpoint moves payloads into the tables.
+    moving: Vec<u64>,
+    /// Those from which one did, with how many of their payloads are there.
+    moved: BTreeMap<u64, u64>,
+    /// Moved payloads that the next checkpoint removes.
+    dropped: Vec<Location>,
+}
+
+/// What a checkpoint writes.
+pub(super) struct Checkpoint {
+    pub(super) changes: Changes,
+    pub(super) applied: Position,
+    pub(super) moves: Vec<(Arc<dyn DiskFile>, Vec<Location>)>,
+    pub(super) dropped: Vec<Location>,
 }
 
 impl OnDisk {
@@ -41,7 +57,7 @@ impl OnDisk {
         // A process that was killed may have made or renamed what is here, and not made it durable.
         disk.sync_folder().map_err(StoreError::Files)?;
         let written_to = Arc::clone(&tables);
-        let write = move |(changes, applied): (Changes, Position)| written_to.write(&changes, applied);
+        let write = move |checkpoint: Checkpoint| written_to.write(&checkpoint);
         Ok(Self {
             disk,
             checkpoints: Worker::new(options.threads, "checkpoint", write)?,
@@ -52,6 +68,9 @@ impl OnDisk {
             ends: VecDeque::new(),
             bytes_since: 0,
             unused: Vec::new(),
+            moving: Vec::new(),
+            moved: BTreeMap::new(),
+            dropped: Vec::new(),
         })
     }
 
@@ -62,8 +81,10 @@ impl OnDisk {
         self.log.rewind(applied);
         self.ends.clear();
         let loaded = self.tables.load()?;
-        for (_, row) in loaded.rows.iter().flat_map(|(_, page)| page.iter()) {
-            self.log.segments().stored(row.location);
+        self.dropped.clear();
+        self.moved = self.tables.moved()?.into_iter().map(|segment| (segment, 0)).collect();
+        for (no, page) in &loaded.rows {
+            page.iter().for_each(|(slot, row)| self.stored(number_at(*no, slot), row.location));
         }
         let unused = self.log.segments().unused_before(applied.segment);
         self.log.segments().free(unused).map_err(StoreError::Files)?;
@@ -87,7 +108,40 @@ impl OnDisk {
     }
 
     pub(super) fn payload(&self, location: Location) -> Result<Option<Payload>, StoreError> {
-        self.log.payload(location).map_err(StoreError::ReadLog)
+        if !self.moved.contains_key(&location.segment) {
+            return self.log.payload(location).map_err(StoreError::ReadLog);
+        }
+        let moved = self.tables.payload(location)?;
+        Ok(moved.and_then(|bytes| record::decode_payload(&bytes, location.crc)))
+    }
+
+    pub(super) fn stored(&mut self, seq: Seq, location: Location) {
+        match self.moved.get_mut(&location.segment) {
+            Some(payloads) => *payloads += 1,
+            None => self.log.segments().stored(seq, location),
+        }
+    }
+
+    pub(super) fn freed(&mut self, location: Location) {
+        if let Some(payloads) = self.moved.get_mut(&location.segment) {
+            *payloads -= 1;
+            if *payloads == 0 {
+                self.moved.remove(&location.segment);
+            }
+            self.dropped.push(location);
+            return;
+        }
+        self.log.segments().freed(location);
+        if self.moving.contains(&location.segment) {
+            self.dropped.push(location);
+        }
+    }
+
+    /// Segments that the next checkpoint, which begins now, should leave empty.
+    pub(super) fn sparse(&mut self) -> Result<Vec<(u64, RangeInclusive<Seq>)>, StoreError> {
+        // What the one before left empty is none of them.
+        self.settle()?;
+        Ok(self.log.segments().sparse_before(self.applied.segment))
     }
 
     pub(super) fn applied(&mut self) {
@@ -111,11 +165,18 @@ impl OnDisk {
     }
 
     /// Everything applied, which is durable, is in the state that the changes lead to.
-    pub(super) fn checkpoint(&mut self, changes: Changes) -> Result<(), StoreError> {
+    pub(super) fn checkpoint(&mut self, mut changes: Changes) -> Result<(), StoreError> {
         self.settle()?;
         self.bytes_since = 0;
         self.unused = self.log.segments().unused_before(self.applied.segment);
-        self.checkpoints.begin((changes, self.applied))
+        let mut moves = Vec::new();
+        for (segment, locations) in std::mem::take(&mut changes.survivors) {
+            let file = self.log.segments().file(segment).map_err(StoreError::ReadLog)?;
+            self.moving.push(segment);
+            moves.push((file, locations));
+        }
+        let dropped = std::mem::take(&mut self.dropped);
+        self.checkpoints.begin(Checkpoint { changes, applied: self.applied, moves, dropped })
     }
 
     /// Waits until no checkpoint is being written.
@@ -125,7 +186,14 @@ impl OnDisk {
     }
 
     fn forget(&mut self) -> Result<(), StoreError> {
-        let unused = std::mem::take(&mut self.unused);
+        let mut unused = std::mem::take(&mut self.unused);
+        for segment in std::mem::take(&mut self.moving) {
+            let payloads = self.log.segments().moved(segment);
+            if payloads > 0 {
+                self.moved.insert(segment, payloads);
+            }
+            unused.push(segment);
+        }
         self.log.segments().free(unused).map_err(StoreError::Files)
     }
 

@@ -5,21 +5,25 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::backend::Backend;
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::encoding::Writer;
+use super::on_disk::Checkpoint;
 use super::record::Position;
-use super::{Changes, Entropy, Loaded, Meta, QueueState, StoreError, codec};
+use super::{Entropy, Loaded, Meta, QueueState, StoreError, codec};
 use crate::dense::{Page, PageNo};
 use crate::memory::{FrozenMemory, Memorized, MemoryKey};
-use crate::message::QueueId;
+use crate::message::{Location, QueueId};
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const QUEUES: TableDefinition<u32, &[u8]> = TableDefinition::new("queues");
 pub(super) const MESSAGES: TableDefinition<u64, &[u8]> = TableDefinition::new("messages");
 const DELIVERIES: TableDefinition<u64, &[u8]> = TableDefinition::new("deliveries");
+/// By segment and offset.
+const PAYLOADS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("payloads");
 pub(super) const MEMORY: TableDefinition<&[u8], &[u8]> = TableDefinition::new("memory");
 
 /// The rows of META: what the engine counts, and how far the log is applied.
@@ -76,20 +80,71 @@ impl Tables {
         })
     }
 
+    /// The segments that payloads were moved from, and not all of these are gone.
+    pub(super) fn moved(&self) -> Result<Vec<u64>, StoreError> {
+        let read = self.database.begin_read().map_err(read_error)?;
+        let table = read.open_table(PAYLOADS).map_err(read_error)?;
+        let mut moved = Vec::new();
+        let mut from = 0;
+        while let Some(first) = table.range((from, 0)..).map_err(read_error)?.next() {
+            let segment = first.map_err(read_error)?.0.value().0;
+            moved.push(segment);
+            from = segment + 1;
+        }
+        Ok(moved)
+    }
+
+    /// The bytes of a moved payload.
+    pub(super) fn payload(&self, location: Location) -> Result<Option<Bytes>, StoreError> {
+        let read = self.database.begin_read().map_err(read_error)?;
+        let table = read.open_table(PAYLOADS).map_err(read_error)?;
+        let bytes = table.get((location.segment, location.offset)).map_err(read_error)?;
+        Ok(bytes.map(|bytes| Bytes::copy_from_slice(bytes.value())))
+    }
+
     /// Writes all of it or nothing, and returns when it is durable.
-    pub(super) fn write(&self, changes: &Changes, applied: Position) -> Result<(), StoreError> {
+    pub(super) fn write(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        let Checkpoint { changes, applied, moves, dropped } = checkpoint;
         let mut write = self.database.begin_write().map_err(checkpoint_error)?;
         write.set_durability(Durability::Immediate).map_err(checkpoint_error)?;
         // Without it, opening after a crash reads the whole file; it costs one more write.
         write.set_quick_repair(true);
-        write_meta(&write, &changes.meta, applied).map_err(StoreError::Checkpoint)?;
+        write_meta(&write, &changes.meta, *applied).map_err(StoreError::Checkpoint)?;
         write_queues(&write, &changes.queues).map_err(StoreError::Checkpoint)?;
         let FrozenMemory { deliveries, texts } = &changes.memory;
         write_pages(&write, MESSAGES, &changes.rows, codec::write_row).map_err(StoreError::Checkpoint)?;
         write_pages(&write, DELIVERIES, deliveries, codec::write_ended).map_err(StoreError::Checkpoint)?;
         write_memory(&write, texts).map_err(StoreError::Checkpoint)?;
+        for (file, locations) in moves {
+            move_payloads(&write, &**file, locations)?;
+        }
+        drop_payloads(&write, dropped).map_err(StoreError::Checkpoint)?;
         write.commit().map_err(checkpoint_error)
     }
+}
+
+/// As they lie there: a damaged one is found out when it is delivered.
+fn move_payloads(
+    write: &redb::WriteTransaction,
+    file: &dyn DiskFile,
+    locations: &[Location],
+) -> Result<(), StoreError> {
+    let mut table = write.open_table(PAYLOADS).map_err(checkpoint_error)?;
+    let mut bytes = Vec::new();
+    for Location { segment, offset, len, .. } in locations {
+        bytes.resize(*len as usize, 0);
+        file.read_at((*offset).into(), &mut bytes).map_err(StoreError::ReadLog)?;
+        table.insert((*segment, *offset), bytes.as_slice()).map_err(checkpoint_error)?;
+    }
+    Ok(())
+}
+
+fn drop_payloads(write: &redb::WriteTransaction, dropped: &[Location]) -> Result<(), redb::Error> {
+    let mut table = write.open_table(PAYLOADS)?;
+    for location in dropped {
+        table.remove((location.segment, location.offset))?;
+    }
+    Ok(())
 }
 
 /// Length of the file.
@@ -125,6 +180,7 @@ fn initialise(database: &Database, entropy: Entropy) -> Result<(), StoreError> {
     write.open_table(MESSAGES).map_err(checkpoint_error)?;
     write.open_table(DELIVERIES).map_err(checkpoint_error)?;
     write.open_table(MEMORY).map_err(checkpoint_error)?;
+    write.open_table(PAYLOADS).map_err(checkpoint_error)?;
     write.commit().map_err(checkpoint_error)
 }
 

@@ -4,8 +4,9 @@ mod memory_disk;
 
 use super::tables::{FILE, MESSAGES, META, SHARD};
 use super::*;
-use crate::command::{Batch as Whole, Command, Configure, NewMessage, Send};
+use crate::command::{Batch as Whole, Cancel, Command, Configure, Filter, NewMessage, Send};
 use crate::engine::Engine;
+use crate::message::Message;
 pub(crate) use memory_disk::MemoryDisk;
 
 pub(crate) const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
@@ -133,12 +134,58 @@ fn segments_are_used_again() {
     let mut used = Vec::new();
     for round in 0..100 {
         engine.apply(Timestamp(2), vec![send(queue, round, 1000)]).unwrap();
-        let ids = engine.peek(queue, &crate::command::Filter::default(), None, 9).unwrap().0;
-        let ids = ids.into_iter().map(|message| message.id).collect();
-        engine.apply(Timestamp(2), vec![Command::Cancel(crate::command::Cancel { queue, ids })]).unwrap();
+        cancel_last(&mut engine, queue);
         used.push(engine.store.files().log.bytes());
     }
     assert!(used[99] <= used[40], "{used:?}");
+}
+
+/// Promise: a few messages that stay do not keep the room of all that came and went with them, and are themselves kept.
+#[test]
+fn what_survives_does_not_keep_its_segment() {
+    let disk = Arc::<MemoryDisk>::default();
+    let open = || {
+        let store = Store::on_disk(Arc::<MemoryDisk>::clone(&disk), ENTROPY, SMALL).unwrap();
+        Engine::open(store, Timestamp(1)).unwrap()
+    };
+    let mut engine = open();
+    let queue = made(&mut engine);
+    for round in 0..200 {
+        engine.apply(Timestamp(2), vec![send(queue, round, 1000)]).unwrap();
+        if round % 10 != 0 {
+            cancel_last(&mut engine, queue);
+        }
+    }
+    assert!(engine.store.files().log.bytes() < 60 << 10, "{}", engine.store.files().log.bytes());
+    assert_eq!(bodies(&engine, queue), (0..200).step_by(10).collect::<Vec<u8>>());
+    let before = engine.digest();
+    drop(engine);
+    let mut engine = open();
+    assert_eq!(engine.digest(), before);
+    assert_eq!(bodies(&engine, queue), (0..200).step_by(10).collect::<Vec<u8>>());
+    while engine.stats(queue).counts.ready > 0 {
+        cancel_last(&mut engine, queue);
+    }
+    engine.close().unwrap();
+    let mut engine = open();
+    assert_eq!(engine.store.files().tables.moved().unwrap(), Vec::<u64>::new(), "what was moved is removed");
+}
+
+/// The first byte of each, and that the others are like it.
+fn bodies(engine: &Engine, queue: QueueId) -> Vec<u8> {
+    let messages = engine.peek(queue, &Filter::default(), None, 1000).unwrap().0;
+    let body = |message: Message| {
+        let body = message.payload.body;
+        assert!(body.len() == 1000 && body.iter().all(|byte| *byte == body[0]), "{body:?}");
+        body[0]
+    };
+    messages.into_iter().map(body).collect()
+}
+
+fn cancel_last(engine: &mut Engine, queue: QueueId) {
+    let id = engine.peek(queue, &Filter::default(), None, 1000).unwrap().0.pop().unwrap().id;
+    let cancel = Command::Cancel(Cancel { queue, ids: vec![id] });
+    engine.apply(Timestamp(2), vec![cancel]).unwrap();
 }
 
 /// Promise: a record that was confirmed and cannot be read is named; what follows it is not taken for the whole.

@@ -2,15 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::message::Location;
+use crate::message::{Location, Seq};
 use crate::store::disk::{Disk, DiskFile};
 
 /// Segments kept to become later ones. More than the log uses up between two checkpoints would only take room.
 const MAX_FREE: usize = 4;
+
+/// A segment is sparse when one in so many of its bytes is in use, or fewer.
+const SPARSE: u64 = 2;
+/// It is being emptied when one in so many of these was freed from one checkpoint to the next.
+const FALLING: u64 = 16;
+/// Moved by one checkpoint, which takes longer by so much; a larger segment is moved alone.
+const MAX_MOVED_BYTES: u64 = 16 << 20;
 
 pub(in crate::store) struct Segments {
     disk: Arc<dyn Disk>,
@@ -24,8 +32,19 @@ pub(in crate::store) struct Segments {
 struct Segment {
     file: Arc<dyn DiskFile>,
     len: u64,
-    /// Messages whose payload lies there.
-    live: u64,
+    /// What of it is in use.
+    live: Live,
+}
+
+/// Messages whose payload lies in a segment.
+#[derive(Clone, Debug, Default)]
+struct Live {
+    messages: u64,
+    bytes: u64,
+    /// Between the first and the last of them that were ever there, in stored order.
+    seqs: Option<(Seq, Seq)>,
+    /// `bytes` when the segment was found to be sparse.
+    sparse_at: Option<u64>,
 }
 
 impl Segments {
@@ -34,7 +53,7 @@ impl Segments {
         for (number, name) in disk.list()?.into_iter().filter_map(|name| Some((number_of(&name)?, name))) {
             let file = disk.open(&name)?;
             let len = file.len()?;
-            files.insert(number, Segment { file, len, live: 0 });
+            files.insert(number, Segment { file, len, live: Live::default() });
         }
         Ok(Self { disk, length, files, free: Vec::new() })
     }
@@ -74,10 +93,10 @@ impl Segments {
         };
         file.set_len(len)?;
         file.sync()?;
-        Ok(Segment { file, len, live: 0 })
+        Ok(Segment { file, len, live: Live::default() })
     }
 
-    pub(super) fn file(&self, number: u64) -> io::Result<Arc<dyn DiskFile>> {
+    pub(in crate::store) fn file(&self, number: u64) -> io::Result<Arc<dyn DiskFile>> {
         self.segment(number).map(|segment| Arc::clone(&segment.file))
     }
 
@@ -90,26 +109,52 @@ impl Segments {
 
     /// What is stored where is told anew.
     pub(super) fn forget_stored(&mut self) {
-        self.files.values_mut().for_each(|segment| segment.live = 0);
+        self.files.values_mut().for_each(|segment| segment.live = Live::default());
     }
 
     /// A message was stored there.
-    pub(in crate::store) fn stored(&mut self, location: Location) {
-        if let Some(segment) = self.files.get_mut(&location.segment) {
-            segment.live += 1;
+    pub(in crate::store) fn stored(&mut self, seq: Seq, location: Location) {
+        if let Some(Segment { live, .. }) = self.files.get_mut(&location.segment) {
+            live.messages += 1;
+            live.bytes += u64::from(location.len);
+            let (first, last) = live.seqs.unwrap_or((seq, seq));
+            live.seqs = Some((first.min(seq), last.max(seq)));
         }
     }
 
     /// A message that was stored there is gone.
     pub(in crate::store) fn freed(&mut self, location: Location) {
-        if let Some(segment) = self.files.get_mut(&location.segment) {
-            segment.live -= 1;
+        if let Some(Segment { live, .. }) = self.files.get_mut(&location.segment) {
+            live.messages -= 1;
+            live.bytes -= u64::from(location.len);
         }
+    }
+
+    /// Segments before this one that have been sparse for a while, and between which messages what is left was stored.
+    pub(in crate::store) fn sparse_before(&mut self, number: u64) -> Vec<(u64, RangeInclusive<Seq>)> {
+        let mut bytes = 0;
+        let mut sparse = Vec::new();
+        for (number, segment) in self.files.range_mut(..number) {
+            let Some((first, last)) = segment.stays_sparse().then_some(segment.live.seqs).flatten() else {
+                continue;
+            };
+            bytes += segment.live.bytes;
+            if bytes > MAX_MOVED_BYTES && !sparse.is_empty() {
+                break;
+            }
+            sparse.push((*number, first..=last));
+        }
+        sparse
+    }
+
+    /// Forgets a segment; says how many messages had their payload there.
+    pub(in crate::store) fn moved(&mut self, number: u64) -> u64 {
+        self.files.get_mut(&number).map_or(0, |segment| std::mem::take(&mut segment.live).messages)
     }
 
     /// Segments before this one in which no payload lies, for good: messages are stored at the end only.
     pub(in crate::store) fn unused_before(&self, number: u64) -> Vec<u64> {
-        let earlier = self.files.range(..number).filter(|(_, segment)| segment.live == 0);
+        let earlier = self.files.range(..number).filter(|(_, segment)| segment.live.messages == 0);
         earlier.map(|(number, _)| *number).filter(|number| !self.free.contains(number)).collect()
     }
 
@@ -139,6 +184,20 @@ impl Segments {
     fn segment(&self, number: u64) -> io::Result<&Segment> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no segment {}", name_of(number)));
         self.files.get(&number).ok_or_else(missing)
+    }
+}
+
+impl Segment {
+    /// Whether most of it is not in use, and that is not about to change: a queue that is being drained frees its segments
+    /// soon, and moving what is left would be in vain.
+    fn stays_sparse(&mut self) -> bool {
+        let Live { messages, bytes, sparse_at, .. } = &mut self.live;
+        if *messages == 0 || *bytes * SPARSE > self.len {
+            *sparse_at = None;
+            return false;
+        }
+        let before = sparse_at.replace(*bytes);
+        before.is_some_and(|before| *bytes * FALLING >= before * (FALLING - 1))
     }
 }
 
