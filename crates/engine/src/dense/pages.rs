@@ -278,6 +278,10 @@ mod tests {
                 prop_assert_eq!(table.get(seq), model.get(&seq));
             }
             prop_assert!(table.iter().eq(model.iter().map(|(seq, value)| (*seq, value))));
+            for range in [Seq(0)..=Seq(999), Seq(100)..=Seq(300), Seq(255)..=Seq(256), Seq(7)..=Seq(7)] {
+                let expected = model.range(range.clone()).map(|(seq, value)| (*seq, value));
+                prop_assert!(table.range(range).eq(expected));
+            }
             prop_assert_eq!(content(&Table::load(frozen.clone())), at_freeze);
             freeze(&mut table, &mut frozen);
             prop_assert_eq!(content(&Table::load(frozen)), content(&table));
