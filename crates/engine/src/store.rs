@@ -12,6 +12,7 @@ mod log;
 mod memory;
 mod on_disk;
 pub(crate) mod record;
+mod suspect;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -51,7 +51,7 @@ pub(super) struct Checkpoint {
 impl OnDisk {
     /// Opens the store, or makes it.
     pub(super) fn open(disk: Arc<dyn Disk>, entropy: Entropy, options: Options) -> Result<Self, StoreError> {
-        let tables = Arc::new(Tables::open(&*disk, entropy)?);
+        let tables = Arc::new(Tables::open(&disk, entropy)?);
         let applied = tables.applied()?;
         let log = Log::open(Arc::clone(&disk), options, applied)?;
         // A process that was killed may have made or renamed what is here, and not made it durable.

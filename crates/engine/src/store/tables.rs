@@ -13,6 +13,7 @@ use super::disk::{Disk, DiskFile};
 use super::encoding::Writer;
 use super::on_disk::Checkpoint;
 use super::record::Position;
+use super::suspect::{self, Watched};
 use super::{Entropy, Loaded, Meta, QueueState, StoreError, codec};
 use crate::dense::{Page, PageNo};
 use crate::memory::{FrozenMemory, Memorized, MemoryKey};
@@ -41,12 +42,14 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Opens the file, or makes it.
-    pub(super) fn open(disk: &dyn Disk, entropy: Entropy) -> Result<Self, StoreError> {
+    pub(super) fn open(disk: &Arc<dyn Disk>, entropy: Entropy) -> Result<Self, StoreError> {
+        suspect::renew(&**disk, FILE, UNFINISHED).map_err(StoreError::Files)?;
         let names = disk.list().map_err(StoreError::Files)?;
         if !names.iter().any(|name| name == FILE) {
-            create(disk, &names, entropy)?;
+            create(&**disk, &names, entropy)?;
         }
         let file = disk.open(FILE).map_err(StoreError::Files)?;
+        let file = Arc::new(Watched { file, disk: Arc::clone(disk) });
         let database = builder().create_with_backend(Backend(file)).map_err(StoreError::OpenState)?;
         Ok(Self { database })
     }
