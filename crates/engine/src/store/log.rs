@@ -121,16 +121,15 @@ impl Log {
         self.segments.has_room(segment, offset, len as usize).then(|| read(len)).transpose()
     }
 
-    /// A record of this life behind one that cannot be read means that what was confirmed is damaged. Looked for only where
-    /// the log itself puts records, so that no body can pretend to be one.
+    /// A record of this life behind one that cannot be read means that what was confirmed is damaged. It is looked for
+    /// everywhere, since the damage may be where the length is.
     fn check_for_later(&self) -> Result<(), StoreError> {
         let Position { segment, offset, lsn, .. } = self.end;
-        let damaged = self.read_declared(segment, offset)?;
-        let behind = damaged.and_then(|bytes| Some((segment, offset.checked_add(stored(bytes.len()))?)));
-        let firsts = self.segments.behind(segment).map(|later| (later, 0));
-        for (segment, offset) in behind.into_iter().chain(firsts) {
-            let Some(bytes) = self.read_declared(segment, offset)? else { continue };
-            if record::recognize(segment, offset, &bytes).is_some_and(|found| found.lsn > lsn) {
+        let rests =
+            std::iter::once((segment, offset)).chain(self.segments.behind(segment).map(|later| (later, 0)));
+        for (segment, offset) in rests {
+            let rest = self.segments.read_rest(segment, offset).map_err(StoreError::ReadLog)?;
+            if record::find(segment, offset, &rest).any(|found| found.lsn > lsn) {
                 let key = format!("{lsn}, at byte {} of segment {},", self.end.offset, self.end.segment);
                 return Err(StoreError::Corrupt { what: "log record", key });
             }

@@ -209,6 +209,12 @@ pub(crate) fn recognize(segment: u64, offset: u32, bytes: &[u8]) -> Option<Posit
     Some(header.position)
 }
 
+/// The records somewhere in `bytes`, which lie at this place of this segment.
+pub(crate) fn find(segment: u64, offset: u32, bytes: &[u8]) -> impl Iterator<Item = Position> {
+    let begins = bytes.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC);
+    begins.filter_map(move |(at, _)| recognize(segment, offset + stored(at), &bytes[at..]))
+}
+
 /// A payload whose bytes are those of its [`Blob`]. Its body is a part of `bytes`.
 pub(crate) fn decode_payload(bytes: &Bytes, crc: u32) -> Option<Payload> {
     if crc32c::crc32c(bytes) == crc { parse_payload(bytes) } else { None }

@@ -188,7 +188,8 @@ fn cancel_last(engine: &mut Engine, queue: QueueId) {
     engine.apply(Timestamp(2), vec![cancel]).unwrap();
 }
 
-/// Promise: a record that was confirmed and cannot be read is named; what follows it is not taken for the whole.
+/// Promise: a record that was confirmed and cannot be read is named, wherever in it the damage is; what follows it is not
+/// taken for the whole, and neither is what came before it.
 #[test]
 fn damaged_record_before_others_keeps_the_store_from_opening() {
     let disk = Arc::<MemoryDisk>::default();
@@ -201,10 +202,13 @@ fn damaged_record_before_others_keeps_the_store_from_opening() {
     let file = disk.open("0000000000000001.log").unwrap();
     let mut bytes = vec![0; 4096];
     file.read_at(0, &mut bytes).unwrap();
-    let magic = bytes.windows(4).enumerate().filter(|(_, window)| *window == b"AWL1").nth(2).unwrap().0;
-    file.write_at(magic as u64 + 50, &[9]).unwrap();
-    let Err(error) = Engine::open(open(), Timestamp(3)) else { panic!("it was opened") };
-    assert!(error.to_string().starts_with("log record 3, at byte "), "{error}");
+    let start = bytes.windows(4).enumerate().filter(|(_, window)| *window == b"AWL1").nth(2).unwrap().0;
+    for at in start..start + record::HEADER_BYTES + 10 {
+        file.write_at(at as u64, &[bytes[at] ^ 4]).unwrap();
+        let Err(error) = Engine::open(open(), Timestamp(3)) else { panic!("byte {at}: it was opened") };
+        assert!(error.to_string().starts_with("log record 3, at byte "), "{error}");
+        file.write_at(at as u64, &[bytes[at]]).unwrap();
+    }
 }
 
 /// Promise: what a crash left of an unconfirmed record is as if it had never been.

@@ -107,6 +107,12 @@ impl Segments {
         Ok(bytes.freeze())
     }
 
+    /// The bytes from there to the end of the segment.
+    pub(super) fn read_rest(&self, number: u64, offset: u32) -> io::Result<Bytes> {
+        let rest = self.segment(number)?.len.saturating_sub(offset.into());
+        self.read(number, offset, u32::try_from(rest).map_err(io::Error::other)?)
+    }
+
     /// What is stored where is told anew.
     pub(super) fn forget_stored(&mut self) {
         self.files.values_mut().for_each(|segment| segment.live = Live::default());
