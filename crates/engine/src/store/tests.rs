@@ -203,11 +203,11 @@ fn damaged_record_before_others_keeps_the_store_from_opening() {
     let mut bytes = vec![0; 4096];
     file.read_at(0, &mut bytes).unwrap();
     let start = bytes.windows(4).enumerate().filter(|(_, window)| *window == b"AWL1").nth(2).unwrap().0;
-    for at in start..start + record::HEADER_BYTES + 10 {
-        file.write_at(at as u64, &[bytes[at] ^ 4]).unwrap();
+    for (at, byte) in bytes.iter().enumerate().skip(start).take(record::HEADER_BYTES + 10) {
+        file.write_at(at as u64, &[byte ^ 4]).unwrap();
         let Err(error) = Engine::open(open(), Timestamp(3)) else { panic!("byte {at}: it was opened") };
         assert!(error.to_string().starts_with("log record 3, at byte "), "{error}");
-        file.write_at(at as u64, &[bytes[at]]).unwrap();
+        file.write_at(at as u64, &[*byte]).unwrap();
     }
 }
 
