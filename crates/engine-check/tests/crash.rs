@@ -1,7 +1,11 @@
 //! A bounded share of what `crash` does, and whether it would notice.
 
+use std::sync::Arc;
+
+use ackwell_engine::store::{Entropy, Options, Threads};
+use ackwell_engine::{Engine, Store, StoreError, Timestamp};
 use ackwell_engine_check::crash::{Plan, Troubles, survive};
-use ackwell_engine_check::disk::Lie;
+use ackwell_engine_check::disk::{DeviceError, Faults, Lasts, Lie, SimDisk, Survival};
 
 /// A few seconds' worth on one core without optimisation.
 const SCHEDULES: u64 = 120;
@@ -25,4 +29,28 @@ fn lost_syncs_are_noticed() {
         let noticed = (0..20).filter(|seed| survive(*seed, plan).is_err()).count();
         assert!(noticed > 2, "{lie:?}: {noticed} of 20");
     }
+}
+
+/// Promise: whichever write or sync fails while a store is made, it opens when the power was cut after that.
+#[test]
+fn store_that_met_an_error_while_it_was_made_opens() {
+    for seed in 0..4 {
+        for at in 0..60 {
+            let disk = SimDisk::new(seed);
+            disk.set_faults(Faults {
+                error: Some(DeviceError { at, lasts: Lasts::Once }),
+                ..Faults::default()
+            });
+            let opened = open(&disk);
+            let left = disk.crash_as(seed, Survival::Nothing);
+            drop(opened);
+            open(&left).unwrap_or_else(|error| panic!("seed {seed}, operation {at}: {error:?}"));
+        }
+    }
+}
+
+fn open(disk: &SimDisk) -> Result<Engine, StoreError> {
+    let entropy = Entropy { receipt_key: [7; 16], salt: 1 };
+    let options = Options { segment_bytes: 4096, checkpoint_bytes: 4096, threads: Threads::One };
+    Engine::open(Store::on_disk(Arc::new(disk.clone()), entropy, options)?, Timestamp(1_000_000_000))
 }

@@ -169,7 +169,8 @@ fn create(disk: &dyn Disk, names: &[String], entropy: Entropy) -> Result<(), Sto
     let file = disk.create(UNFINISHED).map_err(StoreError::Files)?;
     let database = builder().create_with_backend(Backend(file)).map_err(StoreError::OpenState)?;
     initialise(&database, entropy)?;
-    drop(database);
+    // Not dropped: that would hide a sync that failed, and then what is read of the file may not be on the disk.
+    database.close().map_err(StoreError::OpenState)?;
     disk.rename(UNFINISHED, FILE).map_err(StoreError::Files)?;
     disk.sync_folder().map_err(StoreError::Files)
 }
