@@ -1,0 +1,1 @@
+"""Plays the conformance scenarios against drivers of the client libraries; see ../README.md."""

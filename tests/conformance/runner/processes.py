@@ -1,0 +1,119 @@
+"""Brokers and sidecars as processes: started, killed, stopped and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from .ports import free_address
+from .settings import NAMESPACE, QUEUE, queue_config
+
+# Any of our processes is up, and gone after being told to stop, well within this, even on a busy machine.
+LIMIT_SECONDS = 30
+POLL_SECONDS = 0.01
+
+
+class ProcessError(Exception):
+    """A process of ours did not do what it was told."""
+
+
+class Process:
+    """One `ackwelld`: its addresses and folder outlive its processes."""
+
+    def __init__(self, name, folder):
+        self.name = name
+        self.folder = Path(folder)
+        self.address = free_address()
+        self.http = free_address()
+        self.child = None
+
+    def arguments(self):
+        raise NotImplementedError
+
+    def start(self):
+        """Starts it and waits until it says on its HTTP port that it is ready."""
+        command = [binary("ackwelld"), *self.arguments(), "--listen", self.address, "--http", self.http]
+        with open(self.log, "ab") as log:
+            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_until(self.is_ready, f"{self.name} to be ready")
+
+    def is_ready(self):
+        if self.child.poll() is not None:
+            raise ProcessError(f"{self.name} ended with {self.child.returncode}:\n{self.output()}")
+        try:
+            with urllib.request.urlopen(f"http://{self.http}/readyz", timeout=LIMIT_SECONDS) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def kill(self):
+        """Ends it as a power cut would."""
+        self.child.kill()
+        self.child.wait()
+
+    def terminate(self):
+        """Tells it to stop and waits until it has."""
+        self.child.terminate()
+        self.child.wait(LIMIT_SECONDS)
+
+    def pause(self):
+        self.child.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.child.send_signal(signal.SIGCONT)
+
+    def end(self):
+        """Ends it, however it is, when the scenario is over."""
+        if self.child is not None and self.child.poll() is None:
+            self.kill()
+
+    @property
+    def log(self):
+        return self.folder / f"{self.name}.log"
+
+    def output(self):
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+class Broker(Process):
+    """One shard of the queue."""
+
+    def write_config(self, overrides, shard_addresses):
+        config = queue_config(overrides, shard_addresses)
+        (self.folder / f"{self.name}.json").write_text(json.dumps(config))
+
+    def arguments(self):
+        config, data = self.folder / f"{self.name}.json", self.folder / f"{self.name}-data"
+        return ["broker", "--config", str(config), "--data", str(data)]
+
+
+class Sidecar(Process):
+    """What the application talks to."""
+
+    def __init__(self, name, folder, broker_address):
+        super().__init__(name, folder)
+        self.broker_address = broker_address
+
+    def arguments(self):
+        return ["sidecar", "--namespace", NAMESPACE, "--queues", QUEUE, "--broker-address", self.broker_address]
+
+
+def binary(name):
+    """From the folder that `ACKWELL_BINARIES` names, or as `cargo build --release` makes it."""
+    path = Path(os.environ.get("ACKWELL_BINARIES", "target/release")) / name
+    if not path.exists():
+        raise ProcessError(f"{path} is missing: `cargo build --release --package ackwelld`, or set ACKWELL_BINARIES")
+    return str(path.resolve())
+
+
+def wait_until(holds, what, limit_seconds=LIMIT_SECONDS):
+    """Asks again and again until `holds()` is true."""
+    until = time.monotonic() + limit_seconds
+    while not holds():
+        if time.monotonic() > until:
+            raise ProcessError(f"waited {limit_seconds} s for {what}")
+        time.sleep(POLL_SECONDS)
