@@ -8,5 +8,6 @@
 pub mod broker;
 mod clock;
 mod http;
+mod producer;
 pub mod sidecar;
 mod stream_end;

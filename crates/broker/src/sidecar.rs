@@ -12,6 +12,7 @@ mod find;
 mod held;
 mod merge;
 mod options;
+mod produce;
 mod receipt;
 mod receive;
 mod retry;

@@ -62,8 +62,8 @@ mod tests {
     use ackwell_proto::v1::queues_server::{Queues, QueuesServer};
     use ackwell_proto::v1::{
         CommitRequest, CommitResponse, ConsumeRequest, ConsumeResponse, Drain, ExtendRequest, ExtendResponse,
-        ReceiveRequest, ReceiveResponse, SendRequest, SendResponse, SettleRequest, SettleResponse,
-        consume_request,
+        ProduceRequest, ProduceResponse, ReceiveRequest, ReceiveResponse, SendRequest, SendResponse,
+        SettleRequest, SettleResponse, consume_request,
     };
     use futures::Stream;
     use tokio::net::{TcpListener, TcpStream};
@@ -81,6 +81,15 @@ mod tests {
 
     #[tonic::async_trait]
     impl Queues for Teller {
+        type ProduceStream = Pin<Box<dyn Stream<Item = Result<ProduceResponse, Status>> + Send>>;
+
+        async fn produce(
+            &self,
+            _: Request<Streaming<ProduceRequest>>,
+        ) -> Result<Response<Self::ProduceStream>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
         type ConsumeStream = Pin<Box<dyn Stream<Item = Result<ConsumeResponse, Status>> + Send>>;
 
         async fn consume(

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod commit;
 mod consume;
 mod explain;
+mod produce;
 mod queues;
 mod shard;
 
@@ -28,7 +29,7 @@ pub(crate) struct Service {
     pub(crate) queues: Queues,
     /// Ends the streams that nobody else ends.
     pub(crate) stopping: CancellationToken,
-    /// The tasks of Consume streams: each tells the shard how its stream ended.
+    /// The tasks of Consume and Produce streams: each tells the shard how its stream ended, or its caller what is stored.
     pub(crate) sessions: TaskTracker,
 }
 

@@ -328,7 +328,7 @@ fn reuse(channels: &[Arc<ShardChannel>], address: &str) -> Result<Arc<ShardChann
 }
 
 /// A broker's status as our own: code, message and details, without the headers of its connection.
-fn passed_on(status: &Status) -> Status {
+pub(crate) fn passed_on(status: &Status) -> Status {
     Status::with_details(status.code(), status.message(), bytes::Bytes::copy_from_slice(status.details()))
 }
 

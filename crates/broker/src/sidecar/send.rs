@@ -71,12 +71,17 @@ fn plan(request: &mut SendRequest, route: &Route) -> Result<Vec<Part<Message>>, 
         let shard = single_home(homes, shards)?.unwrap_or(anywhere);
         return Ok(vec![Part::whole(shard, messages)]);
     }
+    Ok(by_shard(messages, anywhere, shards))
+}
+
+/// Takes the messages apart by shard; those that have no home go to `anywhere`.
+pub(crate) fn by_shard(messages: Vec<Message>, anywhere: usize, shards: usize) -> Vec<Part<Message>> {
     let mut parts = BTreeMap::new();
     for (position, message) in messages.into_iter().enumerate() {
         let shard = home(&message, shards).unwrap_or(anywhere);
         parts.entry(shard).or_insert_with(|| Part::empty(shard)).push(position, message);
     }
-    Ok(parts.into_values().collect())
+    parts.into_values().collect()
 }
 
 /// The only shard that may store the message; `None`: any may.

@@ -8,13 +8,13 @@ use ackwell_proto::v1::queues_server::Queues;
 use ackwell_proto::v1::{
     CancelRequest, CancelResponse, CommitRequest, CommitResponse, ConsumeRequest, ConsumeResponse,
     ExplainRequest, ExplainResponse, ExtendRequest, ExtendResponse, GetRequest, GetResponse, PauseRequest,
-    PauseResponse, PeekRequest, PeekResponse, PurgeRequest, PurgeResponse, ReceiveRequest, ReceiveResponse,
-    RedriveRequest, RedriveResponse, SendRequest, SendResponse, SettleRequest, SettleResponse, StatsRequest,
-    StatsResponse,
+    PauseResponse, PeekRequest, PeekResponse, ProduceRequest, ProduceResponse, PurgeRequest, PurgeResponse,
+    ReceiveRequest, ReceiveResponse, RedriveRequest, RedriveResponse, SendRequest, SendResponse,
+    SettleRequest, SettleResponse, StatsRequest, StatsResponse,
 };
 use ackwell_proto::{Failure, Reason};
 use futures::Stream;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use super::receive::{self, Receiver};
 use super::retry::{DEFAULT_BUDGET, Deadline, RETRY_AFTER};
 use super::route::Router;
 use super::shard_channel::ShardChannel;
-use super::{admin, commit, consume, find, send, settle};
+use super::{admin, commit, consume, find, produce, send, settle};
 use crate::clock;
 
 /// Sends that wait for a broker are held in memory; more of them are refused.
@@ -41,7 +41,7 @@ pub(crate) struct Sidecar {
     pub(crate) orphans: Orphans,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
-    sending_kib: Semaphore,
+    sending_kib: Arc<Semaphore>,
     streams: Arc<Semaphore>,
 }
 
@@ -66,21 +66,26 @@ impl Sidecar {
             orphans: Orphans::default(),
             tasks,
             stopping,
-            sending_kib: Semaphore::new(MAX_SENDING_KIB),
+            sending_kib: Arc::new(Semaphore::new(MAX_SENDING_KIB)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         }
     }
 
     fn sending(&self, request: &impl prost::Message) -> Result<SemaphorePermit<'_>, Failure> {
-        let kib = u32::try_from(request.encoded_len().div_ceil(1024)).unwrap_or(u32::MAX);
-        self.sending_kib.try_acquire_many(kib).map_err(|_| {
+        self.sending_kib.try_acquire_many(room_kib(request)).map_err(|_| {
             let message =
                 format!("{} MiB of sends are waiting for brokers; send less at once", MAX_SENDING_KIB >> 10);
             Failure::new(Reason::Busy, message).retry_after(RETRY_AFTER)
         })
     }
 
-    fn stream(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
+    /// The same for a stream, which is not refused but waits.
+    pub(crate) fn room(&self, kib: u32) -> impl Future<Output = OwnedSemaphorePermit> + use<> {
+        let room = Arc::clone(&self.sending_kib).acquire_many_owned(kib);
+        async move { room.await.expect("the semaphore is never closed") }
+    }
+
+    fn stream(&self) -> Result<OwnedSemaphorePermit, Failure> {
         Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
             Failure::new(
                 Reason::Busy,
@@ -96,6 +101,11 @@ impl Sidecar {
             () = self.stopping.cancelled() => Err(shutting_down().into()),
         }
     }
+}
+
+/// The memory that a request takes while it waits.
+pub(crate) fn room_kib(request: &impl prost::Message) -> u32 {
+    u32::try_from(request.encoded_len().div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 /// What a call hears that is still waiting when the process stops.
@@ -128,6 +138,16 @@ impl Queues for Service {
         let response = self.until_stopped(receiver.receive()).await?;
         queue.held.add(&response.deliveries, clock::now().0);
         Ok(Response::new(response))
+    }
+
+    type ProduceStream = ResponseStream<ProduceResponse>;
+
+    async fn produce(
+        &self,
+        request: Request<Streaming<ProduceRequest>>,
+    ) -> Result<Response<Self::ProduceStream>, Status> {
+        let permit = self.stream()?;
+        Ok(Response::new(Box::pin(produce::start(self, request.into_inner(), permit))))
     }
 
     type ConsumeStream = ResponseStream<ConsumeResponse>;

@@ -10,9 +10,10 @@ use ackwell_proto::QueueName;
 use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
 use ackwell_proto::v1::queues_client::QueuesClient;
 use ackwell_proto::v1::{
-    Backoff, BackoffPolicy, ConsumeRequest, ConsumeResponse, Delivery, Message, Open, QueueConfig,
-    QueueSettings, ReceiveRequest, SendRequest, StatsRequest, StatsResponse, Window, consume_request,
-    consume_response,
+    Backoff, BackoffPolicy, ConsumeRequest, ConsumeResponse, Delivery, Message, Open, ProduceBatch,
+    ProduceOpen, ProduceOpened, ProduceRequest, ProduceResponse, ProduceResult, QueueConfig, QueueSettings,
+    ReceiveRequest, SendRequest, StatsRequest, StatsResponse, Window, consume_request, consume_response,
+    produce_request, produce_response,
 };
 use ackwelld::sidecar;
 use tempfile::TempDir;
@@ -175,6 +176,20 @@ impl Client {
         self.admin.stats(request).await.unwrap().into_inner()
     }
 
+    /// Opens a stream for batches; with its name, and what it is told first.
+    pub(crate) async fn produce(&mut self, producer: &str, want_ids: bool) -> (Producer, ProduceOpened) {
+        let (frames, requests) = mpsc::channel(64);
+        let open = ProduceOpen { queue: QUEUE.to_owned(), producer: producer.to_owned(), want_ids };
+        let frame = Some(produce_request::Frame::Open(open));
+        frames.send(ProduceRequest { frame }).await.unwrap();
+        let responses = self.queues.produce(ReceiverStream::new(requests)).await.unwrap().into_inner();
+        let mut producer = Producer { frames, responses };
+        match producer.next().await {
+            produce_response::Frame::Opened(opened) => (producer, opened),
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) async fn consume(&mut self, max_messages: u32, held: Vec<Vec<u8>>) -> Consumer {
         let (frames, requests) = mpsc::channel(16);
         let window = Some(Window { max_messages, max_bytes: 0 });
@@ -188,7 +203,43 @@ impl Client {
     }
 }
 
-/// A stream of an application.
+/// A stream of an application that sends.
+pub(crate) struct Producer {
+    pub(crate) frames: mpsc::Sender<ProduceRequest>,
+    pub(crate) responses: Streaming<ProduceResponse>,
+}
+
+impl Producer {
+    pub(crate) async fn batch(&self, seq: u64, messages: Vec<Message>) {
+        let frame = Some(produce_request::Frame::Batch(ProduceBatch { seq, messages }));
+        self.frames.send(ProduceRequest { frame }).await.unwrap();
+    }
+
+    pub(crate) async fn try_next(&mut self) -> Result<Option<produce_response::Frame>, tonic::Status> {
+        let response = tokio::time::timeout(PATIENCE, self.responses.message()).await.unwrap()?;
+        Ok(response.map(|response| response.frame.unwrap()))
+    }
+
+    pub(crate) async fn next(&mut self) -> produce_response::Frame {
+        self.try_next().await.unwrap().expect("the stream goes on")
+    }
+
+    /// Until the batch is confirmed; what was said of single messages on the way.
+    pub(crate) async fn confirmed(&mut self, seq: u64) -> Vec<ProduceResult> {
+        let (mut results, mut through) = (Vec::new(), 0);
+        while through < seq {
+            if let produce_response::Frame::Confirm(confirm) = self.next().await {
+                assert!(confirm.through_seq > through, "{} after {through}", confirm.through_seq);
+                through = confirm.through_seq;
+                results.extend(confirm.results);
+            }
+        }
+        assert_eq!(through, seq);
+        results
+    }
+}
+
+/// A stream of an application that receives.
 pub(crate) struct Consumer {
     pub(crate) frames: mpsc::Sender<ConsumeRequest>,
     pub(crate) responses: Streaming<ConsumeResponse>,

@@ -8,8 +8,9 @@ use ackwell_proto::v1::queues_server::{Queues, QueuesServer};
 use ackwell_proto::v1::shard_server::{Shard, ShardServer};
 use ackwell_proto::v1::{
     CommitRequest, CommitResponse, ConfigureRequest, ConfigureResponse, ConsumeRequest, ConsumeResponse,
-    Delivery, ExtendRequest, ExtendResponse, ReceiveRequest, ReceiveResponse, RouteRequest, RouteResponse,
-    SendRequest, SendResponse, SettleRequest, SettleResponse, SettleResult,
+    Delivery, ExtendRequest, ExtendResponse, ProduceRequest, ProduceResponse, ReceiveRequest,
+    ReceiveResponse, RouteRequest, RouteResponse, SendRequest, SendResponse, SettleRequest, SettleResponse,
+    SettleResult,
 };
 use futures::Stream;
 use tokio::net::TcpListener;
@@ -46,6 +47,15 @@ impl Stub {
 
 #[tonic::async_trait]
 impl Queues for Stub {
+    type ProduceStream = Pin<Box<dyn Stream<Item = Result<ProduceResponse, Status>> + Send>>;
+
+    async fn produce(
+        &self,
+        _: Request<Streaming<ProduceRequest>>,
+    ) -> Result<Response<Self::ProduceStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     type ConsumeStream = Pin<Box<dyn Stream<Item = Result<ConsumeResponse, Status>> + Send>>;
 
     async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>, Status> {

@@ -195,6 +195,107 @@ pub struct SendResult {
     #[prost(message, optional, tag = "3")]
     pub error: ::core::option::Option<ItemError>,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProduceRequest {
+    #[prost(oneof = "produce_request::Frame", tags = "1, 2")]
+    pub frame: ::core::option::Option<produce_request::Frame>,
+}
+/// Nested message and enum types in `ProduceRequest`.
+pub mod produce_request {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Frame {
+        /// First, and only first.
+        #[prost(message, tag = "1")]
+        Open(super::ProduceOpen),
+        #[prost(message, tag = "2")]
+        Batch(super::ProduceBatch),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProduceOpen {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Empty for a new producer: `opened` names it. After a broken stream: that name. At most 40 B. Whoever chooses a name
+    /// chooses one that no other producer has, and that was not in use within the last 2 minutes, such as a random UUID:
+    /// what another producer of that name has stored under a `seq` is taken for a repetition, and not stored again.
+    #[prost(string, tag = "2")]
+    pub producer: ::prost::alloc::string::String,
+    /// Every confirm has a result for every message, for their ids.
+    #[prost(bool, tag = "3")]
+    pub want_ids: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProduceBatch {
+    /// Above 0, and higher than that of the batch before on the stream; gaps are fine. A batch that is sent again on another
+    /// stream, within 2 minutes, is the same and keeps its seq; a new one has a seq that this producer never used. (As with
+    /// request_id, the newest 200 000 items of a queue are remembered.)
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// 1..1000. Each is stored or refused by itself.
+    #[prost(message, repeated, tag = "2")]
+    pub messages: ::prost::alloc::vec::Vec<Message>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProduceResponse {
+    #[prost(oneof = "produce_response::Frame", tags = "1, 2, 3, 4")]
+    pub frame: ::core::option::Option<produce_response::Frame>,
+}
+/// Nested message and enum types in `ProduceResponse`.
+pub mod produce_response {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Frame {
+        /// First.
+        #[prost(message, tag = "1")]
+        Opened(super::ProduceOpened),
+        #[prost(message, tag = "2")]
+        Confirm(super::ProduceConfirm),
+        /// A new window; whatever is on its way is still taken.
+        #[prost(message, tag = "3")]
+        Window(super::ProduceWindow),
+        /// This process is stopping: send no more, wait for the confirms, close the stream, and go on with a new one under the
+        /// same name.
+        #[prost(message, tag = "4")]
+        GoAway(super::GoAway),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProduceOpened {
+    #[prost(string, tag = "1")]
+    pub producer: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub window: ::core::option::Option<ProduceWindow>,
+}
+/// What may be sent and not yet confirmed. It gets smaller before the queue is full, so that producers slow down before
+/// anything is refused. Beyond it nothing fails: the stream is not read on until there is room.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProduceWindow {
+    /// At least 1.
+    #[prost(uint32, tag = "1")]
+    pub max_messages: u32,
+    /// Sum of the bodies. A larger batch may be sent alone.
+    #[prost(uint64, tag = "2")]
+    pub max_bytes: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProduceConfirm {
+    /// All batches up to and including this one are on disk, but for the messages that `results` says were refused.
+    #[prost(uint64, tag = "1")]
+    pub through_seq: u64,
+    /// In the order of the batches and their messages: those refused and the duplicates, of batches not confirmed before. With
+    /// `want_ids`: all. A refusal that is worth trying again is sent again as part of a later batch.
+    #[prost(message, repeated, tag = "2")]
+    pub results: ::prost::alloc::vec::Vec<ProduceResult>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProduceResult {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// Of the message in its batch, from 0.
+    #[prost(uint32, tag = "2")]
+    pub index: u32,
+    #[prost(message, optional, tag = "3")]
+    pub result: ::core::option::Option<SendResult>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReceiveRequest {
     #[prost(string, tag = "1")]
@@ -577,6 +678,32 @@ pub mod queues_client {
             req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.Queues", "Send"));
             self.inner.unary(req, path, codec).await
         }
+        /// Stores batches, many of them on their way at once, and confirms them in order. For throughput. A stream that ends with
+        /// UNAVAILABLE, or breaks, is opened again with the producer's name, and what was not confirmed is sent again with the
+        /// same `seq`: nothing is stored twice.
+        pub async fn produce(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ProduceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ProduceResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ackwell.v1.Queues/Produce",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.Queues", "Produce"));
+            self.inner.streaming(req, path, codec).await
+        }
         /// Long poll: up to max_messages, as soon as there is one. The caller settles, or extends, before ack_deadline.
         pub async fn receive(
             &mut self,
@@ -707,6 +834,19 @@ pub mod queues_server {
             &self,
             request: tonic::Request<super::SendRequest>,
         ) -> std::result::Result<tonic::Response<super::SendResponse>, tonic::Status>;
+        /// Server streaming response type for the Produce method.
+        type ProduceStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ProduceResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Stores batches, many of them on their way at once, and confirms them in order. For throughput. A stream that ends with
+        /// UNAVAILABLE, or breaks, is opened again with the producer's name, and what was not confirmed is sent again with the
+        /// same `seq`: nothing is stored twice.
+        async fn produce(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ProduceRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::ProduceStream>, tonic::Status>;
         /// Long poll: up to max_messages, as soon as there is one. The caller settles, or extends, before ack_deadline.
         async fn receive(
             &self,
@@ -864,6 +1004,54 @@ pub mod queues_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.Queues/Produce" => {
+                    #[allow(non_camel_case_types)]
+                    struct ProduceSvc<T: Queues>(pub Arc<T>);
+                    impl<
+                        T: Queues,
+                    > tonic::server::StreamingService<super::ProduceRequest>
+                    for ProduceSvc<T> {
+                        type Response = super::ProduceResponse;
+                        type ResponseStream = T::ProduceStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ProduceRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Queues>::produce(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ProduceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -1,4 +1,4 @@
-//! Send, Receive, Settle, Extend, and the beginning of Consume and Commit.
+//! Send, Receive, Settle, Extend, and the beginning of Produce, Consume and Commit.
 
 use std::pin::Pin;
 
@@ -10,8 +10,8 @@ use ackwell_engine::{Command, Refusal, Reply, command};
 use ackwell_proto::v1::queues_server;
 use ackwell_proto::v1::{
     CommitRequest, CommitResponse, ConsumeRequest, ConsumeResponse, ExtendRequest, ExtendResponse,
-    ExtendResult, ReceiveRequest, ReceiveResponse, SendRequest, SendResponse, SendResult, SettleRequest,
-    SettleResponse, SettleResult, Settlement,
+    ExtendResult, ProduceRequest, ProduceResponse, ReceiveRequest, ReceiveResponse, SendRequest,
+    SendResponse, SendResult, SettleRequest, SettleResponse, SettleResult, Settlement,
 };
 use ackwell_proto::{Failure, Reason, timestamp};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use futures::Stream;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Service, consume};
+use super::{Service, consume, produce};
 use crate::broker::convert;
 use crate::broker::refusal::{failure, shutting_down};
 use crate::broker::shard::{Job, Poll};
@@ -34,9 +34,20 @@ const DEFAULT_RECEIVE_BYTES: u64 = 3 << 20;
 const HEADERS_ROOM: u64 = 896 << 10;
 const MAX_RECEIVE_BYTES: u64 = 16 << 20;
 
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + std::marker::Send>>;
+
 #[tonic::async_trait]
 impl queues_server::Queues for Service {
-    type ConsumeStream = Pin<Box<dyn Stream<Item = Result<ConsumeResponse, Status>> + std::marker::Send>>;
+    type ProduceStream = ResponseStream<ProduceResponse>;
+
+    async fn produce(
+        &self,
+        request: Request<Streaming<ProduceRequest>>,
+    ) -> Result<Response<Self::ProduceStream>, Status> {
+        Ok(Response::new(Box::pin(produce::open(self, request.into_inner()).await?)))
+    }
+
+    type ConsumeStream = ResponseStream<ConsumeResponse>;
 
     async fn send(&self, request: Request<SendRequest>) -> Result<Response<SendResponse>, Status> {
         let SendRequest { queue, messages, atomic, request_id } = request.into_inner();

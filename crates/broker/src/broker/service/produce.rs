@@ -1,0 +1,243 @@
+//! One producer's stream: batches in, confirms out, in a task of its own.
+//!
+//! Batches reach the engine in the order of the stream, and are confirmed in that order. Each is a Send whose `request_id`
+//! is made of the producer's name and the batch's `seq`, so that one that is sent again on another stream is answered as
+//! the first one was. What the stream may have on its way is bounded by [`Window`]; beyond it nothing is read.
+
+use ackwell_engine::command::{Batch, Send, Sent};
+use ackwell_engine::message::QueueId;
+use ackwell_engine::{Command, Refusal, Reply};
+use ackwell_proto::Failure;
+use ackwell_proto::v1::{
+    GoAway, ProduceBatch, ProduceConfirm, ProduceOpen, ProduceOpened, ProduceRequest, ProduceResponse,
+    ProduceResult, ProduceWindow, produce_request, produce_response::Frame,
+};
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use super::Service;
+use super::queues::{merge, send_result, split};
+use crate::broker::convert;
+use crate::broker::refusal::{failure, shutting_down};
+use crate::broker::shard::Job;
+use crate::producer::Producer;
+
+/// Frames waiting for the transport: enough to keep it busy.
+const OUTGOING_FRAMES: usize = 4;
+/// Results of one frame, below the 4 MiB that gRPC clients accept by default: some of them have long messages for people.
+const MAX_FRAME_RESULTS: usize = 2000;
+/// What a producer may have on its way while there is room: some commits' worth of small messages.
+const WINDOW: ProduceWindow = ProduceWindow { max_messages: 10_000, max_bytes: 16 << 20 };
+
+type Outgoing = Result<ProduceResponse, Status>;
+
+/// Reads the first frame and starts the stream.
+pub(super) async fn open(
+    service: &Service,
+    mut incoming: Streaming<ProduceRequest>,
+) -> Result<impl Stream<Item = Outgoing> + std::marker::Send + 'static, Status> {
+    let first = incoming.message().await?.and_then(|request| request.frame);
+    let Some(produce_request::Frame::Open(open)) = first else {
+        return Err(Failure::invalid("the first frame of Produce must be `open`").into());
+    };
+    let (out, outgoing) = mpsc::channel(OUTGOING_FRAMES);
+    let session = Session::new(service, open, out)?;
+    service.sessions.spawn(session.run(incoming));
+    Ok(ReceiverStream::new(outgoing))
+}
+
+struct Session {
+    service: Service,
+    queue: QueueId,
+    producer: Producer,
+    want_ids: bool,
+    window: ProduceWindow,
+    load: Load,
+    unconfirmed: FuturesOrdered<BoxFuture<'static, Answered>>,
+    out: mpsc::Sender<Outgoing>,
+}
+
+/// Messages on their way, and the bytes of their bodies.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    messages: usize,
+    bytes: usize,
+}
+
+/// A batch with its fate.
+struct Answered {
+    seq: u64,
+    load: Load,
+    results: Result<Vec<Result<Sent, Failure>>, Failure>,
+}
+
+/// Why a stream is over.
+enum End {
+    /// The producer closed it; what it sent is confirmed.
+    Closed,
+    /// It is gone.
+    Dropped,
+    /// We end it. What is not confirmed is to be sent again, if at all.
+    Failed(Status),
+}
+
+impl<E: Into<Status>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Session {
+    fn new(service: &Service, open: ProduceOpen, out: mpsc::Sender<Outgoing>) -> Result<Self, Failure> {
+        let ProduceOpen { queue, producer, want_ids } = open;
+        let queue = service.queues.find(&queue)?.id;
+        let producer = Producer::named(producer)?;
+        Ok(Self {
+            service: service.clone(),
+            queue,
+            producer,
+            want_ids,
+            window: WINDOW,
+            load: Load::default(),
+            unconfirmed: FuturesOrdered::new(),
+            out,
+        })
+    }
+
+    async fn run(mut self, mut incoming: Streaming<ProduceRequest>) {
+        let opened = ProduceOpened { producer: self.producer.name().to_owned(), window: Some(self.window) };
+        self.send(Frame::Opened(opened)).await;
+        if let End::Failed(status) = self.serve(&mut incoming).await {
+            _ = self.out.send(Err(status)).await;
+        }
+    }
+
+    async fn serve(&mut self, incoming: &mut Streaming<ProduceRequest>) -> End {
+        let stopping = self.service.stopping.clone();
+        let (mut is_told, mut is_closed) = (false, false);
+        while !(is_closed && self.unconfirmed.is_empty()) {
+            let reads_on = !is_closed && self.has_room();
+            let done = tokio::select! {
+                () = self.out.closed() => return End::Dropped,
+                () = stopping.cancelled(), if !is_told => {
+                    is_told = true;
+                    self.send(Frame::GoAway(GoAway { reason: "the broker is stopping".to_owned() })).await;
+                    Ok(())
+                }
+                Some(answered) = self.unconfirmed.next() => self.confirm(answered).await,
+                read = incoming.message(), if reads_on => match read {
+                    Ok(Some(request)) => self.take(request).await,
+                    Ok(None) => { is_closed = true; Ok(()) }
+                    Err(_) => return End::Dropped,
+                },
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+        End::Closed
+    }
+
+    fn has_room(&self) -> bool {
+        self.load.messages < self.window.max_messages as usize
+            && (self.load.bytes as u64) < self.window.max_bytes
+    }
+
+    async fn take(&mut self, request: ProduceRequest) -> Result<(), End> {
+        match request.frame {
+            Some(produce_request::Frame::Batch(batch)) => self.take_batch(batch).await,
+            Some(produce_request::Frame::Open(_)) => {
+                Err(Failure::invalid("`open` may only be the first frame of Produce").into())
+            }
+            None => Err(Failure::invalid("a frame of Produce is empty, or newer than this broker").into()),
+        }
+    }
+
+    /// Hands the batch to the engine, behind the one before.
+    async fn take_batch(&mut self, batch: ProduceBatch) -> Result<(), End> {
+        let ProduceBatch { seq, messages } = batch;
+        self.producer.advance(seq)?;
+        convert::batch_size("messages", messages.len())?;
+        let load = Load { messages: messages.len(), bytes: messages.iter().map(|m| m.body.len()).sum() };
+        self.load.messages += load.messages;
+        self.load.bytes += load.bytes;
+        let (valid, invalid) = split(messages.into_iter().map(convert::new_message).collect());
+        let request_id = self.producer.request_id(seq);
+        let send = Send { queue: self.queue, messages: valid, batch: Batch::Each, request_id };
+        let answer = self.submit(send).await;
+        let answered = async move {
+            let results = answer.await.map(|results| merge(invalid, results));
+            Answered { seq, load, results }
+        };
+        self.unconfirmed.push_back(answered.boxed());
+        Ok(())
+    }
+
+    /// Waits for room in the mailbox, not for the answer.
+    async fn submit(
+        &mut self,
+        send: Send,
+    ) -> impl Future<Output = Result<Vec<Result<Sent, Refusal>>, Failure>> + use<> {
+        let (reply, answer) = oneshot::channel();
+        let is_empty = send.messages.is_empty();
+        if !is_empty {
+            self.service.shard.tell(Job::Apply(Command::Send(send), reply)).await;
+        }
+        async move {
+            if is_empty {
+                return Ok(Vec::new());
+            }
+            match answer.await.unwrap_or_else(|_| Err(shutting_down()))? {
+                Reply::Sent(results) => Ok(results),
+                Reply::Refused(refused) => Err(failure(&refused)),
+                other => unreachable!("a Send is answered by results, not {other:?}"),
+            }
+        }
+    }
+
+    /// Confirms the batch, and with it those behind it that are answered by now.
+    async fn confirm(&mut self, answered: Answered) -> Result<(), End> {
+        let mut confirm = ProduceConfirm::default();
+        let mut next = Some(answered);
+        let mut failed = Ok(());
+        while let Some(answered) = next {
+            self.load.messages -= answered.load.messages;
+            self.load.bytes -= answered.load.bytes;
+            failed = self.note(answered, &mut confirm);
+            if failed.is_err() || confirm.results.len() >= MAX_FRAME_RESULTS {
+                break;
+            }
+            next = self.unconfirmed.next().now_or_never().flatten();
+        }
+        if confirm.through_seq > 0 {
+            self.send(Frame::Confirm(confirm)).await;
+        }
+        failed
+    }
+
+    fn note(&self, answered: Answered, confirm: &mut ProduceConfirm) -> Result<(), End> {
+        let Answered { seq, load, results } = answered;
+        let results = match results {
+            Err(failure) if failure.reason.code() != Code::ResourceExhausted => return Err(failure.into()),
+            Err(failure) => vec![Err(failure); load.messages],
+            Ok(results) => results,
+        };
+        let is_told = |result: &Result<Sent, Failure>| {
+            self.want_ids || result.as_ref().map_or(true, |sent| sent.duplicate)
+        };
+        let told = (0..).zip(results).filter(|(_, result)| is_told(result));
+        let told =
+            told.map(|(index, result)| ProduceResult { seq, index, result: Some(send_result(result)) });
+        confirm.results.extend(told);
+        confirm.through_seq = seq;
+        Ok(())
+    }
+
+    async fn send(&mut self, frame: Frame) {
+        // A closed transport is noticed by `serve`.
+        _ = self.out.send(Ok(ProduceResponse { frame: Some(frame) })).await;
+    }
+}
