@@ -141,10 +141,7 @@ class Driver:
     def commit(self, command, how):
         committed = self.client.commit(
             settle=[(one["queue"], protocol.settlements(one["settlements"])) for one in command.get("settle", [])],
-            send=[
-                (one["queue"], [protocol.message(item) for item in one["messages"]])
-                for one in command.get("send", [])
-            ],
+            send=[(one["queue"], [protocol.message(item) for item in one["messages"]]) for one in command.get("send", [])],
             request_id=command.get("request_id", ""),
             **how,
         )

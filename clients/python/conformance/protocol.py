@@ -13,7 +13,7 @@ _lock = threading.Lock()
 # Not print: a line is written as a whole, and at once.
 _stdout = os.fdopen(os.dup(1), "wb", buffering=0)
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 TEXTS = ("content_type", "ordering_key", "fairness_key", "dedup_id")
 
 
@@ -77,8 +77,7 @@ def message_json(message):
         "attempts": message.attempts,
         "deliveries": message.deliveries,
         "history": [
-            {"outcome": attempt.outcome, "reason": attempt.reason, "consumer": attempt.consumer}
-            for attempt in message.history
+            {"outcome": attempt.outcome, "reason": attempt.reason, "consumer": attempt.consumer} for attempt in message.history
         ],
         "stored_at_ms": at_ms(message.stored_at),
         "next_attempt_at_ms": at_ms(message.next_attempt_at),

@@ -3,6 +3,7 @@
 import base64
 
 import grpc
+
 from ackwell.v1 import admin_pb2, admin_pb2_grpc, message_pb2
 
 from .settings import NAMESPACE, QUEUE
@@ -48,8 +49,7 @@ def as_json(message):
         "attempts": message.attempts,
         "deliveries": message.deliveries,
         "history": [
-            {"outcome": attempt.outcome, "reason": attempt.reason, "consumer": attempt.consumer}
-            for attempt in message.history
+            {"outcome": attempt.outcome, "reason": attempt.reason, "consumer": attempt.consumer} for attempt in message.history
         ],
     }
     texts = ("content_type", "ordering_key", "fairness_key", "dedup_id", "dead_reason")

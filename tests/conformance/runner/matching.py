@@ -2,6 +2,7 @@
 
 import base64
 import random
+import time
 
 # Fields whose text in scenarios is base64 on the wire.
 BYTES_FIELDS = {"body", "data"}
@@ -13,13 +14,20 @@ class Mismatch(AssertionError):
 
 def filled(value, variables, key=None):
     """`value` with variables filled in and bytes encoded: as it goes over the wire."""
-    if isinstance(value, str) and value.startswith("$"):
+    if isinstance(value, str) and value.startswith("$") and not value.startswith("${"):
         name = value[1:]
         if name not in variables:
             raise Mismatch(f"no variable {value}; there are {sorted(variables)}")
         return variables[name]
     if key in BYTES_FIELDS and is_bytes(value):
         return encoded(value, variables)
+    match value:
+        case {"repeat": count, "of": item}:
+            return [filled(item, variables | {"i": number}) for number in range(count)]
+        case {"text": length}:
+            return "x" * length
+        case {"now_plus": span_ms}:
+            return round(time.time() * 1000) + span_ms
     if isinstance(value, dict):
         return {name: filled(item, variables, name) for name, item in value.items()}
     if isinstance(value, list):
@@ -58,6 +66,10 @@ def compare(expected, actual, where="answer"):
             check(actual is not None, where, "anything", actual)
         case {"absent": True}:
             check(actual is None, where, "nothing", actual)
+        case {"one_of": choices}:
+            check(actual in choices, where, f"one of {choices}", actual)
+        case {"after": [time_ms, span_ms]}:
+            check(isinstance(actual, int) and actual >= time_ms + span_ms, where, f"{time_ms} + {span_ms}", actual)
         case {"contains": part}:
             check(isinstance(actual, str) and part in actual, where, f"text with {part!r}", actual)
         case {"between": [low, high]}:

@@ -35,7 +35,9 @@ class Play:
             try:
                 self.step(dict(step))
             except (Mismatch, TimeoutError, RuntimeError, OSError, KeyError, IndexError) as error:
-                raise Failure(f"step {number}, {short(json.dumps(step, ensure_ascii=False))}:\n{type(error).__name__}: {error}") from error
+                raise Failure(
+                    f"step {number}, {short(json.dumps(step, ensure_ascii=False))}:\n{type(error).__name__}: {error}"
+                ) from error
 
     def step(self, step):
         for kind in ("call", "await", "event", "silence", "queue", "stored", "network", "signal", "exits"):
@@ -102,6 +104,8 @@ class Play:
             self.variables["n"] = number
             compare(filled(step.get("expect", {}), self.variables), event, "event")
             self.save(step, event)
+            if "finish" in step:
+                driver.tell("finish", {"delivery": event["delivery"], "outcome": step["finish"]})
 
     def do_silence(self, step):
         where = filled(step.get("where", {}), self.variables)

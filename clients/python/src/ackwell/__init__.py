@@ -1,10 +1,10 @@
 """Client for Ackwell queues. `ackwell.Client` is for threads, `ackwell.aio.Client` for asyncio; both do the same.
 
-    import ackwell
+import ackwell
 
-    with ackwell.Client() as client:
-        client.send("orders", "two discs")
-        client.consume("orders", lambda delivery: print(delivery.text), concurrency=8)
+with ackwell.Client() as client:
+    client.send("orders", "two discs")
+    client.consume("orders", lambda delivery: print(delivery.text), concurrency=8)
 """
 
 from ackwell._calls import Committed, Sent, Stats

@@ -123,9 +123,7 @@ def settle(queue: str, settlements: Sequence[wire.Settlement]) -> Call[list[Sett
     """Settles deliveries."""
     request = wire.SettleRequest(queue=queue, settlements=settlements)
     expected = len(settlements)
-    return _queues(
-        "Settle", request, wire.SettleResponse, lambda answer: _each(expected, answer.results, settled_from_wire)
-    )
+    return _queues("Settle", request, wire.SettleResponse, lambda answer: _each(expected, answer.results, settled_from_wire))
 
 
 def settle_one(queue: str, settlement: wire.Settlement) -> Call[Settled]:
@@ -134,9 +132,7 @@ def settle_one(queue: str, settlement: wire.Settlement) -> Call[Settled]:
     return _queues("Settle", request, wire.SettleResponse, lambda answer: _only(answer.results, settled_from_wire))
 
 
-def extend(
-    queue: str, deliveries: Iterable[Delivery | bytes], ack_timeout: Seconds | None
-) -> Call[list[Any]]:
+def extend(queue: str, deliveries: Iterable[Delivery | bytes], ack_timeout: Seconds | None) -> Call[list[Any]]:
     """Holds deliveries longer."""
     receipts = [delivery if isinstance(delivery, bytes) else delivery.receipt for delivery in deliveries]
     timeout = None if ack_timeout is None else duration(ack_timeout)
@@ -177,9 +173,7 @@ def stats(queue: str) -> Call[Stats]:
     return _admin("Stats", admin.StatsRequest(queue=queue), admin.StatsResponse, parse)
 
 
-def peek(
-    queue: str, limit: int, cursor: bytes, body_bytes: int, states: Sequence[State]
-) -> Call[tuple[list[Message], bytes]]:
+def peek(queue: str, limit: int, cursor: bytes, body_bytes: int, states: Sequence[State]) -> Call[tuple[list[Message], bytes]]:
     """One page of messages, and where the next one begins."""
     request = admin.PeekRequest(
         queue=queue,

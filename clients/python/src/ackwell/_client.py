@@ -133,7 +133,7 @@ class Client:
             results += [calls.failed(failure)] * len(batch)
         return results
 
-    def _batch(self, queue: str, batch: Any, atomic: bool, timeout: Seconds | None, cancel: Cancel | None) -> Any:
+    def _batch(self, queue: str, batch: Any, atomic: bool, timeout: Seconds | None, cancel: Cancel | None) -> list[calls.Sent]:
         call = calls.send_batch(queue, batch, atomic)
         return self._items(len(batch), lambda: self._call(call, timeout, cancel), calls.failed)
 
@@ -262,9 +262,7 @@ class Client:
         """Shows messages without holding them: one page, and the cursor of the next one, empty at the end."""
         return self._call(calls.peek(queue, limit, cursor, body_bytes, states), timeout, cancel)
 
-    def get(
-        self, queue: str, message_id: str, *, timeout: Seconds | None = None, cancel: Cancel | None = None
-    ) -> Message:
+    def get(self, queue: str, message_id: str, *, timeout: Seconds | None = None, cancel: Cancel | None = None) -> Message:
         """One message, whole, whatever its state."""
         return self._call(calls.get(queue, message_id), timeout, cancel)
 
@@ -328,4 +326,3 @@ class Client:
             self._check(None)
             self._parts = [other for other in self._parts if not other.closed]
             self._parts.append(part)
-

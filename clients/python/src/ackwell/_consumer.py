@@ -26,7 +26,7 @@ log = logging.getLogger("ackwell")
 
 Handler = Callable[[Delivery], Any]
 
-_METHOD = "/ackwell.v1.Queues/Consume"
+METHOD = "/ackwell.v1.Queues/Consume"
 # How long handlers that were told to stop are waited for.
 _STOPPING_SECONDS = 1.0
 
@@ -58,9 +58,7 @@ class Consumer:
         self._concurrency = concurrency
         self._grace = grace
         self._session = Session(queue, socket.gethostname() if name is None else name, concurrency + prefetch)
-        stub = channel.stream_stream(
-            _METHOD, wire.ConsumeRequest.SerializeToString, wire.ConsumeResponse.FromString
-        )
+        stub = channel.stream_stream(METHOD, wire.ConsumeRequest.SerializeToString, wire.ConsumeResponse.FromString)
         self._duplex = Duplex(stub, self._session)
         # Guards the session and all below.
         self._changed = self._duplex.changed
@@ -144,7 +142,7 @@ class Consumer:
     def _run_and_keep_failure(self) -> None:
         try:
             self._run()
-        except BaseException as failure:  # noqa: BLE001 - `wait` raises it
+        except BaseException as failure:
             self._failure = failure
 
     def _run(self) -> None:
@@ -172,7 +170,7 @@ class Consumer:
 
     def _is_done(self) -> bool:
         with self._changed:
-            return self._gave_up and not self._duplex.lives or self._session.draining and self._session.idle
+            return (self._gave_up and not self._duplex.lives) or (self._session.draining and self._session.idle)
 
     def _wait_before_reopening(self, pauses: Pauses, error: CallError | None) -> None:
         pause = pauses.next()
@@ -225,7 +223,7 @@ class Consumer:
         try:
             with trace.of_message(job.delivery.headers):
                 self._handler(job.delivery)
-        except BaseException as error:  # noqa: BLE001 - every way of ending is an outcome
+        except BaseException as error:
             raised = error
             if not isinstance(error, Outcome):
                 log.warning("the handler failed for message %s", job.delivery.id, exc_info=error)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 # How long the other side may take to end a stream that we ended.
-_CLOSING_SECONDS = 5.0
+CLOSING_SECONDS = 5.0
 
 
 class Talk(Protocol):
@@ -61,7 +61,7 @@ class Duplex:
     def end_soon(self) -> None:
         """The other side has a few seconds to end the stream. To be called with `changed` held."""
         if self._current is not None and self._closing is None:
-            self._closing = daemon_timer(_CLOSING_SECONDS, self._cancel)
+            self._closing = daemon_timer(CLOSING_SECONDS, self._cancel)
 
     def _cancel(self) -> None:
         if self._call is not None:

@@ -19,7 +19,7 @@ from ackwell.v1 import queues_pb2 as wire
 
 log = logging.getLogger("ackwell")
 
-_METHOD = "/ackwell.v1.Queues/Produce"
+METHOD = "/ackwell.v1.Queues/Produce"
 
 
 class Producer:
@@ -42,9 +42,7 @@ class Producer:
         if max_outstanding < 1 or max_outstanding_bytes < 1:
             raise ValueError("a producer needs room for at least one message")
         self._outbox = Outbox(queue, max_outstanding, max_outstanding_bytes, limit_seconds)
-        stub = channel.stream_stream(
-            _METHOD, wire.ProduceRequest.SerializeToString, wire.ProduceResponse.FromString
-        )
+        stub = channel.stream_stream(METHOD, wire.ProduceRequest.SerializeToString, wire.ProduceResponse.FromString)
         self._duplex = Duplex(stub, self._outbox)
         self._changed = self._duplex.changed
         self._runner: threading.Thread | None = None
@@ -62,7 +60,8 @@ class Producer:
             self._outbox.take_in(entry)
             self._start()
             self._changed.notify_all()
-        return entry.waiter
+        waiter: Future[calls.Sent] = entry.waiter
+        return waiter
 
     def flush(self, timeout: Seconds | None = None) -> None:
         """Waits until everything that was taken is confirmed or refused."""

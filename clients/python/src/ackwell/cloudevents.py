@@ -49,9 +49,7 @@ def is_event(message: Message) -> bool:
 
 def from_message(message: Message) -> CloudEvent:
     """The event in a message."""
-    attributes = {
-        name.removeprefix(_PREFIX): value for name, value in message.headers.items() if name.startswith(_PREFIX)
-    }
+    attributes = {name.removeprefix(_PREFIX): value for name, value in message.headers.items() if name.startswith(_PREFIX)}
     if attributes.pop("specversion", None) != _VERSION:
         raise ValueError(f"the message is no CloudEvent {_VERSION}: header {_PREFIX}specversion is missing or another")
     if missing := [name for name in _REQUIRED if not attributes.get(name)]:

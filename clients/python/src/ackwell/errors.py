@@ -15,7 +15,7 @@ _DOMAIN = "ackwell.dev"
 _DETAILS = "grpc-status-details-bin"
 
 
-class Reason(str, enum.Enum):
+class Reason(enum.StrEnum):
     """The stable reasons of `docs/reference/errors.md`. Each equals its word: `error.reason == "QUEUE_FULL"`."""
 
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
@@ -39,9 +39,7 @@ class Reason(str, enum.Enum):
     CORRUPT = "CORRUPT"
 
 
-UNAVAILABLE = frozenset(
-    (Reason.STORAGE_UNAVAILABLE, Reason.SHUTTING_DOWN, Reason.BROKER_UNAVAILABLE, Reason.BUSY)
-)
+UNAVAILABLE = frozenset((Reason.STORAGE_UNAVAILABLE, Reason.SHUTTING_DOWN, Reason.BROKER_UNAVAILABLE, Reason.BUSY))
 """Reasons of an item that may well succeed when it is tried again."""
 
 
@@ -60,9 +58,7 @@ class Cancelled(Error):
 class CallError(Error):
     """A call, or one item of it, failed."""
 
-    def __init__(
-        self, message: str, *, code: str = "", reason: str = "", retry_after: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, code: str = "", reason: str = "", retry_after: float | None = None) -> None:
         super().__init__(f"{message} [{reason or code}]")
         self.message = message
         """For people: what was wrong and what to do."""
@@ -84,8 +80,8 @@ class Unreachable(CallError):
 
 def from_rpc_error(error: grpc.RpcError) -> CallError:
     """What a failed call says."""
-    code, details = error.code().name, error.details() or ""  # type: ignore[attr-defined]
-    metadata = error.trailing_metadata() or ()  # type: ignore[attr-defined]
+    code, details = error.code().name, error.details() or ""
+    metadata = error.trailing_metadata() or ()
     reason, retry_after = _reason(metadata)
     if reason:
         return Refused(details, code=code, reason=reason, retry_after=retry_after)

@@ -17,7 +17,7 @@ from ackwell.v1 import message_pb2 as wire
 # Times are seconds, as everywhere in Python, or a timedelta.
 Seconds = float | datetime.timedelta
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 # What fits a duration of the API.
 _MAX_SECONDS = 315_576_000_000
 
@@ -230,8 +230,8 @@ def datetime_of(value: timestamp_pb2.Timestamp) -> datetime.datetime:
 
 
 def _datetime(message: wire.Message, field: str) -> datetime.datetime | None:
-    return datetime_of(getattr(message, field)) if message.HasField(field) else None  # type: ignore[arg-type]
+    return datetime_of(getattr(message, field)) if message.HasField(field) else None
 
 
 def _timedelta(message: wire.Message, field: str) -> datetime.timedelta | None:
-    return getattr(message, field).ToTimedelta() if message.HasField(field) else None  # type: ignore[arg-type]
+    return getattr(message, field).ToTimedelta() if message.HasField(field) else None

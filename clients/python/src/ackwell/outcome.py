@@ -13,7 +13,7 @@ from ackwell.v1 import queues_pb2 as wire
 _MAX_REASON = 1024
 
 
-class Outcome(Exception):  # noqa: N818 - not errors, but what a handler wants
+class Outcome(Exception):
     """What a handler raises when neither "done" nor "failed" is meant."""
 
 

@@ -15,7 +15,7 @@ try:
     from opentelemetry import context as otel_context
     from opentelemetry import propagate as otel_propagate
 except ImportError:
-    otel_context = otel_propagate = None  # type: ignore[assignment]
+    otel_context = otel_propagate = None
 
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 
@@ -44,8 +44,8 @@ def of_message(headers: Mapping[str, str]) -> Iterator[None]:
     carried = _trace_headers(headers)
     token = _current.set(carried or None)
     attached: Any = None
-    if otel_context is not None and carried:
-        attached = otel_context.attach(otel_propagate.extract(carried))
+    if otel_context is not None:
+        attached = otel_context.attach(otel_propagate.extract(carried, context=otel_context.Context()))
     try:
         yield
     finally:

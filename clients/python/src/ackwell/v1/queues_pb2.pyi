@@ -39,6 +39,78 @@ class SendResult(_message.Message):
     error: _message_pb2.ItemError
     def __init__(self, id: _Optional[str] = ..., duplicate: bool = ..., error: _Optional[_Union[_message_pb2.ItemError, _Mapping]] = ...) -> None: ...
 
+class ProduceRequest(_message.Message):
+    __slots__ = ("open", "batch")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    open: ProduceOpen
+    batch: ProduceBatch
+    def __init__(self, open: _Optional[_Union[ProduceOpen, _Mapping]] = ..., batch: _Optional[_Union[ProduceBatch, _Mapping]] = ...) -> None: ...
+
+class ProduceOpen(_message.Message):
+    __slots__ = ("queue", "producer", "want_ids")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    PRODUCER_FIELD_NUMBER: _ClassVar[int]
+    WANT_IDS_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    producer: str
+    want_ids: bool
+    def __init__(self, queue: _Optional[str] = ..., producer: _Optional[str] = ..., want_ids: bool = ...) -> None: ...
+
+class ProduceBatch(_message.Message):
+    __slots__ = ("seq", "messages")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    messages: _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]
+    def __init__(self, seq: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[_message_pb2.Message, _Mapping]]] = ...) -> None: ...
+
+class ProduceResponse(_message.Message):
+    __slots__ = ("opened", "confirm", "window", "go_away")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    CONFIRM_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    GO_AWAY_FIELD_NUMBER: _ClassVar[int]
+    opened: ProduceOpened
+    confirm: ProduceConfirm
+    window: ProduceWindow
+    go_away: GoAway
+    def __init__(self, opened: _Optional[_Union[ProduceOpened, _Mapping]] = ..., confirm: _Optional[_Union[ProduceConfirm, _Mapping]] = ..., window: _Optional[_Union[ProduceWindow, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ...) -> None: ...
+
+class ProduceOpened(_message.Message):
+    __slots__ = ("producer", "window")
+    PRODUCER_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    producer: str
+    window: ProduceWindow
+    def __init__(self, producer: _Optional[str] = ..., window: _Optional[_Union[ProduceWindow, _Mapping]] = ...) -> None: ...
+
+class ProduceWindow(_message.Message):
+    __slots__ = ("max_messages", "max_bytes")
+    MAX_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    max_messages: int
+    max_bytes: int
+    def __init__(self, max_messages: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+
+class ProduceConfirm(_message.Message):
+    __slots__ = ("through_seq", "results")
+    THROUGH_SEQ_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    through_seq: int
+    results: _containers.RepeatedCompositeFieldContainer[ProduceResult]
+    def __init__(self, through_seq: _Optional[int] = ..., results: _Optional[_Iterable[_Union[ProduceResult, _Mapping]]] = ...) -> None: ...
+
+class ProduceResult(_message.Message):
+    __slots__ = ("seq", "index", "result")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    index: int
+    result: SendResult
+    def __init__(self, seq: _Optional[int] = ..., index: _Optional[int] = ..., result: _Optional[_Union[SendResult, _Mapping]] = ...) -> None: ...
+
 class ReceiveRequest(_message.Message):
     __slots__ = ("queue", "max_messages", "max_bytes", "wait", "ack_timeout", "request_id", "consumer")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
