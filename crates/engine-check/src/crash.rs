@@ -250,6 +250,7 @@ fn small(dice: &mut Dice) -> Options {
     Options {
         segment_bytes: dice.pick(&[4 << 10, 16 << 10, 64 << 10]),
         checkpoint_bytes: dice.pick(&[1, 3 << 10, 20 << 10, 100 << 10]),
+        max_rows: dice.pick(&[0, 300, 600, 10_000]),
         threads: Threads::One,
     }
 }

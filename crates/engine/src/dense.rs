@@ -7,7 +7,7 @@ mod pages;
 mod set;
 mod timers;
 
-pub(crate) use pages::{Page, PageNo, Pages, number_at};
+pub(crate) use pages::{Fetch, Page, PageNo, Pages, number_at, page_of};
 pub(crate) use set::NumberSet;
 pub(crate) use timers::Timers;
 

@@ -25,14 +25,16 @@ use crate::messages::{Ageing, Counts, Messages};
 use crate::receipt::{Receipt, Sealer};
 use crate::settings::Settings;
 use crate::store::record::Batch;
-use crate::store::{Changes, Loaded, Meta, QueueRecord, QueueState, Replayed, Store, StoreError};
+use crate::store::{
+    Changes, Damage, Loaded, Meta, QueueRecord, QueueState, Replayed, Store, StoreError, catching,
+};
 use crate::time::Timestamp;
 
 /// Most timers that fire in one batch. A million messages scheduled for midnight must not become one commit of seconds,
 /// during which nobody is answered; `next_wakeup` stays in the past until the rest is done.
 const MAX_SWEPT: usize = 10_000;
 
-/// All queues of one store. Holds the rows in memory; bodies stay on disk.
+/// All queues of one store. Holds in memory what decides the order of messages, and the rows in use; the others and bodies stay on disk.
 pub struct Engine {
     pub(crate) store: Store,
     sealer: Sealer,
@@ -91,15 +93,19 @@ enum Pending {
 impl Engine {
     /// Goes on from the store's last checkpoint through all batches since. Deliveries of before are held on for one ack
     /// timeout at least, since while the process was away their holders had no way to extend them.
-    pub fn open(mut store: Store, now: Timestamp) -> Result<Self, StoreError> {
-        let Loaded { meta, queues, rows, deliveries, memory } = store.load()?;
+    pub fn open(store: Store, now: Timestamp) -> Result<Self, StoreError> {
+        catching(|| Self::load(store, now))
+    }
+
+    fn load(mut store: Store, now: Timestamp) -> Result<Self, StoreError> {
+        let Loaded { meta, queues, rows, fetch, deliveries, memory } = store.load()?;
         let mut engine = Self {
             store,
             sealer: Sealer::new(meta.receipt_key),
             meta,
             queues: BTreeMap::new(),
             deleted: Vec::new(),
-            messages: Messages::load(rows),
+            messages: Messages::load(&rows, fetch),
             memory: Memory::load(deliveries, memory),
             expired: Vec::new(),
             corrupt: Vec::new(),
@@ -149,6 +155,10 @@ impl Engine {
 
     /// Applies the batch that was submitted first, once it is durable. Nothing if there is none.
     pub fn finish(&mut self) -> Result<Applied, StoreError> {
+        catching(|| self.finish_first())
+    }
+
+    fn finish_first(&mut self) -> Result<Applied, StoreError> {
         let Some(Submitted { batch, written }) = self.submitted.pop_front() else {
             return Ok(Applied::default());
         };
@@ -165,9 +175,10 @@ impl Engine {
             }
         };
         let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
-        if self.store.is_due()? {
+        if self.store.is_due(self.messages.changed_pages())? {
             self.checkpoint()?;
         }
+        self.let_go();
         Ok(Applied { replies, expired: std::mem::take(&mut self.expired) })
     }
 
@@ -193,10 +204,12 @@ impl Engine {
     /// Counts of a queue; zeros for one that does not exist.
     pub fn stats(&self, queue: QueueId) -> Stats {
         let oldest = self.messages.index(queue).and_then(|index| index.ready.first());
+        // One that cannot be read is found out by who receives it.
+        let stored_at = |seq| catching(|| Ok(self.messages.get(seq).map(|row| row.stored_at))).ok().flatten();
         Stats {
             counts: self.messages.counts(queue),
             totals: self.queues.get(&queue).map(|queue| queue.totals).unwrap_or_default(),
-            oldest_ready: oldest.and_then(|seq| self.messages.get(seq)).map(|row| row.stored_at),
+            oldest_ready: oldest.and_then(stored_at),
         }
     }
 
@@ -218,6 +231,16 @@ impl Engine {
     /// What is left when the process ends, however it ends.
     pub fn into_store(self) -> Store {
         self.store
+    }
+
+    /// Lets go of rows that are not in use. Applying does it, too; whoever looks at many messages does it afterwards.
+    pub fn let_go(&mut self) {
+        self.messages.let_go(self.store.max_pages(), self.store.checkpoints());
+    }
+
+    /// What could not be read and is missing therefore.
+    pub fn damage(&self) -> Result<Vec<Damage>, StoreError> {
+        self.store.damage()
     }
 
     /// Size of the store's files.
@@ -315,7 +338,7 @@ impl Engine {
 
     /// After a restart: deliveries are held on, and turns begin anew.
     fn resume(&mut self, now: Timestamp) {
-        let held: Vec<Seq> = self.messages.in_flight().map(|(seq, _)| seq).collect();
+        let held: Vec<Seq> = self.messages.in_flight().collect();
         for seq in held {
             self.messages.change(seq, |row| {
                 if let Stage::InFlight(hold) = &mut row.stage {
@@ -333,10 +356,8 @@ impl Engine {
             let turns = self.messages.turns(*id);
             (*id, Some(QueueState { record: queue.record.clone(), turns }))
         };
-        let sparse = self.store.sparse()?.into_iter();
-        let survivors = sparse.map(|(segment, seqs)| (segment, self.messages.payloads_in(segment, seqs)));
         let changes = Changes {
-            survivors: survivors.collect(),
+            sparse: self.store.sparse()?,
             meta: self.meta,
             queues: deleted.chain(self.queues.iter().map(state)).collect(),
             rows: self.messages.freeze(),

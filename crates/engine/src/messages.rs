@@ -4,17 +4,18 @@
 
 mod keys;
 mod lanes;
+mod summary;
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::dense::{NumberSet, Page, PageNo, Pages, Timers, number_at};
-use crate::message::{KeyId, Location, QueueId, Row, Seq, Stage, State};
+use crate::dense::{Fetch, NumberSet, Page, PageNo, Pages, Timers, number_at};
+use crate::message::{KeyId, QueueId, Row, Seq, Stage, State};
 use crate::time::Timestamp;
 use keys::Keys;
 pub(crate) use lanes::{Ageing, Turns};
 use lanes::{Lanes, Place, Rank};
+pub(crate) use summary::{Alike, Group, Slots, Stored, Summary};
 
 /// Messages of a queue, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +56,9 @@ impl Counts {
 pub(crate) struct Messages {
     rows: Pages<Seq, Row>,
     by_queue: BTreeMap<QueueId, Index>,
+    /// When holds end: one for each message in flight.
+    holds: Timers<Seq>,
+    /// When something happens to the others by itself.
     timers: Timers<Seq>,
 }
 
@@ -95,9 +99,30 @@ impl Entry {
     fn seq(&self) -> Seq {
         self.place.seq
     }
+
+    fn timer(&self) -> Option<(State, Timestamp)> {
+        self.wake_at.map(|at| (self.state, at))
+    }
 }
 
 impl Index {
+    /// Lists messages without a gap, all but the heads of ordering keys.
+    fn list_run(&mut self, alike: &Alike, first: Seq, last: Seq) {
+        self.all.insert_run(first, last);
+        match alike.state {
+            State::Ready => self.ready.insert_run(first, last),
+            State::Dead => self.dead.insert_run(first, last),
+            State::Delayed | State::InFlight => {}
+        }
+        match alike.ordering {
+            Some(key) => {
+                (first.0..=last.0).for_each(|seq| self.keys.insert(key, Seq(seq), alike.state));
+            }
+            None if alike.state == State::Ready => self.lanes.insert_run(alike.place(first), last),
+            None => {}
+        }
+    }
+
     fn list(&mut self, entry: &Entry) {
         *self.counts.of(entry.state) += 1;
         self.counts.bytes += entry.bytes;
@@ -130,23 +155,58 @@ impl Index {
 }
 
 impl Messages {
-    /// What [`Messages::freeze`] gave away once.
-    pub(crate) fn load(pages: Vec<(PageNo, Arc<Page<Row>>)>) -> Self {
-        let mut messages = Self { rows: Pages::load(pages.iter().cloned()), ..Self::default() };
-        for (no, page) in pages {
-            for (slot, row) in page.iter() {
-                let entry = Entry::of(number_at(no, slot), row);
-                let eligible = messages.eligible_of(entry.queue, entry.ordering);
-                messages.note(None, Some(entry), eligible);
+    /// Of what [`Messages::freeze`] gave away once. No row is read before it is needed.
+    pub(crate) fn load(pages: &[(PageNo, Summary)], fetch: Fetch<Row>) -> Self {
+        let rows = Pages::stored(pages.iter().map(|(no, _)| *no), fetch);
+        let mut messages = Self { rows, ..Self::default() };
+        let groups =
+            || pages.iter().flat_map(|(no, summary)| summary.groups.iter().map(|group| (*no, group)));
+        groups().for_each(|(no, group)| messages.list_group(no, group));
+        // Once all of a key are known, its first is.
+        groups().for_each(|(no, group)| messages.list_heads(no, group));
+        messages
+    }
+
+    fn list_group(&mut self, no: PageNo, group: &Group) {
+        let Group { alike, bytes, slots } = group;
+        let index = self.by_queue.entry(alike.queue).or_default();
+        *index.counts.of(alike.state) += slots.len();
+        index.counts.bytes += bytes;
+        slots.runs().for_each(|(first, last)| {
+            index.list_run(alike, number_at(no, first), number_at(no, last));
+        });
+        if let Some(at) = alike.wake_at {
+            let timers = self.timers_of(alike.state);
+            slots.iter().for_each(|slot| _ = timers.insert(at, number_at(no, slot)));
+        }
+    }
+
+    /// Lists the messages of a group that are eligible as the first ones of their ordering key.
+    fn list_heads(&mut self, no: PageNo, Group { alike, slots, .. }: &Group) {
+        let (Some(key), State::Ready) = (alike.ordering, alike.state) else { return };
+        let Some(index) = self.by_queue.get_mut(&alike.queue) else { return };
+        for seq in slots.iter().map(|slot| number_at(no, slot)) {
+            if index.keys.head(key) == (Some(seq), None) {
+                index.lanes.insert(alike.place(seq));
             }
         }
-        messages
     }
 
     /// The pages of rows that changed since the last time; `None` for those that are empty now. Takes a moment, however
     /// many rows there are.
     pub(crate) fn freeze(&mut self) -> Vec<(PageNo, Option<Arc<Page<Row>>>)> {
         self.rows.freeze()
+    }
+
+    /// How many pages of rows changed since the last freeze, about.
+    pub(crate) fn changed_pages(&self) -> usize {
+        self.rows.changed()
+    }
+
+    /// Keeps at most so many pages of rows in memory, as far as the others can be read again: those that the first
+    /// `stored` freezes gave away.
+    pub(crate) fn let_go(&mut self, max_pages: usize, stored: u64) {
+        self.rows.let_go(max_pages, stored);
     }
 
     pub(crate) fn get(&self, seq: Seq) -> Option<&Row> {
@@ -259,11 +319,11 @@ impl Messages {
             (Some(_), None) => _ = index.all.remove(entry.seq()),
             _ => {}
         }
-        let [stopped, started] = [before, after].map(|entry| entry.and_then(|entry| entry.wake_at));
+        let [stopped, started] = [before, after].map(|entry| entry.and_then(|entry| entry.timer()));
         if stopped != started {
-            stopped.into_iter().for_each(|at| _ = self.timers.remove(at, entry.seq()));
+            stopped.into_iter().for_each(|(state, at)| _ = self.timers_of(state).remove(at, entry.seq()));
         }
-        started.into_iter().for_each(|at| _ = self.timers.insert(at, entry.seq()));
+        started.into_iter().for_each(|(state, at)| _ = self.timers_of(state).insert(at, entry.seq()));
         self.list_anew(entry.queue, entry.ordering, eligible);
     }
 
@@ -288,26 +348,28 @@ impl Messages {
 
     /// Takes the next message whose time has come. The caller puts or removes its row, or it stays without a timer.
     pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<Seq> {
-        self.timers.pop_due(now)
+        let held_first = match (self.holds.first(), self.timers.first()) {
+            (Some(held), Some(other)) => held < other,
+            (held, _) => held.is_some(),
+        };
+        if held_first { self.holds.pop_due(now) } else { self.timers.pop_due(now) }
     }
 
     pub(crate) fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| at)
+        [self.holds.first(), self.timers.first()].into_iter().flatten().map(|(at, _)| at).min()
     }
 
-    pub(crate) fn in_flight(&self) -> impl Iterator<Item = (Seq, &Row)> {
-        self.rows().filter(|(_, row)| row.hold().is_some())
-    }
-
-    /// The payloads of this segment that messages of the range have.
-    pub(crate) fn payloads_in(&self, segment: u64, seqs: RangeInclusive<Seq>) -> Vec<Location> {
-        let locations = self.rows.range(seqs).map(|(_, row)| row.location);
-        locations.filter(|location| location.segment == segment).collect()
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = Seq> {
+        self.holds.iter()
     }
 
     /// All rows, in stored order.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (Seq, &Row)> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Seq, Row)> {
         self.rows.iter()
+    }
+
+    fn timers_of(&mut self, state: State) -> &mut Timers<Seq> {
+        if state == State::InFlight { &mut self.holds } else { &mut self.timers }
     }
 }
 
@@ -315,7 +377,7 @@ fn rank(rows: &Pages<Seq, Row>, ageing: Ageing, seq: Seq) -> Rank {
     rows.get(seq).map_or(Rank::MAX, |row| ageing.rank(row.stored_at, row.priority))
 }
 
-/// When something happens to the message by itself.
+/// When something happens to the message by itself. Held messages always have a time.
 fn wake_at(row: &Row) -> Option<Timestamp> {
     match &row.stage {
         Stage::Ready => row.expires_at,

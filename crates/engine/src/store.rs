@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub(crate) mod codec;
+mod damage;
 pub mod disk;
 mod encoding;
 mod log;
@@ -16,6 +17,7 @@ mod suspect;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unreadable;
 mod worker;
 
 use std::io;
@@ -23,17 +25,19 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::dense::{Page, PageNo};
+use crate::dense::{Fetch, Page, PageNo};
 use crate::memory::{Ended, FrozenMemory, Memorized, MemoryKey};
 use crate::message::{Location, Payload, QueueId, Row, Seq};
-use crate::messages::Turns;
+use crate::messages::{Summary, Turns};
 use crate::settings::Settings;
 use crate::time::Timestamp;
+pub use damage::Damage;
 use disk::{Disk, Folder};
 pub(crate) use log::Replayed;
 use memory::MemoryTables;
 use on_disk::OnDisk;
 use record::Batch;
+pub(crate) use unreadable::catching;
 
 /// Why the store could not do it. After any of these but `Corrupt` nothing may be confirmed until it was opened anew.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +148,10 @@ pub(crate) struct QueueState {
 pub(crate) struct Loaded {
     pub(crate) meta: Meta,
     pub(crate) queues: Vec<(QueueId, QueueState)>,
-    pub(crate) rows: Vec<(PageNo, Arc<Page<Row>>)>,
+    /// Of each page of rows, what is in it.
+    pub(crate) rows: Vec<(PageNo, Summary)>,
+    /// Reads a page of rows, as the last checkpoint wrote it. Ends by [`unreadable`] what asked for one that cannot be read.
+    pub(crate) fetch: Fetch<Row>,
     pub(crate) deliveries: Vec<(PageNo, Arc<Page<Ended>>)>,
     pub(crate) memory: Vec<(MemoryKey, Memorized)>,
 }
@@ -155,8 +162,8 @@ pub(crate) struct Changes {
     pub(crate) queues: Vec<(QueueId, Option<QueueState>)>,
     pub(crate) rows: Vec<(PageNo, Option<Arc<Page<Row>>>)>,
     pub(crate) memory: FrozenMemory,
-    /// Payloads that are moved out of these segments, so that the files are free.
-    pub(crate) survivors: Vec<(u64, Vec<Location>)>,
+    /// Segments whose payloads are moved, so that the files are free, and between which messages these were stored.
+    pub(crate) sparse: Vec<(u64, RangeInclusive<Seq>)>,
 }
 
 /// How a store uses its disk.
@@ -166,6 +173,9 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Log between two checkpoints. A restart reads as much, about half a gigabyte a second.
     pub checkpoint_bytes: u64,
+    /// Rows of messages in memory, about 200 bytes each and what failed attempts were told about; more are only there while
+    /// a checkpoint is being written. The others are read when they are needed.
+    pub max_rows: usize,
     /// Who writes.
     pub threads: Threads,
 }
@@ -184,11 +194,14 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 /// Of the volume, at most so much is one segment: a small one must hold several.
 const SEGMENTS_OF_VOLUME: u64 = 64;
 const MIN_SEGMENT_BYTES: u64 = 1 << 20;
+/// 50 MB: what is stored within a second at full speed need not be written and read before it is delivered.
+const MAX_ROWS: usize = 256 << 10;
 
 impl Options {
     fn for_volume(total_bytes: u64) -> Self {
         let segment_bytes = (total_bytes / SEGMENTS_OF_VOLUME).clamp(MIN_SEGMENT_BYTES, SEGMENT_BYTES);
-        Self { segment_bytes, checkpoint_bytes: segment_bytes, threads: Threads::Several }
+        let max_rows = MAX_ROWS;
+        Self { segment_bytes, checkpoint_bytes: segment_bytes, max_rows, threads: Threads::Several }
     }
 }
 
@@ -231,7 +244,7 @@ impl Store {
         match &self.0 {
             Kind::Disk(_) => None,
             Kind::Memory(tables) if tables.is_forgetful() => None,
-            Kind::Memory(tables) => Some(Self(Kind::Memory(tables.clone()))),
+            Kind::Memory(tables) => Some(Self(Kind::Memory(Box::new(tables.copy())))),
         }
     }
 
@@ -313,10 +326,35 @@ impl Store {
         }
     }
 
-    /// Whether a checkpoint is due.
-    pub(crate) fn is_due(&mut self) -> Result<bool, StoreError> {
+    /// What was set aside, now or in earlier times, since it could not be read.
+    pub(crate) fn damage(&self) -> Result<Vec<Damage>, StoreError> {
+        match &self.0 {
+            Kind::Disk(store) => store.tables.damage(),
+            Kind::Memory(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Pages of rows that may stay in memory.
+    pub(crate) fn max_pages(&self) -> usize {
+        match &self.0 {
+            Kind::Disk(store) => store.max_pages(),
+            // Little, so that models see pages come and go.
+            Kind::Memory(_) => 1,
+        }
+    }
+
+    /// How many of the checkpoints since it was loaded are durable.
+    pub(crate) fn checkpoints(&self) -> u64 {
+        match &self.0 {
+            Kind::Disk(store) => store.checkpoints(),
+            Kind::Memory(tables) => tables.checkpoints(),
+        }
+    }
+
+    /// Whether a checkpoint is due, after so many pages of rows changed.
+    pub(crate) fn is_due(&mut self, changed_pages: usize) -> Result<bool, StoreError> {
         match &mut self.0 {
-            Kind::Disk(store) => store.is_due(),
+            Kind::Disk(store) => store.is_due(changed_pages),
             Kind::Memory(tables) => Ok(!tables.is_forgetful()),
         }
     }

@@ -1,9 +1,12 @@
 //! A table of values by number, in pages of 256 neighbours.
 //!
 //! [`Pages::freeze`] gives away the pages that changed since the last time, without copying them: a page is copied when it
-//! changes while somebody still reads it.
+//! changes while somebody still reads it. Of what was given away and is kept elsewhere, [`Pages::let_go`] keeps only the
+//! pages in use: the others are fetched when they are needed again.
 
-use std::collections::BTreeMap;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -13,24 +16,42 @@ use super::Number;
 /// Numbers the pages.
 pub(crate) type PageNo = u64;
 
+/// Fetches a page that was let go, as it was frozen last.
+pub(crate) type Fetch<V> = Arc<dyn Fn(PageNo) -> Arc<Page<V>> + Send + Sync>;
+
 const SLOT_BITS: u32 = 8;
 const SLOTS: usize = 1 << SLOT_BITS;
+/// Pages looked at by one call of [`Pages::let_go`]: giving back the memory of each takes microseconds, and somebody waits.
+const LOOKED_AT: usize = 64;
 
 /// Values by number.
-#[derive(Debug)]
 pub(crate) struct Pages<K, V> {
     /// None of them is empty.
     kept: BTreeMap<PageNo, Kept<V>>,
     /// Pages that changed since the last freeze; some perhaps twice.
     changed: Vec<PageNo>,
+    /// How often pages were frozen.
+    freezes: u64,
+    absent: Absent<V>,
     keys: PhantomData<K>,
 }
 
-#[derive(Debug)]
+/// What brings pages back, and notes which are there.
+struct Absent<V> {
+    /// Pages in memory, in the order in which they are let go; some perhaps gone.
+    present: RefCell<VecDeque<PageNo>>,
+    fetch: Option<Fetch<V>>,
+}
+
 struct Kept<V> {
-    page: Arc<Page<V>>,
+    /// Nothing: it was let go.
+    page: OnceCell<Arc<Page<V>>>,
     /// It is in [`Pages::changed`].
     is_changed: bool,
+    /// The freeze that gave it away last.
+    frozen: u64,
+    /// Since it was last looked at to be let go.
+    is_used: Cell<bool>,
 }
 
 /// The values of neighbours. Takes the room of those that are there.
@@ -48,33 +69,49 @@ pub(crate) struct Page<V> {
 
 impl<K, V> Default for Pages<K, V> {
     fn default() -> Self {
-        Self { kept: BTreeMap::new(), changed: Vec::new(), keys: PhantomData }
+        Self {
+            kept: BTreeMap::new(),
+            changed: Vec::new(),
+            freezes: 0,
+            absent: Absent { present: RefCell::default(), fetch: None },
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for Pages<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages").field("pages", &self.kept.len()).finish_non_exhaustive()
     }
 }
 
 impl<K: Number, V: Clone> Pages<K, V> {
     pub(crate) fn get(&self, key: K) -> Option<&V> {
         let (no, slot) = split(key);
-        self.kept.get(&no)?.page.get(slot)
+        self.kept.get(&no)?.page(no, &self.absent).get(slot)
     }
 
     /// The value, to be changed.
     pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
         let (no, slot) = split(key);
-        let kept = self.kept.get_mut(&no).filter(|kept| kept.page.has(slot))?;
+        let kept = self.kept.get_mut(&no).filter(|kept| kept.page(no, &self.absent).has(slot))?;
         kept.change(no, &mut self.changed).get_mut(slot)
     }
 
     /// Returns the value of before.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let (no, slot) = split(key);
-        let kept = self.kept.entry(no).or_insert_with(|| Kept::starting_at(slot));
+        let kept = self.kept.entry(no).or_insert_with(|| {
+            self.absent.present.get_mut().push_back(no);
+            Kept::starting_at(slot)
+        });
+        kept.page(no, &self.absent);
         kept.change(no, &mut self.changed).insert(slot, value)
     }
 
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         let (no, slot) = split(key);
-        let kept = self.kept.get_mut(&no).filter(|kept| kept.page.has(slot))?;
+        let kept = self.kept.get_mut(&no).filter(|kept| kept.page(no, &self.absent).has(slot))?;
         let page = kept.change(no, &mut self.changed);
         let value = page.remove(slot);
         if page.values.is_empty() {
@@ -83,42 +120,79 @@ impl<K: Number, V: Clone> Pages<K, V> {
         value
     }
 
-    /// All of them, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
-        self.kept
-            .iter()
-            .flat_map(|(no, kept)| kept.page.iter().map(|(slot, value)| (number_at(*no, slot), value)))
+    /// What `pick` makes of each of those in the range, in order. Pages that are not in memory do not stay there.
+    pub(crate) fn scan<R>(
+        &self,
+        keys: RangeInclusive<K>,
+        pick: impl Fn(K, &V) -> Option<R>,
+    ) -> impl Iterator<Item = R> {
+        let pages = self.kept.range(split(*keys.start()).0..=split(*keys.end()).0);
+        pages.flat_map(move |(no, kept)| {
+            let page = kept.page.get().cloned().unwrap_or_else(|| self.absent.fetch(*no));
+            let values = page.iter().map(|(slot, value)| (number_at(*no, slot), value));
+            let picked =
+                values.filter(|(key, _)| keys.contains(key)).filter_map(|(key, value)| pick(key, value));
+            picked.collect::<Vec<R>>()
+        })
     }
 
-    /// Those with numbers in the range, in order.
-    pub(crate) fn range(&self, keys: RangeInclusive<K>) -> impl Iterator<Item = (K, &V)> {
-        let pages = self.kept.range(split(*keys.start()).0..=split(*keys.end()).0);
-        let values =
-            pages.flat_map(|(no, kept)| kept.page.iter().map(|(slot, value)| (number_at(*no, slot), value)));
-        values.filter(move |(key, _)| keys.contains(key))
+    /// All of them, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, V)> {
+        self.scan(K::of(0)..=K::of(u64::MAX), |key, value| Some((key, value.clone())))
     }
 
     /// The pages that changed since the last time; `None` for those that are empty now.
     pub(crate) fn freeze(&mut self) -> Vec<(PageNo, Option<Arc<Page<V>>>)> {
+        self.freezes += 1;
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable();
         changed.dedup();
         let frozen = changed.into_iter().map(|no| {
             let kept = self.kept.get_mut(&no);
-            let page = kept.map(|kept| {
+            let page = kept.and_then(|kept| {
                 kept.is_changed = false;
-                Arc::clone(&kept.page)
+                kept.frozen = self.freezes;
+                kept.page.get().map(Arc::clone)
             });
             (no, page)
         });
         frozen.collect()
     }
 
+    /// How many pages the next freeze will give away, at most.
+    pub(crate) fn changed(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// Lets pages go until at most `max` are in memory, those first that were not used for long. Only pages that were
+    /// given away by the first `stored` freezes can be fetched again.
+    pub(crate) fn let_go(&mut self, max: usize, stored: u64) {
+        let present = self.absent.present.get_mut();
+        for _ in 0..LOOKED_AT.min(present.len().saturating_sub(max)) {
+            let Some(no) = present.pop_front() else { return };
+            match self.kept.get_mut(&no) {
+                Some(kept) if kept.is_changed || kept.frozen > stored || kept.is_used.take() => {
+                    present.push_back(no);
+                }
+                Some(kept) => _ = kept.page.take(),
+                None => {}
+            }
+        }
+    }
+
     /// What [`Pages::freeze`] gave away once.
     pub(crate) fn load(pages: impl IntoIterator<Item = (PageNo, Arc<Page<V>>)>) -> Self {
         let pages = pages.into_iter().filter(|(_, page)| !page.values.is_empty());
-        let kept = pages.map(|(no, page)| (no, Kept { page, is_changed: false })).collect();
-        Self { kept, ..Self::default() }
+        let kept: BTreeMap<_, _> = pages.map(|(no, page)| (no, Kept::new(OnceCell::from(page)))).collect();
+        let present = RefCell::new(kept.keys().copied().collect());
+        Self { absent: Absent { present, fetch: None }, kept, ..Self::default() }
+    }
+
+    /// The same, none of it in memory yet.
+    pub(crate) fn stored(pages: impl IntoIterator<Item = PageNo>, fetch: Fetch<V>) -> Self {
+        let kept = pages.into_iter().map(|no| (no, Kept::new(OnceCell::new()))).collect();
+        let absent = Absent { present: RefCell::default(), fetch: Some(fetch) };
+        Self { kept, absent, ..Self::default() }
     }
 }
 
@@ -127,23 +201,49 @@ fn split<K: Number>(key: K) -> (PageNo, u8) {
     (number >> SLOT_BITS, number.to_le_bytes()[0])
 }
 
+/// The page that has the number.
+pub(crate) fn page_of<K: Number>(key: K) -> PageNo {
+    split(key).0
+}
+
 /// The number of a slot, as [`Page::iter`] names it.
 pub(crate) fn number_at<K: Number>(no: PageNo, slot: u8) -> K {
     K::of(no << SLOT_BITS | u64::from(slot))
 }
 
-impl<V: Clone> Kept<V> {
+impl<V> Kept<V> {
+    fn new(page: OnceCell<Arc<Page<V>>>) -> Self {
+        Self { page, is_changed: false, frozen: 0, is_used: Cell::new(false) }
+    }
+
     fn starting_at(slot: u8) -> Self {
         // What begins with its first slot is about to be filled.
         let capacity = if slot == 0 { SLOTS } else { 0 };
-        Self { page: Arc::new(Page::with_capacity(capacity)), is_changed: false }
+        Self::new(OnceCell::from(Arc::new(Page::with_capacity(capacity))))
     }
 
+    fn page(&self, no: PageNo, absent: &Absent<V>) -> &Page<V> {
+        self.is_used.set(true);
+        self.page.get_or_init(|| {
+            absent.present.borrow_mut().push_back(no);
+            absent.fetch(no)
+        })
+    }
+}
+
+impl<V: Clone> Kept<V> {
+    /// The page, which is in memory, to be changed.
     fn change(&mut self, no: PageNo, changed: &mut Vec<PageNo>) -> &mut Page<V> {
         if !std::mem::replace(&mut self.is_changed, true) {
             changed.push(no);
         }
-        Arc::make_mut(&mut self.page)
+        Arc::make_mut(self.page.get_mut().expect("it was brought before it is changed"))
+    }
+}
+
+impl<V> Absent<V> {
+    fn fetch(&self, no: PageNo) -> Arc<Page<V>> {
+        self.fetch.as_ref().expect("pages are let go only where they can be fetched")(no)
     }
 }
 
@@ -230,6 +330,7 @@ impl<V> FromIterator<(u8, V)> for Page<V> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Mutex;
 
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -240,52 +341,102 @@ mod tests {
     type Table = Pages<Seq, String>;
     type Frozen = BTreeMap<PageNo, Arc<Page<String>>>;
 
-    fn freeze(table: &mut Table, into: &mut Frozen) {
-        for (no, page) in table.freeze() {
-            match page {
-                Some(page) => _ = into.insert(no, page),
-                None => _ = into.remove(&no),
+    /// A table, what its freezes are kept in, and what they lead to.
+    struct Rig {
+        table: Table,
+        kept: Arc<Mutex<Frozen>>,
+        freezes: u64,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let kept = Arc::<Mutex<Frozen>>::default();
+            let table = Table::stored([], fetch(&kept));
+            Self { table, kept, freezes: 0 }
+        }
+
+        fn freeze(&mut self) {
+            self.freezes += 1;
+            let mut kept = self.kept.lock().unwrap();
+            for (no, page) in self.table.freeze() {
+                match page {
+                    Some(page) => _ = kept.insert(no, page),
+                    None => _ = kept.remove(&no),
+                }
             }
         }
+
+        /// What somebody finds who has only what was frozen.
+        fn stored(&self) -> Table {
+            let pages: Vec<PageNo> = self.kept.lock().unwrap().keys().copied().collect();
+            Table::stored(pages, fetch(&self.kept))
+        }
+    }
+
+    fn fetch(kept: &Arc<Mutex<Frozen>>) -> Fetch<String> {
+        let kept = Arc::clone(kept);
+        Arc::new(move |no| Arc::clone(&kept.lock().unwrap()[&no]))
     }
 
     fn content(table: &Table) -> Vec<(Seq, String)> {
-        table.iter().map(|(seq, value)| (seq, value.clone())).collect()
+        table.iter().collect()
     }
 
     proptest! {
-        /// Promise: it is the table that a B-tree would be; what was frozen stays as it was, and all that was frozen
-        /// together is the table.
+        /// Promise: it is the table that a B-tree would be, also of pages that were let go; what was frozen stays as it
+        /// was, and all that was frozen together is the table.
         #[test]
-        fn table_is_what_a_btree_would_be(changes in vec((0u64..700, 0u8..8), 1..600)) {
-            let (mut table, mut model) = (Table::default(), BTreeMap::new());
-            let (mut frozen, mut at_freeze) = (Frozen::new(), Vec::new());
+        fn table_is_what_a_btree_would_be(changes in vec((0u64..700, 0u8..10), 1..600)) {
+            let (mut rig, mut model) = (Rig::new(), BTreeMap::new());
+            let mut at_freeze = Vec::new();
             for (n, (number, change)) in changes.into_iter().enumerate() {
                 let (seq, value) = (Seq(number), n.to_string());
                 match change {
-                    0..4 => prop_assert_eq!(table.insert(seq, value.clone()), model.insert(seq, value)),
+                    0..4 => prop_assert_eq!(rig.table.insert(seq, value.clone()), model.insert(seq, value)),
                     4 => {
-                        let (changed, expected) = (table.get_mut(seq), model.get_mut(&seq));
+                        let (changed, expected) = (rig.table.get_mut(seq), model.get_mut(&seq));
                         prop_assert_eq!(&changed, &expected);
                         changed.into_iter().chain(expected).for_each(|of| of.clone_from(&value));
                     }
-                    5..7 => prop_assert_eq!(table.remove(seq), model.remove(&seq)),
-                    _ => {
-                        freeze(&mut table, &mut frozen);
-                        at_freeze = content(&table);
+                    5..7 => prop_assert_eq!(rig.table.remove(seq), model.remove(&seq)),
+                    7 => {
+                        rig.freeze();
+                        at_freeze = content(&rig.table);
                     }
+                    _ => rig.table.let_go(usize::from(change - 8), rig.freezes),
                 }
-                prop_assert_eq!(table.get(seq), model.get(&seq));
+                prop_assert_eq!(rig.table.get(seq), model.get(&seq));
             }
-            prop_assert!(table.iter().eq(model.iter().map(|(seq, value)| (*seq, value))));
+            prop_assert_eq!(content(&rig.table), model.clone().into_iter().collect::<Vec<_>>());
             for range in [Seq(0)..=Seq(999), Seq(100)..=Seq(300), Seq(255)..=Seq(256), Seq(7)..=Seq(7)] {
-                let expected = model.range(range.clone()).map(|(seq, value)| (*seq, value));
-                prop_assert!(table.range(range).eq(expected));
+                let expected = model.range(range.clone()).map(|(seq, value)| (*seq, value.clone()));
+                prop_assert!(rig.table.scan(range, |seq, value| Some((seq, value.clone()))).eq(expected));
             }
-            prop_assert_eq!(content(&Table::load(frozen.clone())), at_freeze);
-            freeze(&mut table, &mut frozen);
-            prop_assert_eq!(content(&Table::load(frozen)), content(&table));
+            prop_assert_eq!(content(&rig.stored()), at_freeze);
+            rig.freeze();
+            prop_assert_eq!(content(&rig.stored()), content(&rig.table));
         }
+    }
+
+    /// Promise: of what can be fetched again no more is in memory than is allowed, and what cannot be stays.
+    #[test]
+    fn pages_are_let_go_once_they_are_stored() {
+        let mut rig = Rig::new();
+        let present = |table: &Table| table.kept.values().filter(|kept| kept.page.get().is_some()).count();
+        (0..10 * 256).for_each(|number| _ = rig.table.insert(Seq(number), "a".into()));
+        rig.freeze();
+        rig.table.insert(Seq(0), "b".into());
+        // Several times, since those that were used are passed over once.
+        let let_go = |table: &mut Table, max, stored| (0..4).for_each(|_| table.let_go(max, stored));
+        let_go(&mut rig.table, 3, 0);
+        assert_eq!(present(&rig.table), 10, "no freeze is stored");
+        let_go(&mut rig.table, 3, 1);
+        assert_eq!(present(&rig.table), 3);
+        assert_eq!(rig.table.get(Seq(0)).unwrap(), "b");
+        assert!((1..10 * 256).all(|number| rig.table.get(Seq(number)).unwrap() == "a"));
+        assert_eq!(present(&rig.table), 10);
+        let_go(&mut rig.table, 0, 1);
+        assert_eq!(present(&rig.table), 1, "one has changed since");
     }
 
     /// Promise: a page that nobody reads any more is changed in place.

@@ -87,6 +87,19 @@ impl<T: Number> NumberSet<T> {
         true
     }
 
+    /// All from the first to the last, none of which is there.
+    pub(crate) fn insert_run(&mut self, first: T, last: T) {
+        let (first, last) = (first.number(), last.number());
+        match &mut self.content {
+            Content::Nothing => self.content = Content::Run(first, last),
+            Content::Run(_, end) if end.checked_add(1) == Some(first) => *end = last,
+            _ => (first..=last).for_each(|number| {
+                let is_new = self.insert(T::of(number));
+                debug_assert!(is_new, "a number is inserted once");
+            }),
+        }
+    }
+
     /// Whether it was there.
     pub(crate) fn remove(&mut self, member: T) -> bool {
         let number = member.number();

@@ -18,8 +18,7 @@ impl Engine {
             self.messages.turns(*id).hash(&mut hasher);
         }
         // Where a payload lies decides nothing.
-        let rows =
-            self.messages.rows().map(|(seq, row)| (seq, Row { location: Location::NONE, ..row.clone() }));
+        let rows = self.messages.rows().map(|(seq, row)| (seq, Row { location: Location::NONE, ..row }));
         rows.for_each(|row| format!("{row:?}").hash(&mut hasher));
         self.memory.entries().for_each(|entry| format!("{entry:?}").hash(&mut hasher));
         hasher.finish128().as_u128()
@@ -28,7 +27,7 @@ impl Engine {
     /// The counts of a queue, counted anew: what [`Engine::stats`] keeps up incrementally. For tests.
     pub fn recount(&self, queue: crate::message::QueueId) -> Counts {
         let mut counts = Counts::default();
-        self.messages.rows().filter(|(_, row)| row.queue == queue).for_each(|(_, row)| counts.add(row));
+        self.messages.rows().filter(|(_, row)| row.queue == queue).for_each(|(_, row)| counts.add(&row));
         counts
     }
 }

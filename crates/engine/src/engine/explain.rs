@@ -3,10 +3,15 @@
 use super::Engine;
 use crate::command::{Blocked, Explanation, MAX_COUNTED};
 use crate::message::{MessageId, QueueId, Row, Seq, Stage, State};
+use crate::store::{StoreError, catching};
 
 impl Engine {
     /// What keeps the message from being handed out, in the order in which it has to go away; `None`: no such message.
-    pub fn explain(&self, queue: QueueId, id: MessageId) -> Option<Explanation> {
+    pub fn explain(&self, queue: QueueId, id: MessageId) -> Result<Option<Explanation>, StoreError> {
+        catching(|| Ok(self.explain_found(queue, id)))
+    }
+
+    fn explain_found(&self, queue: QueueId, id: MessageId) -> Option<Explanation> {
         let seq = self.find(queue, id)?;
         let row = self.row(seq);
         let mut reasons: Vec<Blocked> = stage_of(row).into_iter().chain(self.queue_of(row)).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Engine;
 use crate::command::{Cursor, Filter};
 use crate::message::{DeadReason, Message, Payload, QueueId, Row, Seq, Stage, State};
-use crate::store::StoreError;
+use crate::store::{StoreError, catching};
 
 /// Rows looked at in one call, so that a filter which matches nothing cannot hold up the queue.
 pub(super) const MAX_SCANNED: usize = 20_000;
@@ -15,6 +15,16 @@ const MAX_PEEKED_BYTES: u64 = 4 << 20;
 impl Engine {
     /// At most `limit` messages in stored order behind `after`, and where to go on; `None` at the end.
     pub fn peek(
+        &self,
+        queue: QueueId,
+        filter: &Filter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<Message>, Option<Cursor>), StoreError> {
+        catching(|| self.peek_behind(queue, filter, after, limit))
+    }
+
+    fn peek_behind(
         &self,
         queue: QueueId,
         filter: &Filter,

@@ -35,8 +35,8 @@ pub(crate) struct Turns {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) seq: Seq,
-    fairness: Option<KeyId>,
-    priority: Priority,
+    pub(super) fairness: Option<KeyId>,
+    pub(super) priority: Priority,
 }
 
 impl Place {
@@ -83,9 +83,13 @@ impl Lanes {
     }
 
     pub(super) fn insert(&mut self, place: Place) {
-        let is_new = self.by_key.entry(place.fairness).or_default().insert(place);
-        debug_assert!(is_new, "a message is listed once");
-        self.len += 1;
+        self.insert_run(place, place.seq);
+    }
+
+    /// All from the place's message to another one, which share their keys and priority.
+    pub(super) fn insert_run(&mut self, first: Place, last: Seq) {
+        self.by_key.entry(first.fairness).or_default().insert_run(first, last);
+        self.len += last.0 - first.seq.0 + 1;
     }
 
     pub(super) fn remove(&mut self, place: Place) {
@@ -161,7 +165,7 @@ impl Lanes {
 }
 
 impl Lane {
-    fn insert(&mut self, place: Place) -> bool {
+    fn insert_run(&mut self, place: Place, last: Seq) {
         let at = match self.find(place.priority) {
             Ok(at) => at,
             Err(at) => {
@@ -170,7 +174,7 @@ impl Lane {
                 at
             }
         };
-        self.by_priority[at].1.insert(place.seq)
+        self.by_priority[at].1.insert_run(place.seq, last);
     }
 
     fn remove(&mut self, place: Place) -> bool {

@@ -6,6 +6,7 @@ mod memory;
 mod payload;
 mod row;
 mod settings;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -23,9 +24,10 @@ pub(super) use memory::{
 pub(super) use payload::{read_payload, write_payload};
 pub(super) use row::{read_row, write_row};
 pub(super) use settings::{decode_settings, encode_settings};
+pub(super) use summary::{decode_summary, encode_summary};
 
 /// Grows when a layout changes.
-pub(super) const FORMAT: u8 = 3;
+pub(super) const FORMAT: u8 = 4;
 
 pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
     let mut out = Writer::default();
@@ -139,6 +141,7 @@ pub fn fuzz_record(bytes: &[u8]) {
     again(decode_queue(&sealed).map(|queue| encode_queue(&queue)));
     again(decode_page(&sealed, read_row).map(|page| encode_page(&page, write_row)));
     again(decode_page(&sealed, read_ended).map(|page| encode_page(&page, write_ended)));
+    again(decode_summary(&sealed).map(|summary| encode_summary(&summary)));
     again(decode_memory_key(&sealed).map(|key| encode_memory_key(&key)));
     again(decode_memorized(&sealed).map(|entry| encode_memorized(&entry)));
     sealed.pop();

@@ -1,22 +1,26 @@
 //! Tables in memory: what a store keeps, without a disk.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record::Batch;
 use super::{Changes, Entropy, Loaded, Meta, QueueState};
 use crate::dense::{Page, PageNo};
 use crate::memory::{Ended, FrozenMemory, Memorized, MemoryKey};
 use crate::message::{Location, Payload, QueueId, Row};
+use crate::messages::Summary;
+
+type Rows = BTreeMap<PageNo, Arc<Page<Row>>>;
 
 /// A checkpoint is written after every batch, so that there is no log.
-#[derive(Clone)]
 pub(super) struct MemoryTables {
     /// No checkpoint is written ever.
     is_forgetful: bool,
     meta: Meta,
     queues: BTreeMap<QueueId, QueueState>,
-    rows: BTreeMap<PageNo, Arc<Page<Row>>>,
+    /// Shared with the engine, which fetches pages that it let go.
+    rows: Arc<Mutex<Rows>>,
+    checkpoints: u64,
     deliveries: BTreeMap<PageNo, Arc<Page<Ended>>>,
     memory: BTreeMap<MemoryKey, Memorized>,
     /// By [`Location::segment`], which counts them; those in front that are freed are left out.
@@ -31,7 +35,8 @@ impl MemoryTables {
             is_forgetful: false,
             meta: Meta::new(entropy),
             queues: BTreeMap::new(),
-            rows: BTreeMap::new(),
+            rows: Arc::default(),
+            checkpoints: 0,
             deliveries: BTreeMap::new(),
             memory: BTreeMap::new(),
             payloads: VecDeque::new(),
@@ -48,14 +53,34 @@ impl MemoryTables {
         self.is_forgetful
     }
 
-    pub(super) fn load(&self) -> Loaded {
+    /// Of its own from now on.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            rows: Arc::new(Mutex::new(self.rows().clone())),
+            queues: self.queues.clone(),
+            deliveries: self.deliveries.clone(),
+            memory: self.memory.clone(),
+            payloads: self.payloads.clone(),
+            ..*self
+        }
+    }
+
+    pub(super) fn load(&mut self) -> Loaded {
+        self.checkpoints = 0;
+        let rows = Arc::clone(&self.rows);
         Loaded {
             meta: self.meta,
             queues: entries(&self.queues),
-            rows: entries(&self.rows),
+            rows: self.rows().iter().map(|(no, page)| (*no, Summary::of(page))).collect(),
+            fetch: Arc::new(move |no| Arc::clone(&lock(&rows)[&no])),
             deliveries: entries(&self.deliveries),
             memory: entries(&self.memory),
         }
+    }
+
+    /// Since the last opening.
+    pub(super) fn checkpoints(&self) -> u64 {
+        self.checkpoints
     }
 
     pub(super) fn append(&mut self, batch: &Batch) -> Vec<Location> {
@@ -80,6 +105,10 @@ impl MemoryTables {
         }
     }
 
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        lock(&self.rows)
+    }
+
     fn at(&self, location: Location) -> Option<usize> {
         usize::try_from(location.segment.checked_sub(self.forgotten)?).ok()
     }
@@ -87,11 +116,19 @@ impl MemoryTables {
     pub(super) fn commit(&mut self, changes: Changes) {
         self.meta = changes.meta;
         changes.queues.into_iter().for_each(|(id, queue)| put(&mut self.queues, id, queue));
-        changes.rows.into_iter().for_each(|(no, page)| put(&mut self.rows, no, page));
+        self.checkpoints += 1;
+        let mut rows = self.rows();
+        changes.rows.into_iter().for_each(|(no, page)| put(&mut rows, no, page));
+        drop(rows);
         let FrozenMemory { deliveries, texts } = changes.memory;
         deliveries.into_iter().for_each(|(no, page)| put(&mut self.deliveries, no, page));
         texts.into_iter().for_each(|(key, entry)| put(&mut self.memory, key, entry));
     }
+}
+
+/// Nobody ends halfway through changing it.
+fn lock(rows: &Mutex<Rows>) -> MutexGuard<'_, Rows> {
+    rows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn entries<K: Clone, V: Clone>(table: &BTreeMap<K, V>) -> Vec<(K, V)> {

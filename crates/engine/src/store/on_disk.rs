@@ -11,8 +11,9 @@ use super::record::{self, Batch, Position};
 use super::tables::{self, Tables};
 use super::worker::Worker;
 use super::{Changes, Entropy, Loaded, Options, StoreError};
-use crate::dense::number_at;
-use crate::message::{Location, Payload, Seq};
+use crate::dense::{Page, number_at};
+use crate::message::{Location, Payload, Row, Seq};
+use crate::messages::Stored;
 
 /// A checkpoint that takes so much longer than its share is waited for: otherwise what it leaves to the next one grows, and
 /// a restart takes ever longer.
@@ -24,6 +25,10 @@ pub(super) struct OnDisk {
     pub(super) log: Log,
     checkpoints: Worker<Checkpoint>,
     checkpoint_bytes: u64,
+    max_pages: usize,
+    /// Checkpoints since it was loaded: begun, and durable.
+    begun: u64,
+    durable: u64,
     /// Behind the last record that was applied.
     applied: Position,
     /// Behind each that was not yet.
@@ -44,7 +49,8 @@ pub(super) struct OnDisk {
 pub(super) struct Checkpoint {
     pub(super) changes: Changes,
     pub(super) applied: Position,
-    pub(super) moves: Vec<(Arc<dyn DiskFile>, Vec<Location>)>,
+    /// The files of the sparse segments.
+    pub(super) files: Vec<Arc<dyn DiskFile>>,
     pub(super) dropped: Vec<Location>,
 }
 
@@ -64,6 +70,9 @@ impl OnDisk {
             tables,
             log,
             checkpoint_bytes: options.checkpoint_bytes,
+            max_pages: options.max_rows.div_ceil(Page::<Row>::SLOTS),
+            begun: 0,
+            durable: 0,
             applied,
             ends: VecDeque::new(),
             bytes_since: 0,
@@ -80,11 +89,13 @@ impl OnDisk {
         let applied = self.tables.applied()?;
         self.log.rewind(applied);
         self.ends.clear();
+        (self.begun, self.durable) = (0, 0);
         let loaded = self.tables.load()?;
         self.dropped.clear();
         self.moved = self.tables.moved()?.into_iter().map(|segment| (segment, 0)).collect();
-        for (no, page) in &loaded.rows {
-            page.iter().for_each(|(slot, row)| self.stored(number_at(*no, slot), row.location));
+        for (no, summary) in &loaded.rows {
+            let seqs = number_at(*no, u8::MIN)..=number_at(*no, u8::MAX);
+            summary.stored.iter().for_each(|stored| self.note_stored(seqs.clone(), *stored));
         }
         let unused = self.log.segments().unused_before(applied.segment);
         self.log.segments().free(unused).map_err(StoreError::Files)?;
@@ -116,9 +127,14 @@ impl OnDisk {
     }
 
     pub(super) fn stored(&mut self, seq: Seq, location: Location) {
-        match self.moved.get_mut(&location.segment) {
-            Some(payloads) => *payloads += 1,
-            None => self.log.segments().stored(seq, location),
+        let Location { segment, len, .. } = location;
+        self.note_stored(seq..=seq, Stored { segment, messages: 1, bytes: len.into() });
+    }
+
+    fn note_stored(&mut self, seqs: RangeInclusive<Seq>, stored: Stored) {
+        match self.moved.get_mut(&stored.segment) {
+            Some(payloads) => *payloads += stored.messages,
+            None => self.log.segments().stored(seqs, stored),
         }
     }
 
@@ -149,11 +165,8 @@ impl OnDisk {
     }
 
     /// Whether the next checkpoint should begin; waits for the one before when that is late.
-    pub(super) fn is_due(&mut self) -> Result<bool, StoreError> {
-        if self.bytes_since < self.checkpoint_bytes {
-            return Ok(false);
-        }
-        let is_late = self.bytes_since >= self.checkpoint_bytes * LATE;
+    pub(super) fn is_due(&mut self, changed_pages: usize) -> Result<bool, StoreError> {
+        let is_late = self.bytes_since >= self.checkpoint_bytes * LATE || changed_pages > self.max_pages;
         if is_late {
             self.checkpoints.wait()?;
         }
@@ -161,22 +174,21 @@ impl OnDisk {
         if is_done {
             self.forget()?;
         }
-        Ok(is_done)
+        let is_due = self.bytes_since >= self.checkpoint_bytes || changed_pages > self.max_pages / 2;
+        Ok(is_done && is_due)
     }
 
     /// Everything applied, which is durable, is in the state that the changes lead to.
-    pub(super) fn checkpoint(&mut self, mut changes: Changes) -> Result<(), StoreError> {
+    pub(super) fn checkpoint(&mut self, changes: Changes) -> Result<(), StoreError> {
         self.settle()?;
         self.bytes_since = 0;
         self.unused = self.log.segments().unused_before(self.applied.segment);
-        let mut moves = Vec::new();
-        for (segment, locations) in std::mem::take(&mut changes.survivors) {
-            let file = self.log.segments().file(segment).map_err(StoreError::ReadLog)?;
-            self.moving.push(segment);
-            moves.push((file, locations));
-        }
+        self.moving = changes.sparse.iter().map(|(segment, _)| *segment).collect();
+        let files = self.moving.iter().map(|segment| self.log.segments().file(*segment));
+        let files = files.collect::<Result<_, _>>().map_err(StoreError::ReadLog)?;
         let dropped = std::mem::take(&mut self.dropped);
-        self.checkpoints.begin(Checkpoint { changes, applied: self.applied, moves, dropped })
+        self.begun += 1;
+        self.checkpoints.begin(Checkpoint { changes, applied: self.applied, files, dropped })
     }
 
     /// Waits until no checkpoint is being written.
@@ -185,7 +197,17 @@ impl OnDisk {
         self.forget()
     }
 
+    pub(super) fn max_pages(&self) -> usize {
+        self.max_pages
+    }
+
+    pub(super) fn checkpoints(&self) -> u64 {
+        self.durable
+    }
+
+    /// The checkpoint that was begun last is durable.
     fn forget(&mut self) -> Result<(), StoreError> {
+        self.durable = self.begun;
         let mut unused = std::mem::take(&mut self.unused);
         for segment in std::mem::take(&mut self.moving) {
             let payloads = self.log.segments().moved(segment);

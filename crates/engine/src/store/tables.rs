@@ -3,10 +3,13 @@
 //! `docs/storage-format.md` has the tables byte by byte. Everything stored carries a CRC32C, since redb does not verify
 //! what it reads.
 
+mod aside;
+
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::backend::Backend;
 use super::disk::{Disk, DiskFile};
@@ -14,15 +17,18 @@ use super::encoding::Writer;
 use super::on_disk::Checkpoint;
 use super::record::Position;
 use super::suspect::{self, Watched};
-use super::{Entropy, Loaded, Meta, QueueState, StoreError, codec};
-use crate::dense::{Page, PageNo};
+use super::{Entropy, Loaded, Meta, QueueState, StoreError, codec, unreadable};
+use crate::dense::{Page, PageNo, page_of};
 use crate::memory::{FrozenMemory, Memorized, MemoryKey};
-use crate::message::{Location, QueueId};
+use crate::message::{Location, QueueId, Row, Seq};
+use crate::messages::Summary;
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const QUEUES: TableDefinition<u32, &[u8]> = TableDefinition::new("queues");
 pub(super) const MESSAGES: TableDefinition<u64, &[u8]> = TableDefinition::new("messages");
-const DELIVERIES: TableDefinition<u64, &[u8]> = TableDefinition::new("deliveries");
+/// What is in each page of messages.
+pub(super) const INDEX: TableDefinition<u64, &[u8]> = TableDefinition::new("index");
+pub(super) const DELIVERIES: TableDefinition<u64, &[u8]> = TableDefinition::new("deliveries");
 /// By segment and offset.
 const PAYLOADS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("payloads");
 pub(super) const MEMORY: TableDefinition<&[u8], &[u8]> = TableDefinition::new("memory");
@@ -65,22 +71,54 @@ impl Tables {
             .ok_or_else(|| corrupt("meta", APPLIED))
     }
 
-    /// All of it.
-    pub(super) fn load(&self) -> Result<Loaded, StoreError> {
+    /// The rows of a page of messages.
+    pub(super) fn rows(&self, no: PageNo) -> Result<Arc<Page<Row>>, StoreError> {
         let read = self.database.begin_read().map_err(read_error)?;
+        let table = read.open_table(MESSAGES).map_err(read_error)?;
+        let bytes = table.get(no).map_err(read_error)?;
+        let page = bytes.and_then(|bytes| codec::decode_page(bytes.value(), codec::read_row));
+        page.ok_or_else(|| corrupt("messages, page", no.to_string()))
+    }
+
+    /// A page that makes no sense is set aside: the store opens again without it.
+    fn rows_or_end(&self, no: PageNo) -> Arc<Page<Row>> {
+        let error = match self.rows(no) {
+            Ok(page) => return page,
+            Err(error @ StoreError::Corrupt { .. }) => self.set_page_aside(no).err().unwrap_or(error),
+            Err(error) => error,
+        };
+        unreadable::end_with(error)
+    }
+
+    /// All but the rows. What makes no sense is set aside, where the rest can do without it.
+    pub(super) fn load(self: &Arc<Self>) -> Result<Loaded, StoreError> {
+        let read = self.database.begin_read().map_err(read_error)?;
+        let deliveries =
+            scan(&read, DELIVERIES, |no, value| Some((no, codec::decode_page(value, codec::read_ended)?)))?;
+        let memory = scan_memory(&read)?;
+        self.set_aside(DELIVERIES, &deliveries.damaged)?;
+        self.set_aside(MEMORY, &memory.damaged.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        let tables = Arc::clone(self);
         Ok(Loaded {
             meta: read_meta(&read)?,
-            queues: scan(&read, QUEUES, "queue", |key, value| {
-                Some((QueueId(key), codec::decode_queue(value)?))
-            })?,
-            rows: scan(&read, MESSAGES, "messages, page", |no, value| {
-                Some((no, codec::decode_page(value, codec::read_row)?))
-            })?,
-            deliveries: scan(&read, DELIVERIES, "deliveries, page", |no, value| {
-                Some((no, codec::decode_page(value, codec::read_ended)?))
-            })?,
-            memory: scan_memory(&read)?,
+            queues: load_queues(&read)?,
+            rows: self.load_index()?,
+            fetch: Arc::new(move |no| tables.rows_or_end(no)),
+            deliveries: deliveries.sound,
+            memory: memory.sound,
         })
+    }
+
+    fn load_index(&self) -> Result<Vec<(PageNo, Summary)>, StoreError> {
+        let read = self.database.begin_read().map_err(read_error)?;
+        let index = summaries(&read)?;
+        let pages = read.open_table(MESSAGES).map_err(read_error)?.len().map_err(read_error)?;
+        if index.damaged.is_empty() && index.sound.len() as u64 == pages {
+            return Ok(index.sound);
+        }
+        self.mend_index()?;
+        let read = self.database.begin_read().map_err(read_error)?;
+        Ok(summaries(&read)?.sound)
     }
 
     /// The segments that payloads were moved from, and not all of these are gone.
@@ -107,7 +145,7 @@ impl Tables {
 
     /// Writes all of it or nothing, and returns when it is durable.
     pub(super) fn write(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        let Checkpoint { changes, applied, moves, dropped } = checkpoint;
+        let Checkpoint { changes, applied, files, dropped } = checkpoint;
         let mut write = self.database.begin_write().map_err(checkpoint_error)?;
         write.set_durability(Durability::Immediate).map_err(checkpoint_error)?;
         // Without it, opening after a crash reads the whole file; it costs one more write.
@@ -116,14 +154,34 @@ impl Tables {
         write_queues(&write, &changes.queues).map_err(StoreError::Checkpoint)?;
         let FrozenMemory { deliveries, texts } = &changes.memory;
         write_pages(&write, MESSAGES, &changes.rows, codec::write_row).map_err(StoreError::Checkpoint)?;
+        write_index(&write, &changes.rows).map_err(StoreError::Checkpoint)?;
         write_pages(&write, DELIVERIES, deliveries, codec::write_ended).map_err(StoreError::Checkpoint)?;
         write_memory(&write, texts).map_err(StoreError::Checkpoint)?;
-        for (file, locations) in moves {
-            move_payloads(&write, &**file, locations)?;
+        for ((segment, seqs), file) in changes.sparse.iter().zip(files) {
+            let locations = payloads_in(&write, *segment, seqs).map_err(StoreError::Checkpoint)?;
+            move_payloads(&write, &**file, &locations)?;
         }
         drop_payloads(&write, dropped).map_err(StoreError::Checkpoint)?;
         write.commit().map_err(checkpoint_error)
     }
+}
+
+/// The payloads of this segment that messages of the range have. Of a page that makes no sense it has none: whoever needs
+/// that page finds out.
+fn payloads_in(
+    write: &redb::WriteTransaction,
+    segment: u64,
+    seqs: &RangeInclusive<Seq>,
+) -> Result<Vec<Location>, redb::Error> {
+    let pages = page_of(*seqs.start())..=page_of(*seqs.end());
+    let table = write.open_table(MESSAGES)?;
+    let mut found = Vec::new();
+    for entry in table.range(pages)? {
+        let page = codec::decode_page(entry?.1.value(), codec::read_row);
+        let locations = page.iter().flat_map(|page| page.iter()).map(|(_, row)| row.location);
+        found.extend(locations.filter(|location| location.segment == segment));
+    }
+    Ok(found)
 }
 
 /// As they lie there: a damaged one is found out when it is delivered.
@@ -182,9 +240,11 @@ fn initialise(database: &Database, entropy: Entropy) -> Result<(), StoreError> {
     // Opened once, so that reading never meets a missing table.
     write.open_table(QUEUES).map_err(checkpoint_error)?;
     write.open_table(MESSAGES).map_err(checkpoint_error)?;
+    write.open_table(INDEX).map_err(checkpoint_error)?;
     write.open_table(DELIVERIES).map_err(checkpoint_error)?;
     write.open_table(MEMORY).map_err(checkpoint_error)?;
     write.open_table(PAYLOADS).map_err(checkpoint_error)?;
+    write.open_table(aside::DAMAGED).map_err(checkpoint_error)?;
     write.commit().map_err(checkpoint_error)
 }
 
@@ -235,6 +295,20 @@ fn write_pages<V>(
     Ok(())
 }
 
+fn write_index(
+    write: &redb::WriteTransaction,
+    pages: &[(PageNo, Option<Arc<Page<Row>>>)],
+) -> Result<(), redb::Error> {
+    let mut table = write.open_table(INDEX)?;
+    for (no, page) in pages {
+        match page {
+            Some(page) => _ = table.insert(no, codec::encode_summary(&Summary::of(page)).as_slice())?,
+            None => _ = table.remove(no)?,
+        }
+    }
+    Ok(())
+}
+
 fn write_memory(
     write: &redb::WriteTransaction,
     memory: &[(MemoryKey, Option<Memorized>)],
@@ -250,34 +324,56 @@ fn write_memory(
     Ok(())
 }
 
+/// Rows of a table: what was read, and the keys of those that make no sense.
+struct Scanned<T, K> {
+    sound: Vec<T>,
+    damaged: Vec<K>,
+}
+
 fn scan<K, T>(
     read: &redb::ReadTransaction,
     table: TableDefinition<K, &[u8]>,
-    what: &'static str,
     decode: impl Fn(K, &[u8]) -> Option<T>,
-) -> Result<Vec<T>, StoreError>
+) -> Result<Scanned<T, K>, StoreError>
 where
-    K: redb::Key + for<'a> redb::Value<SelfType<'a> = K> + Copy + ToString + 'static,
+    K: redb::Key + for<'a> redb::Value<SelfType<'a> = K> + Copy + 'static,
 {
     let table = read.open_table(table).map_err(read_error)?;
-    let mut found = Vec::new();
+    let mut scanned = Scanned { sound: Vec::new(), damaged: Vec::new() };
     for entry in table.iter().map_err(read_error)? {
         let (key, value) = entry.map_err(read_error)?;
-        let key = key.value();
-        found.push(decode(key, value.value()).ok_or_else(|| corrupt(what, key.to_string()))?);
+        match decode(key.value(), value.value()) {
+            Some(row) => scanned.sound.push(row),
+            None => scanned.damaged.push(key.value()),
+        }
     }
-    Ok(found)
+    Ok(scanned)
 }
 
-fn scan_memory(read: &redb::ReadTransaction) -> Result<Vec<(MemoryKey, Memorized)>, StoreError> {
+fn summaries(read: &redb::ReadTransaction) -> Result<Scanned<(PageNo, Summary), PageNo>, StoreError> {
+    scan(read, INDEX, |no, value| Some((no, codec::decode_summary(value)?)))
+}
+
+fn scan_memory(read: &redb::ReadTransaction) -> Result<Scanned<(MemoryKey, Memorized), Vec<u8>>, StoreError> {
     let table = read.open_table(MEMORY).map_err(read_error)?;
-    let mut found = Vec::new();
+    let mut scanned = Scanned { sound: Vec::new(), damaged: Vec::new() };
     for entry in table.iter().map_err(read_error)? {
         let (key, value) = entry.map_err(read_error)?;
-        let decoded = codec::decode_memory_key(key.value()).zip(codec::decode_memorized(value.value()));
-        found.push(decoded.ok_or_else(|| corrupt("memory", format!("{:x?}", key.value())))?);
+        match codec::decode_memory_key(key.value()).zip(codec::decode_memorized(value.value())) {
+            Some(entry) => scanned.sound.push(entry),
+            None => scanned.damaged.push(key.value().to_vec()),
+        }
     }
-    Ok(found)
+    Ok(scanned)
+}
+
+/// Nothing can be decided without the settings of a queue.
+fn load_queues(read: &redb::ReadTransaction) -> Result<Vec<(QueueId, QueueState)>, StoreError> {
+    let queues = scan(read, QUEUES, |key, value| Some((QueueId(key), codec::decode_queue(value)?)))?;
+    match queues.damaged.first() {
+        Some(key) => Err(corrupt("queue", key.to_string())),
+        None => Ok(queues.sound),
+    }
 }
 
 fn corrupt(what: &'static str, key: impl Into<String>) -> StoreError {

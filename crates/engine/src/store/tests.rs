@@ -2,7 +2,9 @@
 
 mod memory_disk;
 
-use super::tables::{FILE, MESSAGES, META, SHARD};
+use redb::TableDefinition;
+
+use super::tables::{FILE, INDEX, MEMORY, MESSAGES, META, SHARD};
 use super::*;
 use crate::command::{Batch as Whole, Cancel, Command, Configure, Filter, NewMessage, Send};
 use crate::engine::Engine;
@@ -12,7 +14,7 @@ pub(crate) use memory_disk::MemoryDisk;
 pub(crate) const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
 /// So small that every test sees segments end.
 pub(crate) const SMALL: Options =
-    Options { segment_bytes: 4096, checkpoint_bytes: 8192, threads: Threads::One };
+    Options { segment_bytes: 4096, checkpoint_bytes: 8192, max_rows: 1024, threads: Threads::One };
 
 impl Store {
     /// A store of which nothing is left when it is dropped.
@@ -38,14 +40,38 @@ impl Store {
     }
 
     fn damage_page(&mut self, no: PageNo) {
-        let write = self.files().tables.database.begin_write().unwrap();
-        write.open_table(MESSAGES).unwrap().insert(no, b"not a page".as_slice()).unwrap();
-        write.commit().unwrap();
+        self.put(MESSAGES, no, Some(b"not a page"));
+    }
+
+    fn lose_page(&mut self, no: PageNo) {
+        self.put(MESSAGES, no, None);
+    }
+
+    fn damage_summary(&mut self, no: PageNo) {
+        self.put(INDEX, no, Some(b"no summary"));
+    }
+
+    fn lose_summary(&mut self, no: PageNo) {
+        self.put(INDEX, no, None);
     }
 
     fn put_meta(&mut self, value: &[u8]) {
+        self.put(META, SHARD, Some(value));
+    }
+
+    fn put<'a, K: redb::Key + 'static>(
+        &mut self,
+        table: TableDefinition<K, &[u8]>,
+        key: impl std::borrow::Borrow<K::SelfType<'a>>,
+        value: Option<&[u8]>,
+    ) {
         let write = self.files().tables.database.begin_write().unwrap();
-        write.open_table(META).unwrap().insert(SHARD, value).unwrap();
+        let mut rows = write.open_table(table).unwrap();
+        match value {
+            Some(value) => _ = rows.insert(key, value).unwrap(),
+            None => _ = rows.remove(key).unwrap(),
+        }
+        drop(rows);
         write.commit().unwrap();
     }
 }
@@ -57,18 +83,71 @@ fn store_of_another_format_is_refused_by_name() {
     let mut meta = vec![codec::FORMAT + 1, 0, 0];
     meta.extend(crc32c::crc32c(&meta).to_le_bytes());
     store.put_meta(&meta);
-    assert!(matches!(store.load(), Err(StoreError::Format { found: 4, supported: 3 })));
+    assert!(matches!(store.load(), Err(StoreError::Format { found: 5, supported: 4 })));
     store.put_meta(&[codec::FORMAT + 1, 0, 0, 0, 0, 0, 0]);
     assert!(matches!(store.load(), Err(StoreError::Corrupt { what: "meta", .. })));
 }
 
-/// Promise: a page that cannot be trusted is named, and nothing is decided without it.
+/// Promise: nothing is decided by a page that cannot be trusted; without it the store opens, says what is missing, and
+/// the other messages are there.
 #[test]
-fn damaged_page_keeps_the_store_from_opening() {
-    let mut store = Store::in_memory();
-    store.damage_page(7);
-    let Err(error) = store.load() else { panic!("it was loaded") };
-    assert_eq!(error.to_string(), "messages, page 7 is corrupt in the store");
+fn damaged_page_is_set_aside() {
+    for damage in [Store::damage_page, Store::lose_page] {
+        let disk = Arc::<MemoryDisk>::default();
+        let open = || Store::on_disk(Arc::<MemoryDisk>::clone(&disk), ENTROPY, SMALL).unwrap();
+        let mut engine = Engine::open(open(), Timestamp(1)).unwrap();
+        let queue = made(&mut engine);
+        (0..3).for_each(|_| _ = engine.apply(Timestamp(2), vec![sends(queue, 256)]).unwrap());
+        engine.close().unwrap();
+        let mut store = open();
+        damage(&mut store, 1);
+        let engine = Engine::open(store, Timestamp(3)).unwrap();
+        match engine.peek(queue, &Filter::default(), None, 1000) {
+            Ok((found, _)) => assert_eq!(found.len(), 512),
+            Err(error) => assert_eq!(error.to_string(), "messages, page 1 is corrupt in the store"),
+        }
+        drop(engine);
+        let engine = Engine::open(open(), Timestamp(3)).unwrap();
+        assert_eq!(engine.stats(queue).counts.ready, 512);
+        assert_eq!(engine.peek(queue, &Filter::default(), None, 1000).unwrap().0.len(), 512);
+        let damage: Vec<String> = engine.damage().unwrap().iter().map(Damage::to_string).collect();
+        let missing =
+            "page 1 of messages is damaged: messages are missing: 256 Ready of queue 1 at 256..=511";
+        assert!(damage.iter().any(|damage| damage == missing), "{damage:?}");
+    }
+}
+
+/// Promise: what is known of a page is made anew from the page.
+#[test]
+fn damaged_summary_is_mended() {
+    let disk = Arc::<MemoryDisk>::default();
+    let open = || Store::on_disk(Arc::<MemoryDisk>::clone(&disk), ENTROPY, SMALL).unwrap();
+    let mut engine = Engine::open(open(), Timestamp(1)).unwrap();
+    let queue = made(&mut engine);
+    engine.apply(Timestamp(2), vec![sends(queue, 300)]).unwrap();
+    let before = engine.digest();
+    engine.close().unwrap();
+    for damage in [Store::damage_summary, Store::lose_summary] {
+        let mut store = open();
+        damage(&mut store, 1);
+        let engine = Engine::open(store, Timestamp(2)).unwrap();
+        assert_eq!((engine.digest(), engine.damage().unwrap()), (before, vec![]));
+    }
+}
+
+/// Promise: what cannot be read of what is remembered is forgotten, and said.
+#[test]
+fn damaged_memory_is_set_aside() {
+    let disk = Arc::<MemoryDisk>::default();
+    let open = || Store::on_disk(Arc::<MemoryDisk>::clone(&disk), ENTROPY, SMALL).unwrap();
+    let mut store = open();
+    store.put(tables::DELIVERIES, 3, Some(b"no page"));
+    store.put(MEMORY, b"key".as_slice(), Some(b"no value"));
+    let engine = Engine::open(store, Timestamp(1)).unwrap();
+    let damage: Vec<String> = engine.damage().unwrap().into_iter().map(|damage| damage.what).collect();
+    assert_eq!(damage, ["page 3 of deliveries", "row [6b, 65, 79] of memory"]);
+    drop(engine);
+    assert_eq!(Engine::open(open(), Timestamp(1)).unwrap().damage().unwrap().len(), 2);
 }
 
 /// Promise: whatever a crash left of making the store, opening works.
@@ -237,6 +316,11 @@ fn made(engine: &mut Engine) -> QueueId {
     let configure = Configure { name: "shop/orders".into(), generation: 1, settings: Settings::default() };
     engine.apply(Timestamp(1), vec![Command::Configure(configure)]).unwrap();
     engine.queue("shop/orders").unwrap()
+}
+
+fn sends(queue: QueueId, messages: usize) -> Command {
+    let messages = vec![NewMessage::default(); messages];
+    Command::Send(Send { queue, messages, batch: Whole::Each, request_id: String::new() })
 }
 
 fn send(queue: QueueId, fill: u8, len: usize) -> Command {

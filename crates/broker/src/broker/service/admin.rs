@@ -68,6 +68,7 @@ impl queue_admin_server::QueueAdmin for Service {
         let ExplainRequest { queue, id } = request.into_inner();
         let (queue, id) = (self.queues.find(&queue)?.id, convert::message_id(&id)?);
         let explained = self.shard.look(move |view| explain::explain(&view, queue, id)).await?;
+        let explained = explained.map_err(|error| storage_failure(&error))?;
         Ok(Response::new(explained.ok_or_else(|| failure(&Refusal::UnknownMessage))?))
     }
 

@@ -2,7 +2,7 @@
 
 use ackwell_engine::command::{Blocked, Explanation, MAX_COUNTED};
 use ackwell_engine::message::{MessageId, QueueId};
-use ackwell_engine::{State, Timestamp};
+use ackwell_engine::{State, StoreError, Timestamp};
 use ackwell_proto::timestamp;
 use ackwell_proto::v1::ExplainResponse;
 use ackwell_proto::v1::explain_response::Reason;
@@ -11,12 +11,20 @@ use crate::broker::convert;
 use crate::broker::shard::View;
 
 /// `None`: no such message.
-pub(super) fn explain(view: &View<'_>, queue: QueueId, id: MessageId) -> Option<ExplainResponse> {
-    let Explanation { state, reasons } = view.engine.explain(queue, id)?;
+pub(super) fn explain(
+    view: &View<'_>,
+    queue: QueueId,
+    id: MessageId,
+) -> Result<Option<ExplainResponse>, StoreError> {
+    let explained = view.engine.explain(queue, id)?;
+    Ok(explained.map(|explained| in_words(view, queue, explained)))
+}
+
+fn in_words(view: &View<'_>, queue: QueueId, Explanation { state, reasons }: Explanation) -> ExplainResponse {
     let waits = matches!(state, State::Ready | State::Delayed);
     let demand = waits.then(|| no_demand(view.consumers(queue), view.has_room(queue))).flatten();
     let reasons = reasons.into_iter().map(reason).chain(demand).collect();
-    Some(ExplainResponse { state: convert::state(state).into(), reasons })
+    ExplainResponse { state: convert::state(state).into(), reasons }
 }
 
 fn no_demand(consumers: usize, has_room: bool) -> Option<Reason> {

@@ -160,9 +160,10 @@ impl Driver {
     }
 
     /// Without a store the question is dropped, which its asker notices.
-    fn look(&self, look: Box<dyn FnOnce(View<'_>) + Send>) {
-        if let Some(engine) = &self.engine {
+    fn look(&mut self, look: Box<dyn FnOnce(View<'_>) + Send>) {
+        if let Some(engine) = &mut self.engine {
             look(View { engine, demands: &self.demands });
+            engine.let_go();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Turns, debts and eligibility, against rules that count instead of keeping lists.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::collection::vec;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::{Ageing, UNIT_BYTES};
 use crate::dense::{Page, PageNo};
 use crate::message::{DeadReason, Epoch, Hold, KeyId, Location, Priority, QueueId, Row, Seq, Stage};
-use crate::messages::Messages;
+use crate::messages::{Messages, Summary};
 use crate::time::Timestamp;
 
 const QUEUE: QueueId = QueueId(1);
@@ -106,7 +106,7 @@ proptest! {
                 None => _ = messages.remove(Seq(n)),
             }
             prop_assert_eq!(eligible(&messages), by_the_rule(&messages));
-            let frozen = Messages::load(pages(&messages));
+            let frozen = reloaded(&messages);
             prop_assert_eq!(eligible(&frozen), eligible(&messages));
             prop_assert_eq!(frozen.counts(QUEUE), messages.counts(QUEUE));
             prop_assert_eq!(frozen.next_timer(), messages.next_timer());
@@ -114,12 +114,14 @@ proptest! {
     }
 }
 
-/// All rows, as pages.
-fn pages(messages: &Messages) -> Vec<(PageNo, Arc<Page<Row>>)> {
-    let rows: Vec<(Seq, Row)> = messages.rows().map(|(seq, row)| (seq, row.clone())).collect();
+/// What a restart makes of them.
+fn reloaded(messages: &Messages) -> Messages {
     let mut again = Messages::default();
-    rows.into_iter().for_each(|(seq, row)| again.put(seq, row));
-    again.freeze().into_iter().filter_map(|(no, page)| Some((no, page?))).collect()
+    messages.rows().for_each(|(seq, row)| again.put(seq, row));
+    let pages = again.freeze().into_iter().filter_map(|(no, page)| Some((no, page?)));
+    let pages: BTreeMap<PageNo, Arc<Page<Row>>> = pages.collect();
+    let summaries: Vec<_> = pages.iter().map(|(no, page)| (*no, Summary::of(page))).collect();
+    Messages::load(&summaries, Arc::new(move |no| Arc::clone(&pages[&no])))
 }
 
 fn stage(change: u8) -> Option<Stage> {

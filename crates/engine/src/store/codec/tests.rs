@@ -7,6 +7,7 @@ use crate::message::{
     Attempt, AttemptOutcome, DeadReason, Epoch, Hold, KeyId, Location, MessageId, Priority, QueueId, Row,
     Seq, Stage, State,
 };
+use crate::messages::Summary;
 use crate::settings::Settings;
 use crate::time::Timestamp;
 
@@ -104,6 +105,8 @@ fn rows_and_memories_survive_the_round_trip() {
     );
     let decoded = decode_page(&encode_page(&page(endeds()), write_ended), read_ended).unwrap();
     assert_eq!(format!("{decoded:?}"), format!("{:?}", page(endeds())));
+    let summary = Summary::of(&page(rows()));
+    assert_eq!(decode_summary(&encode_summary(&summary)), Some(summary));
     for entry in memories() {
         assert_eq!(decode_memorized(&encode_memorized(&entry)).as_ref(), Some(&entry));
     }
@@ -167,6 +170,7 @@ fn examples_of_the_document_are_what_is_written() {
         ("applied", encode_position(&Position { segment: 1, offset: 4096, lsn: 9, chain: 0x0a0b_0c0d })),
         ("queues", encode_queue(&queue)),
         ("messages", encode_page(&page(vec![rows()[2].clone()]), write_row)),
+        ("index", encode_summary(&Summary::of(&page(rows())))),
         ("deliveries", encode_page(&page(endeds()), write_ended)),
         ("memory-key", encode_memory_key(&MemoryKey::Dedup(QueueId(2), "d1".into()))),
         ("memory", encode_memorized(&memories()[1])),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::message::{Location, Seq};
+use crate::messages::Stored;
 use crate::store::disk::{Disk, DiskFile};
 
 /// Segments kept to become later ones. More than the log uses up between two checkpoints would only take room.
@@ -118,13 +119,14 @@ impl Segments {
         self.files.values_mut().for_each(|segment| segment.live = Live::default());
     }
 
-    /// A message was stored there.
-    pub(in crate::store) fn stored(&mut self, seq: Seq, location: Location) {
-        if let Some(Segment { live, .. }) = self.files.get_mut(&location.segment) {
-            live.messages += 1;
-            live.bytes += u64::from(location.len);
-            let (first, last) = live.seqs.unwrap_or((seq, seq));
-            live.seqs = Some((first.min(seq), last.max(seq)));
+    /// Messages of the range were stored there.
+    pub(in crate::store) fn stored(&mut self, seqs: RangeInclusive<Seq>, stored: Stored) {
+        if let Some(Segment { live, .. }) = self.files.get_mut(&stored.segment) {
+            live.messages += stored.messages;
+            live.bytes += stored.bytes;
+            let (seqs_first, seqs_last) = seqs.into_inner();
+            let (first, last) = live.seqs.unwrap_or((seqs_first, seqs_last));
+            live.seqs = Some((first.min(seqs_first), last.max(seqs_last)));
         }
     }
 

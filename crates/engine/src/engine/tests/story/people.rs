@@ -127,7 +127,7 @@ impl World {
 
     pub(super) fn explain(&mut self, name: &str) -> String {
         let (queue, id) = (self.queue, self.id(name));
-        let Some(explanation) = self.engine().explain(queue, id) else { return "unknown".into() };
+        let Some(explanation) = self.engine().explain(queue, id).unwrap() else { return "unknown".into() };
         let reasons = explanation.reasons.iter().map(|blocked| self.reason(blocked));
         format!("{}: {}", lower(explanation.state), list(reasons))
     }
