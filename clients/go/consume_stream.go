@@ -79,7 +79,7 @@ func (w *work) say(stream *stream) {
 	case len(stream.first) > 0:
 		stream.put(stream.first[0])
 		stream.first = stream.first[1:]
-	case len(w.unsaid) > 0:
+	case len(w.unsaid) > 0 && len(w.asked) < maxUnansweredFrames:
 		stream.put(w.settleFrame())
 	case stream.isLeaving && len(w.held) == 0:
 		// What is delivered only now goes back to the queue, free of charge.

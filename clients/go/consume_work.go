@@ -12,8 +12,13 @@ import (
 	ackwellv1 "ackwell.dev/ackwell/v1"
 )
 
-// maxSettlements is how many go in one frame.
-const maxSettlements = 1000
+const (
+	// maxSettlements is how many go in one frame.
+	maxSettlements = 1000
+	// maxUnansweredFrames bounds the frames on their way: with more to say, frames become larger instead of more, and each is a
+	// part of one commit.
+	maxUnansweredFrames = 8
+)
 
 // work is what a consumer has in hand. Only the goroutine of run touches it; handlers tell it by `finished` how they ended.
 type work struct {
