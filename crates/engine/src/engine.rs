@@ -153,6 +153,12 @@ impl Engine {
         self.append(batch)
     }
 
+    /// Returns when what was submitted is durable, so that what arrived meanwhile can be submitted before [`Engine::finish`]
+    /// applies it.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        self.store.sync()
+    }
+
     /// Applies the batch that was submitted first, once it is durable. Nothing if there is none.
     pub fn finish(&mut self) -> Result<Applied, StoreError> {
         catching(|| self.finish_first())
