@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::server::Broker;
-use crate::{BODY_BYTES, Case, Consumed, producers, stream};
+use crate::{BODY_BYTES, Case, Consumed, Sent, producers, stream};
 
 /// Messages on their way. Producers wait for the consumer beyond: a backlog that grows would be another benchmark.
 pub(crate) const MAX_ON_THE_WAY: usize = 8192;
@@ -66,13 +66,25 @@ impl Load {
         if case.consumed == Consumed::Meanwhile {
             consumers.spawn(stream::consume(consumer.clone(), Arc::clone(&shared)));
         }
-        let mut producers = JoinSet::new();
-        for _ in 0..case.outstanding {
-            let (channel, shared) = (producer.clone(), Arc::clone(&shared));
-            let bound = case.consumed == Consumed::Meanwhile;
-            producers.spawn(producers::send(channel, shared, case.batch, bound.then_some(MAX_ON_THE_WAY)));
-        }
+        let producers = Self::produce(&producer, &shared, case);
         Ok(Self { shared, producers, consumer, consumers, consumed: case.consumed })
+    }
+
+    fn produce(producer: &Channel, shared: &Arc<Shared>, case: &Case) -> JoinSet<anyhow::Result<()>> {
+        let bound = (case.consumed == Consumed::Meanwhile).then_some(MAX_ON_THE_WAY);
+        let mut producers = JoinSet::new();
+        let with = || (producer.clone(), Arc::clone(shared));
+        match case.sent {
+            Sent::Stream => {
+                let (channel, shared) = with();
+                producers.spawn(producers::produce(channel, shared, case.batch, case.outstanding));
+            }
+            Sent::Calls => (0..case.outstanding).for_each(|_| {
+                let (channel, shared) = with();
+                producers.spawn(producers::send(channel, shared, case.batch, bound));
+            }),
+        }
+        producers
     }
 
     /// What is seen from now on for that time.

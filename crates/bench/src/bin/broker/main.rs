@@ -41,11 +41,21 @@ struct Options {
 #[derive(Clone, Copy, Debug)]
 struct Case {
     name: &'static str,
-    /// Messages of one call.
+    /// How it is sent.
+    sent: Sent,
+    /// Messages of one call, or of one batch of a stream.
     batch: u32,
-    /// Calls that are not answered yet, at most.
+    /// Calls or batches that are not answered yet, at most.
     outstanding: u32,
     consumed: Consumed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// By calls of Send.
+    Calls,
+    /// On one stream of Produce.
+    Stream,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +72,18 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// Of the time of a case, before and after it, for each kind of limit.
 const LIMIT_SHARE: u32 = 4;
 
-const UNARY: Case = Case { name: "", batch: 1, outstanding: 1, consumed: Consumed::Later };
+const UNARY: Case = Case { name: "", sent: Sent::Calls, batch: 1, outstanding: 1, consumed: Consumed::Later };
 const BATCHES: Case = Case { batch: 100, consumed: Consumed::Meanwhile, ..UNARY };
-// What is sent on a stream belongs here once the API has one.
+const STREAM: Case = Case { sent: Sent::Stream, ..BATCHES };
 const CASES: &[Case] = &[
     Case { name: "send-1", ..UNARY },
     Case { name: "send-16", outstanding: 16, ..UNARY },
     Case { name: "send-64", outstanding: 64, ..UNARY },
     Case { name: "send-4x100-consume", outstanding: 4, ..BATCHES },
     Case { name: "send-8x100-consume", outstanding: 8, ..BATCHES },
+    Case { name: "produce-4x100-consume", outstanding: 4, ..STREAM },
+    Case { name: "produce-16x100-consume", outstanding: 16, ..STREAM },
+    Case { name: "produce-40x100-consume", outstanding: 40, ..STREAM },
 ];
 
 const COLUMNS: &[(&str, &str)] = &[
