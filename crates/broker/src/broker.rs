@@ -26,6 +26,7 @@ use tonic::transport::server::TcpIncoming;
 use tracing::info;
 
 use crate::http::{self, Probes};
+use crate::receiving::Receiving;
 use served::Queues;
 use service::Service;
 use shard::{Job, Shard};
@@ -69,7 +70,8 @@ pub async fn run(
         queues.add(&shard, config).await.with_context(|| format!("configure queue {name}"))?;
     }
     let (stopping, sessions) = (CancellationToken::new(), TaskTracker::new());
-    let service = Service { shard: shard.clone(), queues, stopping, sessions };
+    let receiving = Receiving::new();
+    let service = Service { shard: shard.clone(), queues, stopping, sessions, receiving };
     let served = serve(&service, options.listen, options.http, ready, shutdown).await;
     shard.tell(Job::Stop).await;
     thread.join().await;
@@ -126,6 +128,7 @@ fn grpc(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .layer(service.receiving.clone())
         .add_routes(routes)
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stopping);
     Ok(async move { server.await.context("serve gRPC") })

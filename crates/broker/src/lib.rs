@@ -9,5 +9,6 @@ pub mod broker;
 mod clock;
 mod http;
 mod producer;
+mod receiving;
 pub mod sidecar;
 mod stream_end;

@@ -31,6 +31,22 @@ const STATES: [State; 4] = [
     ("dead", |stats| stats.dead),
 ];
 
+/// Of the process, not of a queue.
+type Gauge = (&'static str, &'static str, fn(&Service) -> u64);
+
+const GAUGES: [Gauge; 4] = [
+    ("ackwell_receiving_bytes", "Parts of requests that are not complete yet.", |service| {
+        service.receiving.bytes()
+    }),
+    ("ackwell_waiting_bytes", "Messages that are sent and wait to be on disk.", |service| {
+        service.shard.load().bytes
+    }),
+    ("ackwell_waiting_jobs", "Calls and frames that wait for the next commit.", |service| {
+        service.shard.load().jobs as u64
+    }),
+    ("ackwell_streams", "Open Produce and Consume streams.", |service| service.sessions.len() as u64),
+];
+
 /// All metrics in the Prometheus text format. Queues that cannot be asked at the moment are left out.
 pub(super) async fn text(service: &Service) -> String {
     let mut queues = Vec::new();
@@ -49,6 +65,10 @@ pub(super) async fn text(service: &Service) -> String {
     for (name, kind, help, value) in FAMILIES {
         header(&mut out, name, kind, help);
         queues.iter().for_each(|(labels, stats)| line(&mut out, name, labels, value(stats)));
+    }
+    for (name, help, value) in GAUGES {
+        header(&mut out, name, "gauge", help);
+        _ = writeln!(out, "{name} {}", value(service));
     }
     out
 }

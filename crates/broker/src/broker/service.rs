@@ -18,6 +18,7 @@ use ackwell_proto::v1::shard_server::ShardServer;
 
 use super::served::Queues;
 use super::shard::Shard;
+use crate::receiving::Receiving;
 
 /// Largest request: the largest body, with room for its headers.
 const MAX_REQUEST_BYTES: usize = 20 << 20;
@@ -31,6 +32,8 @@ pub(crate) struct Service {
     pub(crate) stopping: CancellationToken,
     /// The tasks of Consume and Produce streams: each tells the shard how its stream ended, or its caller what is stored.
     pub(crate) sessions: TaskTracker,
+    /// What is on its way in.
+    pub(crate) receiving: Receiving,
 }
 
 impl Service {

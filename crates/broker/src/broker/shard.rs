@@ -3,10 +3,13 @@
 //! The handle [`Shard`] is what gRPC handlers hold; [`driver`] is the thread. Commands go through a bounded mailbox; an
 //! answer comes when its commit is on disk.
 
+mod answer;
 mod demand;
 mod disk;
 mod driver;
 mod extension;
+mod room;
+mod unread;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -19,9 +22,12 @@ use ackwell_proto::Failure;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use answer::{Answer, Answered, Chain};
 use demand::Demands;
 pub(crate) use demand::{Poll, Subscription, SubscriptionId, Window};
 use driver::Driver;
+use room::Room;
+pub(crate) use unread::{Unread, bytes as unread_bytes};
 
 use super::refusal;
 use crate::clock;
@@ -33,7 +39,7 @@ const MAILBOX: usize = 4096;
 /// Something for the engine's thread to do.
 pub(crate) enum Job {
     /// Apply the command, answer when it is on disk.
-    Apply(Command, oneshot::Sender<Result<Reply, Failure>>),
+    Apply(Command, Answer),
     /// Hand messages out, or wait for them.
     Poll(Poll),
     /// Take back what was handed out and never reached its caller.
@@ -44,6 +50,8 @@ pub(crate) enum Job {
     Open(Subscription, Vec<Bytes>),
     /// It changes its limits. An empty window takes no more deliveries.
     Resize(SubscriptionId, Window),
+    /// It passed on what it was told, and can be told more.
+    Read,
     /// It ends.
     Close(Closed),
     /// No more deliveries: the process is about to stop.
@@ -95,6 +103,13 @@ impl Closed {
 pub(crate) struct Shard {
     jobs: mpsc::Sender<Job>,
     is_ready: watch::Receiver<bool>,
+    room: Room,
+}
+
+/// What waits for the engine.
+pub(crate) struct Load {
+    pub(crate) jobs: usize,
+    pub(crate) bytes: u64,
 }
 
 /// The engine's thread.
@@ -109,15 +124,24 @@ pub(crate) fn start(data: PathBuf) -> anyhow::Result<(Shard, Thread)> {
     let driver = Driver::new(data, engine, ready, jobs.downgrade());
     let run = move || runtime.block_on(driver.run(mailbox));
     let thread = std::thread::Builder::new().name("engine".into()).spawn(run)?;
-    Ok((Shard { jobs, is_ready }, Thread(thread)))
+    Ok((Shard { jobs, is_ready, room: Room::new() }, Thread(thread)))
 }
 
 impl Shard {
     /// Applies a command; the answer comes when it is on disk.
     pub(crate) async fn apply(&self, command: Command) -> Result<Reply, Failure> {
-        let (reply, answer) = oneshot::channel();
-        self.submit(Job::Apply(command, reply))?;
-        answer.await.unwrap_or_else(|_| Err(refusal::shutting_down()))
+        let room = self.room.take(&command).map_err(|_| refusal::busy())?;
+        let (answer, answered) = Answer::new(room, None);
+        self.submit(Job::Apply(command, answer))?;
+        answered.reply().await
+    }
+
+    /// Hands a command over for a caller that can wait for its turn, and is not to be refused for want of it.
+    pub(crate) async fn enqueue(&self, command: Command, chain: Option<Chain>) -> Answered {
+        let room = self.room.wait(&command).await;
+        let (answer, answered) = Answer::new(room, chain);
+        self.tell(Job::Apply(command, answer)).await;
+        answered
     }
 
     /// Reads without changing anything.
@@ -142,6 +166,11 @@ impl Shard {
     pub(crate) async fn tell(&self, job: Job) {
         // The thread is gone only when the process ends; then there is nobody left to tell.
         _ = self.jobs.send(job).await;
+    }
+
+    /// How full the mailbox is: jobs, and bytes of the messages that wait for their answer.
+    pub(crate) fn load(&self) -> Load {
+        Load { jobs: self.jobs.max_capacity() - self.jobs.capacity(), bytes: self.room.bytes() }
     }
 
     /// Resolves when the engine's thread is gone, which it never is by itself.
@@ -182,4 +211,32 @@ fn open(data: &Path) -> anyhow::Result<Engine> {
     let (receipt_key, salt) = random.split_first_chunk().expect("20 is more than 16");
     let salt = u32::from_le_bytes(salt.try_into()?);
     Ok(Engine::open(Store::open(data, Entropy { receipt_key: *receipt_key, salt })?, clock::now())?)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use ackwell_engine::Timestamp;
+    use ackwell_engine::message::{Epoch, Message, MessageId, Payload, Priority, Seq, State};
+
+    use super::*;
+
+    /// A delivery with a body of that size.
+    pub(crate) fn delivery(body_bytes: usize) -> Delivery {
+        let message = Message {
+            id: MessageId::new(Timestamp(1), 1, Seq(1)),
+            stored_at: Timestamp(1),
+            state: State::InFlight,
+            attempts: 0,
+            deliveries: 1,
+            history: Vec::new(),
+            dead_reason: None,
+            delayed_until: None,
+            expires_at: None,
+            max_attempts: None,
+            priority: Priority::default(),
+            payload: Payload { body: vec![0; body_bytes].into(), ..Payload::default() },
+        };
+        let receipt = Bytes::from_static(&[7; 37]);
+        Delivery { receipt, message, deadline: Timestamp(1), epoch: Epoch(1) }
+    }
 }

@@ -109,7 +109,7 @@ fn unknown_reason(status: &Status) -> String {
 }
 
 /// Most items of a batch, as in the API.
-const MAX_BATCH: usize = 1000;
+pub(crate) const MAX_BATCH: usize = 1000;
 
 /// Refuses a batch that no broker would take, before it is held in memory for a retry.
 pub(crate) fn check_batch(len: usize, what: &str) -> Result<(), Failure> {

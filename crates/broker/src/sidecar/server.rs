@@ -24,6 +24,7 @@ use super::service::{Service, Sidecar};
 use super::shard_channel::MAX_MESSAGE_BYTES;
 use crate::clock;
 use crate::http::{self, Probes};
+use crate::receiving::Receiving;
 
 /// An application that does not answer pings is stopped or frozen: its deliveries go to others.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -82,6 +83,7 @@ async fn serve(listener: TcpListener, sidecar: Arc<Sidecar>) -> anyhow::Result<(
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(MAX_CONCURRENT_CALLS)
+        .layer(Receiving::new())
         .add_service(
             QueuesServer::new(Service(Arc::clone(&sidecar))).max_decoding_message_size(MAX_MESSAGE_BYTES),
         )

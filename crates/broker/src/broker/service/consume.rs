@@ -23,9 +23,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::Service;
-use super::queues::{extend_result, settle_result};
+use super::queues::{Patience, extend_result, settle_result};
 use crate::broker::convert;
-use crate::broker::shard::{Closed, Event, Job, Subscription, SubscriptionId, Window};
+use crate::broker::shard::{Closed, Event, Job, Subscription, SubscriptionId, Unread, Window, unread_bytes};
 use crate::stream_end::{self, StreamEnd};
 
 const DEFAULT_WINDOW_MESSAGES: u32 = 32;
@@ -70,6 +70,7 @@ struct Session {
     /// Frames put into `out`, and how many of them the transport took.
     sent: u64,
     taken: Arc<AtomicU64>,
+    unread: Unread,
     /// Frames with deliveries that the transport may not have taken yet.
     untaken: VecDeque<(u64, Vec<Bytes>)>,
     unanswered: FuturesOrdered<BoxFuture<'static, Outgoing>>,
@@ -94,6 +95,7 @@ impl Session {
             out,
             sent: 0,
             taken: Arc::default(),
+            unread: Unread::default(),
             untaken: VecDeque::new(),
             unanswered: FuturesOrdered::new(),
         };
@@ -109,6 +111,7 @@ impl Session {
             consumer: std::mem::take(&mut self.consumer),
             window: self.window,
             events,
+            unread: self.unread.clone(),
         };
         self.service.shard.tell(Job::Open(subscription, held)).await;
         let end = self.serve(&mut incoming, &mut told).await;
@@ -202,10 +205,14 @@ impl Session {
                 self.send(Frame::Revoked(Revoked { receipts, reason: "RECEIPT_EXPIRED".to_owned() })).await;
             }
             Event::Deliveries(deliveries) => {
+                let bytes = unread_bytes(&deliveries);
                 for frame in frames(deliveries) {
                     let receipts = frame.iter().map(|delivery| delivery.receipt.clone()).collect();
                     self.untaken.push_back((self.sent + 1, receipts));
                     self.send(Frame::Deliveries(Deliveries { deliveries: frame })).await;
+                }
+                if self.unread.read(bytes) {
+                    self.service.shard.tell(Job::Read).await;
                 }
             }
         }
@@ -237,8 +244,10 @@ impl Session {
 async fn settle(service: Service, queue: QueueId, frame: SettleFrame) -> Outgoing {
     let SettleFrame { seq, settlements } = frame;
     let count = settlements.len();
-    let results =
-        service.settle_all(queue, settlements).await.unwrap_or_else(|failure| vec![Err(failure); count]);
+    let results = service
+        .settle_all(queue, settlements, Patience::Stream)
+        .await
+        .unwrap_or_else(|failure| vec![Err(failure); count]);
     let results = results.into_iter().map(settle_result).collect();
     Ok(ConsumeResponse { frame: Some(Frame::Settled(SettledFrame { seq, results })) })
 }
@@ -248,7 +257,7 @@ async fn extend(service: Service, queue: QueueId, frame: ExtendFrame) -> Outgoin
     let count = receipts.len();
     let receipts = receipts.into_iter().map(Bytes::from).collect();
     let results = match convert::ack_timeout(ack_timeout.as_ref()) {
-        Ok(ack_timeout_ms) => service.extend_all(queue, receipts, ack_timeout_ms).await,
+        Ok(ack_timeout_ms) => service.extend_all(queue, receipts, ack_timeout_ms, Patience::Stream).await,
         Err(failure) => Err(failure),
     };
     let results = results.unwrap_or_else(|failure| vec![Err(failure); count]);
@@ -272,13 +281,15 @@ fn wire_window(window: Window) -> v1::Window {
     v1::Window { max_messages: window.max_messages, max_bytes: window.max_bytes }
 }
 
-/// Cuts deliveries into frames that every client can take.
+/// Cuts deliveries into frames that every client can take, and settle with one frame of its own.
 fn frames(deliveries: Vec<Delivery>) -> Vec<Vec<v1::Delivery>> {
     let mut frames: Vec<Vec<v1::Delivery>> = Vec::new();
     let mut bytes = 0;
     for delivery in deliveries.into_iter().map(convert::delivery) {
         let len = convert::len_in_list(&delivery);
-        if frames.is_empty() || bytes + len > MAX_FRAME_BYTES {
+        let is_full =
+            |frame: &Vec<v1::Delivery>| frame.len() == convert::MAX_BATCH || bytes + len > MAX_FRAME_BYTES;
+        if frames.last().is_none_or(is_full) {
             frames.push(Vec::new());
             bytes = 0;
         }
@@ -286,4 +297,21 @@ fn frames(deliveries: Vec<Delivery>) -> Vec<Vec<v1::Delivery>> {
         frames.last_mut().expect("one was just pushed").push(delivery);
     }
     frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::shard::tests::delivery;
+
+    /// Promise: whoever acks a frame of deliveries with one frame is not refused for its length, and every client can read
+    /// it.
+    #[test]
+    fn frames_are_cut_by_items_and_by_bytes() {
+        let cut = |sizes: Vec<usize>| frames(sizes.into_iter().map(delivery).collect());
+        let lengths = |frames: Vec<Vec<v1::Delivery>>| frames.iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths(cut(vec![0; 2500])), [1000, 1000, 500]);
+        assert_eq!(lengths(cut(vec![2 << 20, 2 << 20, 1, 5 << 20])), [1, 2, 1]);
+        assert!(cut(Vec::new()).is_empty());
+    }
 }

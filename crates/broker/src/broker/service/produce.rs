@@ -14,15 +14,15 @@ use ackwell_proto::v1::{
 };
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::Service;
 use super::queues::{merge, send_result, split};
 use crate::broker::convert;
-use crate::broker::refusal::{failure, shutting_down};
-use crate::broker::shard::Job;
+use crate::broker::refusal::failure;
+use crate::broker::shard::Chain;
 use crate::producer::Producer;
 
 /// Frames waiting for the transport: enough to keep it busy.
@@ -56,6 +56,8 @@ struct Session {
     want_ids: bool,
     window: ProduceWindow,
     load: Load,
+    /// So that messages of a key are not stored before those that came before them.
+    chain: Chain,
     unconfirmed: FuturesOrdered<BoxFuture<'static, Answered>>,
     out: mpsc::Sender<Outgoing>,
 }
@@ -102,6 +104,7 @@ impl Session {
             want_ids,
             window: WINDOW,
             load: Load::default(),
+            chain: Chain::default(),
             unconfirmed: FuturesOrdered::new(),
             out,
         })
@@ -176,21 +179,19 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for room in the mailbox, not for the answer.
+    /// Waits for room, not for the answer.
     async fn submit(
         &mut self,
         send: Send,
     ) -> impl Future<Output = Result<Vec<Result<Sent, Refusal>>, Failure>> + use<> {
-        let (reply, answer) = oneshot::channel();
-        let is_empty = send.messages.is_empty();
-        if !is_empty {
-            self.service.shard.tell(Job::Apply(Command::Send(send), reply)).await;
-        }
+        let answered = if send.messages.is_empty() {
+            None
+        } else {
+            Some(self.service.shard.enqueue(Command::Send(send), Some(self.chain.clone())).await)
+        };
         async move {
-            if is_empty {
-                return Ok(Vec::new());
-            }
-            match answer.await.unwrap_or_else(|_| Err(shutting_down()))? {
+            let Some(answered) = answered else { return Ok(Vec::new()) };
+            match answered.reply().await? {
                 Reply::Sent(results) => Ok(results),
                 Reply::Refused(refused) => Err(failure(&refused)),
                 other => unreachable!("a Send is answered by results, not {other:?}"),

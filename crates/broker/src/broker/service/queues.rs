@@ -83,7 +83,7 @@ impl queues_server::Queues for Service {
     async fn settle(&self, request: Request<SettleRequest>) -> Result<Response<SettleResponse>, Status> {
         let SettleRequest { queue, settlements } = request.into_inner();
         let queue = self.queues.find(&queue)?.id;
-        let results = self.settle_all(queue, settlements).await?;
+        let results = self.settle_all(queue, settlements, Patience::Call).await?;
         let results = single_or_all(results)?.into_iter().map(settle_result).collect();
         Ok(Response::new(SettleResponse { results }))
     }
@@ -92,8 +92,8 @@ impl queues_server::Queues for Service {
         let ExtendRequest { queue, receipts, ack_timeout } = request.into_inner();
         let queue = self.queues.find(&queue)?.id;
         let ack_timeout_ms = convert::ack_timeout(ack_timeout.as_ref())?;
-        let results =
-            self.extend_all(queue, receipts.into_iter().map(Bytes::from).collect(), ack_timeout_ms).await?;
+        let receipts = receipts.into_iter().map(Bytes::from).collect();
+        let results = self.extend_all(queue, receipts, ack_timeout_ms, Patience::Call).await?;
         let results = single_or_all(results)?.into_iter().map(extend_result).collect();
         Ok(Response::new(ExtendResponse { results }))
     }
@@ -103,7 +103,23 @@ impl queues_server::Queues for Service {
     }
 }
 
+/// What becomes of a command for which the mailbox has no room.
+#[derive(Clone, Copy)]
+pub(super) enum Patience {
+    /// It is refused: the caller can wait better than we can.
+    Call,
+    /// It waits, and what its stream says next with it.
+    Stream,
+}
+
 impl Service {
+    async fn apply(&self, command: Command, patience: Patience) -> Result<Reply, Failure> {
+        match patience {
+            Patience::Call => self.shard.apply(command).await,
+            Patience::Stream => self.shard.enqueue(command, None).await.reply().await,
+        }
+    }
+
     async fn send_parsed(
         &self,
         queue: QueueId,
@@ -152,6 +168,7 @@ impl Service {
         &self,
         queue: QueueId,
         settlements: Vec<Settlement>,
+        patience: Patience,
     ) -> Result<Vec<Result<command::Settled, Failure>>, Failure> {
         convert::batch_size("settlements", settlements.len())?;
         let parse = |settlement: Settlement| Ok((settlement.receipt, convert::outcome(settlement.outcome)?));
@@ -159,7 +176,7 @@ impl Service {
         if settlements.is_empty() {
             return Ok(invalid.into_iter().flatten().map(Err).collect());
         }
-        match self.shard.apply(Command::Settle(Settle { queue, settlements })).await? {
+        match self.apply(Command::Settle(Settle { queue, settlements }), patience).await? {
             Reply::Settled(results) => Ok(merge(invalid, results)),
             Reply::Refused(refused) => Err(failure(&refused)),
             other => unreachable!("a Settle is answered by results, not {other:?}"),
@@ -171,9 +188,10 @@ impl Service {
         queue: QueueId,
         receipts: Vec<Bytes>,
         ack_timeout_ms: Option<u64>,
+        patience: Patience,
     ) -> Result<Vec<Result<ackwell_engine::Timestamp, Failure>>, Failure> {
         convert::batch_size("receipts", receipts.len())?;
-        match self.shard.apply(Command::Extend(Extend { queue, receipts, ack_timeout_ms })).await? {
+        match self.apply(Command::Extend(Extend { queue, receipts, ack_timeout_ms }), patience).await? {
             Reply::Extended(results) => {
                 Ok(results.into_iter().map(|result| result.map_err(|r| failure(&r))).collect())
             }

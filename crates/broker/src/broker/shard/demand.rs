@@ -11,7 +11,7 @@ use ackwell_proto::Failure;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Event, Job};
+use super::{Event, Job, Unread};
 use crate::broker::convert;
 
 /// Names a consumer's stream within this process.
@@ -93,6 +93,8 @@ pub(crate) struct Subscription {
     pub(crate) window: Window,
     /// Has room for an event per message of the largest window, so that it never blocks.
     pub(crate) events: mpsc::Sender<Event>,
+    /// What was put into `events` and not passed on.
+    pub(crate) unread: Unread,
 }
 
 /// A subscription with what it holds.
@@ -115,7 +117,7 @@ enum Turn {
 /// Who asked for the messages of a [`Receive`].
 pub(super) enum Asker {
     Poll(Poll),
-    Consumer(SubscriptionId),
+    Consumer(SubscriptionId, QueueId),
 }
 
 /// So few waiting calls are not worth looking through for cancelled ones.
@@ -264,7 +266,7 @@ impl Demands {
                 break;
             }
             let Some(turn) = turns.pop_front() else { break };
-            if let Some((receive, asker)) = self.ask_one(turn, share) {
+            if let Some((receive, asker)) = self.ask_one(queue, turn, share) {
                 left = left.saturating_sub(receive.max_messages.into());
                 asks.push((receive, asker));
             }
@@ -278,13 +280,13 @@ impl Demands {
         asks
     }
 
-    fn ask_one(&mut self, turn: Turn, share: u64) -> Option<(Receive, Asker)> {
+    fn ask_one(&mut self, queue: QueueId, turn: Turn, share: u64) -> Option<(Receive, Asker)> {
         match turn {
             Turn::Poll(number) => {
                 let poll = self.unpark(number)?;
                 (!poll.reply.is_closed()).then(|| (poll.receive.clone(), Asker::Poll(poll)))
             }
-            Turn::Consumer(id) => Some((self.consumers.get(&id)?.ask(share)?, Asker::Consumer(id))),
+            Turn::Consumer(id) => Some((self.consumers.get(&id)?.ask(share)?, Asker::Consumer(id, queue))),
         }
     }
 
@@ -329,7 +331,7 @@ impl Consumer {
     fn ask(&self, share: u64) -> Option<Receive> {
         let Window { max_messages, max_bytes } = self.subscription.window;
         let free = u64::from(max_messages).saturating_sub(self.held.len() as u64);
-        let free_bytes = max_bytes.saturating_sub(self.held_bytes);
+        let free_bytes = self.subscription.unread.limit(max_bytes.saturating_sub(self.held_bytes));
         if free == 0 || free_bytes == 0 {
             return None;
         }

@@ -1,6 +1,11 @@
-//! The engine's thread: collect what arrived, add what the waiting may get, commit, answer; again.
+//! The engine's thread: collect what arrived, add what the waiting may get, submit, apply and answer what was submitted
+//! before; again.
+//!
+//! While the disk writes one commit the one before is applied, and what arrives meanwhile becomes the next.
 
 mod asks;
+mod commits;
+mod replies;
 #[cfg(test)]
 mod tests;
 
@@ -8,33 +13,29 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ackwell_engine::command::{Delivery, Extend, NewMessage, Outcome, Settle, Settled};
+use ackwell_engine::command::{Extend, Outcome, Settle};
 use ackwell_engine::message::QueueId;
-use ackwell_engine::{Applied, Command, Engine, Refusal, Reply, Timestamp};
-use ackwell_proto::Failure;
+use ackwell_engine::{Command, Engine, Timestamp};
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
 use asks::Asked;
+use commits::UnderWay;
 
 use super::demand::{Asker, Demands, Handed, Poll, Subscription, SubscriptionId};
 use super::extension::{self, Orphans, RESUME_GRACE_MS};
-use super::{Closed, Event, Job, View, disk};
+use super::{Answer, Closed, Event, Job, View, disk};
 use crate::broker::refusal;
 use crate::clock;
 use crate::stream_end::StreamEnd;
 
 /// Jobs taken into one commit. Enough to use a slow disk well, few enough that one commit stays short.
 const MAX_BATCH: usize = 1024;
-/// Bodies taken into one commit, unless a single command has more. A record of the log holds them all, in memory too.
-const MAX_BATCH_BYTES: usize = 16 << 20;
 /// Between two tries to open a store that failed.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// How often the volume's free space is looked at.
 const DISK_CHECK_EVERY_MS: u64 = 1_000;
-
-type Answer = oneshot::Sender<Result<Reply, Failure>>;
 
 /// What to do with the reply to a command of the batch.
 enum Then {
@@ -56,7 +57,11 @@ pub(super) struct Driver {
     demands: Demands,
     orphans: Orphans,
     batch: Vec<(Command, Then)>,
+    /// More waits in `batch` than one commit may hold: nothing is added to it.
+    is_behind: bool,
+    under_way: UnderWay,
     is_granting: bool,
+    /// By the commit that is applied.
     asked: HashMap<QueueId, Asked>,
     /// How often in a row the asks of a queue changed nothing, since the last jobs.
     in_vain: HashMap<QueueId, u8>,
@@ -79,6 +84,8 @@ impl Driver {
             demands: Demands::default(),
             orphans: Orphans::default(),
             batch: Vec::new(),
+            is_behind: false,
+            under_way: UnderWay::default(),
             is_granting: true,
             asked: HashMap::new(),
             in_vain: HashMap::new(),
@@ -95,6 +102,9 @@ impl Driver {
                 break;
             }
         }
+        while self.is_busy() {
+            self.step();
+        }
         self.shut();
     }
 
@@ -105,26 +115,33 @@ impl Driver {
         }
     }
 
-    /// Does the jobs and what follows from them. `false`: one of them was to stop.
+    /// Takes the jobs in and makes a commit of them. `false`: one of them was to stop.
     fn work(&mut self, jobs: &mut Vec<Job>) -> bool {
+        if !jobs.is_empty() {
+            self.in_vain.clear();
+        }
         let mut goes_on = true;
         for job in jobs.drain(..) {
             goes_on &= self.take_in(job);
         }
-        self.in_vain.clear();
         self.step();
-        while self.has_more_to_do() {
-            self.step();
-        }
         goes_on
     }
 
-    fn has_more_to_do(&self) -> bool {
-        self.engine.is_some() && (!self.batch.is_empty() || self.has_more_to_hand())
-    }
-
-    /// Waits for jobs, or for a time at which something happens by itself. `false`: nobody can send any more.
-    async fn collect(&self, mailbox: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) -> bool {
+    /// Waits for the disk, or for jobs, or for a time at which something happens by itself. `false`: nobody can send any
+    /// more.
+    async fn collect(&mut self, mailbox: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) -> bool {
+        if self.is_busy() {
+            self.sync();
+            while !self.is_behind
+                && jobs.len() < MAX_BATCH
+                && let Ok(job) = mailbox.try_recv()
+            {
+                jobs.push(job);
+            }
+            return true;
+        }
+        self.in_vain.clear();
         let Some(wait) = self.wait() else { return mailbox.recv_many(jobs, MAX_BATCH).await > 0 };
         tokio::select! {
             taken = mailbox.recv_many(jobs, MAX_BATCH) => taken > 0,
@@ -152,6 +169,8 @@ impl Driver {
             Job::Look(look) => self.look(look),
             Job::Open(subscription, held) => self.open(subscription, held),
             Job::Resize(id, window) => self.demands.resize(id, window),
+            // Being asked for again is all that follows.
+            Job::Read => {}
             Job::Close(closed) => self.close(closed),
             Job::Drain => self.drain(),
             Job::Stop => return false,
@@ -168,14 +187,12 @@ impl Driver {
     }
 
     fn take_command(&mut self, command: Command, answer: Answer) {
-        if self.engine.is_none() {
-            _ = answer.send(Err(refusal::storage_unavailable()));
-            return;
+        if self.engine.is_none() || answer.is_cut_off() {
+            return answer.fail(refusal::storage_unavailable());
         }
         let then = match &command {
             command if self.is_disk_full && stores(command) => {
-                _ = answer.send(Err(refusal::disk_full()));
-                return;
+                return answer.give(Err(refusal::disk_full()));
             }
             Command::Settle(settle) => Then::AnswerSettled(answer, receipts([settle])),
             Command::Commit(commit) => Then::AnswerSettled(answer, receipts(&commit.settle)),
@@ -254,48 +271,6 @@ impl Driver {
         }
     }
 
-    /// One commit.
-    fn step(&mut self) {
-        let now = clock::now();
-        self.check_disk(now);
-        self.add_due(now);
-        let rest = self.batch.split_off(fitting(&self.batch));
-        self.add_asks();
-        let owed = owed(&self.batch);
-        let (commands, thens): (Vec<Command>, Vec<Then>) =
-            std::mem::replace(&mut self.batch, rest).into_iter().unzip();
-        let Some(engine) = &mut self.engine else {
-            return self.fail(now, thens, owed, &refusal::storage_unavailable());
-        };
-        match engine.apply(now, commands) {
-            Ok(applied) => self.conclude(now, applied, thens),
-            Err(error) => {
-                error!(error = &error as &dyn std::error::Error, "the store failed; reopening it");
-                self.engine = None;
-                self.is_ready.send_replace(false);
-                self.fail(now, thens, owed, &refusal::storage_failure(&error));
-            }
-        }
-    }
-
-    /// Whatever waited behind the batch fails with it. What is owed is done once the store is open again.
-    fn fail(&mut self, now: Timestamp, thens: Vec<Then>, owed: Vec<(Command, Then)>, failure: &Failure) {
-        self.asked.clear();
-        let behind = std::mem::replace(&mut self.batch, owed);
-        self.batch.extend(self::owed(&behind));
-        for then in thens.into_iter().chain(behind.into_iter().map(|(_, then)| then)) {
-            match then {
-                Then::Answer(answer) | Then::AnswerSettled(answer, _) => {
-                    _ = answer.send(Err(failure.clone()));
-                }
-                Then::Hand(Asker::Poll(poll)) => _ = poll.reply.send(Err(failure.clone())),
-                // Streams stay open: they are served again, and their deliveries extended, once the store is open.
-                Then::Extended(id, _) => self.schedule_extension(id, now),
-                Then::Hand(Asker::Consumer(_)) | Then::Nothing => {}
-            }
-        }
-    }
-
     fn check_disk(&mut self, now: Timestamp) {
         if now >= self.next_disk_check {
             self.next_disk_check = now.plus_ms(DISK_CHECK_EVERY_MS);
@@ -321,114 +296,6 @@ impl Driver {
         }
         for (id, queue, receipts) in self.demands.take_due_extensions(now) {
             self.extend_held(id, queue, receipts);
-        }
-    }
-
-    fn conclude(&mut self, now: Timestamp, applied: Applied, thens: Vec<Then>) {
-        self.revoke(applied.expired);
-        for (reply, then) in applied.replies.into_iter().zip(thens) {
-            match then {
-                Then::Nothing => {}
-                Then::Answer(answer) => _ = answer.send(Ok(reply)),
-                Then::AnswerSettled(answer, receipts) => {
-                    self.let_go_settled(&receipts, &reply);
-                    _ = answer.send(Ok(reply));
-                }
-                Then::Hand(asker) => self.hand(now, asker, reply),
-                Then::Extended(id, receipts) => self.extended(now, id, receipts, reply),
-            }
-        }
-        self.judge_asks();
-    }
-
-    /// Whatever else was wrong with a settlement, its receipt is no longer valid; but of another queue it says nothing, and
-    /// a Commit that was refused for another item changed nothing.
-    fn let_go_settled(&mut self, receipts: &[Bytes], reply: &Reply) {
-        let results: Vec<_> = match reply {
-            Reply::Settled(results) => results.iter().collect(),
-            Reply::Committed(committed) => committed.settled.iter().flatten().collect(),
-            _ => return,
-        };
-        let is_over = |result: &Result<Settled, Refusal>| {
-            !matches!(result, Err(Refusal::InvalidReceipt | Refusal::CommitRefused))
-        };
-        let over = receipts.iter().zip(results).filter(|(_, result)| is_over(result));
-        over.for_each(|(receipt, _)| _ = self.demands.let_go(receipt));
-    }
-
-    fn hand(&mut self, now: Timestamp, asker: Asker, reply: Reply) {
-        let deliveries = match reply {
-            Reply::Received(deliveries) => Ok(deliveries),
-            Reply::Refused(refused) => Err(refused),
-            other => unreachable!("a Receive is answered by deliveries, not {other:?}"),
-        };
-        match asker {
-            Asker::Poll(poll) => self.hand_to_poll(now, poll, deliveries),
-            Asker::Consumer(id) => self.hand_to_consumer(now, id, deliveries.unwrap_or_default()),
-        }
-    }
-
-    fn hand_to_poll(&mut self, now: Timestamp, poll: Poll, deliveries: Result<Vec<Delivery>, Refusal>) {
-        match deliveries {
-            Ok(deliveries) if deliveries.is_empty() && now < poll.give_up_at && self.is_granting => {
-                self.demands.park(poll);
-            }
-            Ok(deliveries) => {
-                let queue = poll.receive.queue;
-                self.note_handed(queue, &deliveries);
-                _ = poll.reply.send(Ok(Handed::new(queue, deliveries, self.jobs.clone())));
-            }
-            Err(refused) => _ = poll.reply.send(Err(refusal::failure(&refused))),
-        }
-    }
-
-    fn hand_to_consumer(&mut self, now: Timestamp, id: SubscriptionId, deliveries: Vec<Delivery>) {
-        let Some(consumer) = self.demands.consumers.get(&id) else { return };
-        let queue = consumer.subscription.queue;
-        let Some(first) = deliveries.first() else { return };
-        self.note_handed(queue, &deliveries);
-        self.schedule_extension(id, extension::extend_at(now, first.deadline));
-        for delivery in &deliveries {
-            self.demands.hold(id, delivery.receipt.clone(), delivery.message.payload.body.len() as u64);
-        }
-        self.tell(id, Event::Deliveries(deliveries));
-    }
-
-    /// A stream that is gone is told nothing; its end is on the way as [`Job::Close`] and releases what it held.
-    fn tell(&self, id: SubscriptionId, event: Event) {
-        if let Some(consumer) = self.demands.consumers.get(&id) {
-            _ = consumer.subscription.events.try_send(event);
-        }
-    }
-
-    /// Plans the next extension of those still valid and revokes the others.
-    fn extended(&mut self, now: Timestamp, id: SubscriptionId, receipts: Vec<Bytes>, reply: Reply) {
-        let Reply::Extended(results) = reply else { return };
-        let mut revoked = Vec::new();
-        for (receipt, result) in receipts.into_iter().zip(results) {
-            match result {
-                Ok(deadline) => self.schedule_extension(id, extension::extend_at(now, deadline)),
-                Err(_) => revoked.push(receipt),
-            }
-        }
-        revoked.iter().for_each(|receipt| self.demands.disown(id, receipt));
-        if !revoked.is_empty() {
-            self.tell(id, Event::Revoked(revoked));
-        }
-    }
-
-    fn schedule_extension(&mut self, id: SubscriptionId, at: Timestamp) {
-        if let Some(consumer) = self.demands.consumers.get_mut(&id) {
-            consumer.extend_at = Some(consumer.extend_at.map_or(at, |earlier| earlier.min(at)));
-        }
-    }
-
-    /// Tells the holders of receipts that ran out of time.
-    fn revoke(&mut self, receipts: Vec<Bytes>) {
-        for receipt in receipts {
-            if let Some(id) = self.demands.let_go(&receipt).map(|consumer| consumer.subscription.id) {
-                self.tell(id, Event::Revoked(vec![receipt]));
-            }
         }
     }
 
@@ -459,30 +326,4 @@ fn stores(command: &Command) -> bool {
 fn receipts<'a>(settles: impl IntoIterator<Item = &'a Settle>) -> Vec<Bytes> {
     let settlements = settles.into_iter().flat_map(|settle| &settle.settlements);
     settlements.map(|(receipt, _)| receipt.clone()).collect()
-}
-
-/// How many commands of the batch make one commit.
-fn fitting(batch: &[(Command, Then)]) -> usize {
-    let mut bytes = 0;
-    let fits = |(command, _): &&(Command, Then)| {
-        bytes += body_bytes(command);
-        bytes <= MAX_BATCH_BYTES
-    };
-    let fitting = batch.iter().take_while(fits).count();
-    fitting.max(1).min(batch.len())
-}
-
-fn body_bytes(command: &Command) -> usize {
-    let of = |messages: &[NewMessage]| messages.iter().map(|message| message.payload.body.len()).sum();
-    match command {
-        Command::Send(send) => of(&send.messages),
-        Command::Commit(commit) => commit.send.iter().map(|outgoing| of(&outgoing.messages)).sum(),
-        _ => 0,
-    }
-}
-
-/// What is to be done even if this commit fails: ends and extensions that nobody would ask for again.
-fn owed(batch: &[(Command, Then)]) -> Vec<(Command, Then)> {
-    let owed = batch.iter().filter(|(_, then)| matches!(then, Then::Nothing));
-    owed.map(|(command, _)| (command.clone(), Then::Nothing)).collect()
 }

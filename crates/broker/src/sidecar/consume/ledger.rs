@@ -7,6 +7,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::window::Limits;
+use crate::sidecar::merge::MAX_BATCH;
 use crate::sidecar::receipt::Receipt;
 
 /// Below the 4 MiB that gRPC clients accept by default. A larger message comes alone.
@@ -52,7 +53,8 @@ impl Ledger {
         while let Some(next) = self.waiting.front() {
             let bytes = next.message.as_ref().map_or(0, |message| message.body.len() as u64);
             let len = next.encoded_len() + MAX_LENGTH_AND_TAG;
-            let fits_frame = admitted.is_empty() || frame_bytes + len <= MAX_FRAME_BYTES;
+            let fits_frame =
+                admitted.is_empty() || (frame_bytes + len <= MAX_FRAME_BYTES && admitted.len() < MAX_BATCH);
             if !fits_frame || !self.has_room(bytes) {
                 break;
             }
@@ -179,6 +181,14 @@ mod tests {
         assert_eq!(names(&ledger.admit(1)), ["a"]);
         assert_eq!(names(&ledger.admit(2)), ["b"]);
         assert_eq!(names(&ledger.admit(3)), ["c"]);
+    }
+
+    /// Whoever acks a frame with one frame is not refused for its length.
+    #[test]
+    fn frame_has_no_more_than_can_be_settled_at_once() {
+        let mut ledger = Ledger::new(Limits { messages: 5000, bytes: 64 << 20 });
+        ledger.wait(vec![delivery(0, "a", 1); 1500]);
+        assert_eq!((ledger.admit(1).len(), ledger.admit(2).len()), (1000, 500));
     }
 
     /// Blame only follows what the application can have seen.

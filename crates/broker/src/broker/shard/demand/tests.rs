@@ -14,7 +14,14 @@ impl Demands {
     fn consume(&mut self, id: u64, queue: QueueId, max_messages: u32) -> SubscriptionId {
         let (id, events) = (SubscriptionId(id), mpsc::channel(1).0);
         let window = Window { max_messages, max_bytes: 100 };
-        self.open(Subscription { id, queue, consumer: String::new(), window, events });
+        self.open(Subscription {
+            id,
+            queue,
+            consumer: String::new(),
+            window,
+            events,
+            unread: Unread::default(),
+        });
         id
     }
 
@@ -38,7 +45,7 @@ impl Demands {
     fn asked(&mut self, available: u64) -> Vec<(Option<u64>, u32)> {
         let name = |asker: &Asker| match asker {
             Asker::Poll(_) => None,
-            Asker::Consumer(id) => Some(id.0),
+            Asker::Consumer(id, _) => Some(id.0),
         };
         let asks = self.ask(ORDERS, available);
         asks.iter().map(|(receive, asker)| (name(asker), receive.max_messages)).collect()

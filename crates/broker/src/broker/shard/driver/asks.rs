@@ -20,25 +20,34 @@ const ASKS_IN_VAIN: u8 = 2;
 
 impl Driver {
     /// Asks for those who wait, behind the batch's own commands: what they store or give back can be handed out at once.
-    pub(super) fn add_asks(&mut self) {
+    ///
+    /// Of a queue that is being asked already nothing is known until that is answered: neither what it has left, nor what
+    /// those asked for have room for.
+    pub(super) fn add_asks(&mut self, arriving: &HashMap<QueueId, u64>) -> HashMap<QueueId, Asked> {
+        let mut asked = HashMap::new();
         if !self.is_granting || self.engine.is_none() {
-            return;
+            return asked;
         }
-        let arriving = arriving(&self.batch);
         for queue in self.demands.queues() {
+            if self.under_way.has_asked(queue) {
+                continue;
+            }
             let grantable = self.grantable(queue);
-            let available = match self.in_vain.get(&queue) {
-                Some(_) => u64::MAX,
-                None => grantable + arriving.get(&queue).copied().unwrap_or(0),
+            let available = if self.in_vain.contains_key(&queue) {
+                u64::MAX
+            } else {
+                let arriving = arriving.get(&queue).copied().unwrap_or(0);
+                grantable + self.under_way.arriving(queue) + arriving
             };
             let asks = self.demands.ask(queue, available);
             if !asks.is_empty() {
-                self.asked.insert(queue, Asked { grantable, has_handed: false });
+                asked.insert(queue, Asked { grantable, has_handed: false });
             }
             self.batch.extend(
                 asks.into_iter().map(|(receive, asker)| (Command::Receive(receive), Then::Hand(asker))),
             );
         }
+        asked
     }
 
     fn grantable(&self, queue: QueueId) -> u64 {
@@ -75,7 +84,7 @@ impl Driver {
 }
 
 /// How many messages the batch may make available, by queue.
-fn arriving(batch: &[(Command, Then)]) -> HashMap<QueueId, u64> {
+pub(super) fn arriving(batch: &[(Command, Then)]) -> HashMap<QueueId, u64> {
     let mut arriving = HashMap::new();
     for (command, _) in batch {
         let (queue, count) = match command {

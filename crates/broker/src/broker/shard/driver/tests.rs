@@ -1,12 +1,17 @@
 //! The driver without its thread: jobs in, events and answers out.
 
-use ackwell_engine::command::{Batch, Commit, Configure, Handover, Oversized, Receive, Send};
+use ackwell_engine::command::{
+    Batch, Commit, Configure, Delivery, Handover, NewMessage, Oversized, Receive, Send,
+};
 use ackwell_engine::message::Payload;
-use ackwell_engine::{Settings, command};
+use ackwell_engine::{Refusal, Reply, Settings, command};
+use ackwell_proto::Failure;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
+use super::commits::{MAX_BATCH_BYTES, fitting};
 use super::*;
-use crate::broker::shard::{Window, open};
+use crate::broker::shard::{Answered, Chain, Unread, Window, open};
 
 /// A failed test must not hang the run.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,23 +51,31 @@ impl Rig {
     }
 
     fn work(&mut self, jobs: impl IntoIterator<Item = Job>) -> bool {
-        self.driver.work(&mut jobs.into_iter().collect())
+        let goes_on = self.driver.work(&mut jobs.into_iter().collect());
+        while self.driver.is_busy() {
+            self.driver.step();
+        }
+        goes_on
     }
 
     fn apply(&mut self, command: Command) -> Reply {
-        let (answer, mut answered) = oneshot::channel();
+        let (answer, mut answered) = Answer::new(None, None);
         self.work([Job::Apply(command, answer)]);
-        answered.try_recv().unwrap().unwrap()
+        answered.now().unwrap().unwrap()
     }
 
     fn send(&mut self, bodies: &[usize]) {
+        self.apply(self.send_of(bodies));
+    }
+
+    fn send_of(&self, bodies: &[usize]) -> Command {
         let message = |bytes: &usize| NewMessage {
             payload: Payload { body: vec![0; *bytes].into(), ..Payload::default() },
             ..NewMessage::default()
         };
         let messages = bodies.iter().map(message).collect();
         let request_id = String::new();
-        self.apply(Command::Send(Send { queue: self.queue, messages, batch: Batch::Each, request_id }));
+        Command::Send(Send { queue: self.queue, messages, batch: Batch::Each, request_id })
     }
 
     fn settle(
@@ -87,7 +100,14 @@ impl Rig {
     fn stream(&self, id: u64, window: Window, held: Vec<Bytes>) -> (Job, Stream) {
         let (events, told) = mpsc::channel(16);
         let id = SubscriptionId(id);
-        let subscription = Subscription { id, queue: self.queue, consumer: String::new(), window, events };
+        let subscription = Subscription {
+            id,
+            queue: self.queue,
+            consumer: String::new(),
+            window,
+            events,
+            unread: Unread::default(),
+        };
         (Job::Open(subscription, held), Stream { id, told })
     }
 
@@ -118,6 +138,13 @@ impl Rig {
 
     fn counts(&self) -> ackwell_engine::Counts {
         self.driver.engine.as_ref().unwrap().stats(self.queue).counts
+    }
+}
+
+impl Answered {
+    /// What is there by now.
+    fn now(&mut self) -> Result<Result<Reply, Failure>, oneshot::error::TryRecvError> {
+        self.0.try_recv()
     }
 }
 
@@ -344,13 +371,70 @@ fn large_sends_that_arrive_together_are_committed_apart() {
 fn what_waits_behind_a_failed_commit_fails_with_it() {
     let mut rig = Rig::new();
     rig.break_store();
-    let (answer, mut answered) = oneshot::channel();
+    let (answer, mut answered) = Answer::new(None, None);
     rig.driver.batch.push((large(MAX_BATCH_BYTES), Then::Nothing));
     rig.driver.batch.push((large(MAX_BATCH_BYTES), Then::Answer(answer)));
     rig.driver.batch.push((large(MAX_BATCH_BYTES), Then::Nothing));
     rig.work([]);
-    assert!(answered.try_recv().unwrap().is_err());
+    assert!(answered.now().unwrap().is_err());
     assert_eq!(rig.driver.batch.len(), 2);
+}
+
+/// Promise: a message is handed to one consumer, and in vain to none, however many commits are under way.
+#[test]
+fn queue_is_not_asked_again_while_it_is_asked() {
+    let mut rig = Rig::new();
+    let mut stream = rig.consume(1, window(1), vec![]);
+    for bytes in [1, 2, 3] {
+        let (answer, _) = Answer::new(None, None);
+        rig.driver.work(&mut vec![Job::Apply(rig.send_of(&[bytes]), answer)]);
+    }
+    assert_eq!(stream.bodies(), [1], "the third commit was submitted when the first was applied");
+    rig.work([]);
+    assert_eq!(rig.counts().in_flight, 1, "the window holds");
+}
+
+/// Nobody is blamed for what was on its way to a consumer that left.
+#[test]
+fn consumer_that_leaves_while_it_is_asked_for_holds_nothing() {
+    let mut rig = Rig::new();
+    let stream = rig.consume(1, window(9), vec![]);
+    let (answer, _) = Answer::new(None, None);
+    rig.driver.work(&mut vec![Job::Apply(rig.send_of(&[1]), answer)]);
+    rig.work([stream.close(StreamEnd::Broken)]);
+    assert_eq!((rig.counts().ready, rig.counts().in_flight), (1, 0));
+}
+
+/// Promise: what a producer sent behind a batch that failed is not stored before that is sent again.
+#[test]
+fn command_behind_a_failed_one_of_its_chain_fails_too() {
+    let mut rig = Rig::new();
+    let chain = Chain::default();
+    let in_order = |rig: &mut Rig| {
+        let (answer, mut answered) = Answer::new(None, Some(chain.clone()));
+        let command = rig.send_of(&[1]);
+        rig.work([Job::Apply(command, answer)]);
+        answered.now().unwrap()
+    };
+    assert!(in_order(&mut rig).is_ok());
+    rig.break_store();
+    assert!(in_order(&mut rig).is_err());
+    rig.reopen();
+    assert!(in_order(&mut rig).is_err());
+    assert_eq!(rig.counts().ready, 1);
+}
+
+/// Promise: nothing is answered before it is on disk, though the next commit is made before.
+#[test]
+fn commit_under_way_is_answered_by_the_next_step() {
+    let mut rig = Rig::new();
+    let (answer, mut answered) = Answer::new(None, None);
+    rig.driver.work(&mut vec![Job::Apply(rig.send_of(&[1]), answer)]);
+    assert!(answered.now().is_err());
+    rig.driver.sync();
+    assert!(answered.now().is_err());
+    rig.driver.step();
+    assert!(matches!(answered.now().unwrap().unwrap(), Reply::Sent(_)));
 }
 
 fn large(bytes: usize) -> Command {
