@@ -201,13 +201,16 @@ impl Schedule {
             if let Ok(engine) = opened
                 && !self.disk.is_off()
             {
+                is_sound(&engine)?;
                 return Ok(engine);
             }
             self.story.push(format!("in recovery {trouble:?} {faults:?}"));
             self.tally.in_recovery += 1;
             self.disk = trouble.end(None, &self.disk, self.dice.roll()).map_err(store)?;
         }
-        self.try_open().map_err(store)
+        let engine = self.try_open().map_err(store)?;
+        is_sound(&engine)?;
+        Ok(engine)
     }
 
     fn try_open(&self) -> Result<Engine, StoreError> {
@@ -243,6 +246,14 @@ impl Schedule {
     fn expect(&self, error: &StoreError) -> Result<(), Violation> {
         ensure(self.disk.is_off() || self.disk.asked().errors > 0, "errors have a cause", || told(error))
     }
+}
+
+/// A disk that only forgets what was not synced damages nothing.
+fn is_sound(engine: &Engine) -> Result<(), Violation> {
+    let mut damage = engine.log_damage().iter().filter(|damage| damage.is_certain());
+    ensure(damage.next().is_none(), "nothing is called damaged that is not", || {
+        format!("{:?}", engine.log_damage())
+    })
 }
 
 /// So small that a schedule goes through several segments and checkpoints.

@@ -7,6 +7,7 @@ mod fail;
 mod peek;
 mod queues;
 mod receive;
+mod salvage;
 mod select;
 mod send;
 mod settle;
@@ -25,9 +26,7 @@ use crate::messages::{Ageing, Counts, Messages};
 use crate::receipt::{Receipt, Sealer};
 use crate::settings::Settings;
 use crate::store::record::Batch;
-use crate::store::{
-    Changes, Damage, Loaded, Meta, QueueRecord, QueueState, Replayed, Store, StoreError, catching,
-};
+use crate::store::{Changes, Loaded, LogDamage, Meta, QueueRecord, QueueState, Store, StoreError, catching};
 use crate::time::Timestamp;
 
 /// Most timers that fire in one batch. A million messages scheduled for midnight must not become one commit of seconds,
@@ -48,6 +47,10 @@ pub struct Engine {
     /// Deliveries whose payload could not be read. The next batch buries them.
     corrupt: Vec<(Seq, Epoch)>,
     submitted: VecDeque<Submitted>,
+    /// What was found when the store was opened.
+    log_damage: Vec<LogDamage>,
+    /// One was made since the last checkpoint: without the record that did it nobody would know where messages for it belong.
+    has_new_queue: bool,
 }
 
 struct Queue {
@@ -110,15 +113,14 @@ impl Engine {
             expired: Vec::new(),
             corrupt: Vec::new(),
             submitted: VecDeque::new(),
+            log_damage: Vec::new(),
+            has_new_queue: false,
         };
         for (id, QueueState { record, turns }) in queues {
             engine.queues.insert(id, Queue::new(record));
             engine.messages.restore_turns(id, turns);
         }
-        while let Some(Replayed { batch, locations }) = engine.store.replay()? {
-            engine.run(batch, locations);
-            engine.expired.clear();
-        }
+        engine.replay()?;
         engine.queues.values_mut().for_each(|queue| queue.totals = Totals::default());
         let now = now.max(engine.meta.clock);
         engine.append(Batch { resumes: true, ..Batch::at(now) })?;
@@ -181,7 +183,7 @@ impl Engine {
             }
         };
         let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
-        if self.store.is_due(self.messages.changed_pages())? {
+        if self.store.is_due(self.messages.changed_pages())? || self.has_new_queue {
             self.checkpoint()?;
         }
         self.let_go();
@@ -242,11 +244,6 @@ impl Engine {
     /// Lets go of rows that are not in use. Applying does it, too; whoever looks at many messages does it afterwards.
     pub fn let_go(&mut self) {
         self.messages.let_go(self.store.max_pages(), self.store.checkpoints());
-    }
-
-    /// What could not be read and is missing therefore.
-    pub fn damage(&self) -> Result<Vec<Damage>, StoreError> {
-        self.store.damage()
     }
 
     /// Size of the store's files.
@@ -357,6 +354,7 @@ impl Engine {
 
     /// Begins a checkpoint of what changed since the last one.
     fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.has_new_queue = false;
         let deleted = self.deleted.drain(..).map(|id| (id, None));
         let state = |(id, queue): (&QueueId, &Queue)| {
             let turns = self.messages.turns(*id);

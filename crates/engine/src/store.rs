@@ -34,6 +34,7 @@ use crate::time::Timestamp;
 pub use damage::Damage;
 use disk::{Disk, Folder};
 pub(crate) use log::Replayed;
+pub use log::{Harm, LogDamage};
 use memory::MemoryTables;
 use on_disk::OnDisk;
 use record::Batch;
@@ -269,6 +270,21 @@ impl Store {
         match &mut self.0 {
             Kind::Disk(store) => store.replay(),
             Kind::Memory(_) => Ok(None),
+        }
+    }
+
+    /// What of the log was found damaged, once all was replayed.
+    pub(crate) fn log_damage(&self) -> Vec<LogDamage> {
+        match &self.0 {
+            Kind::Disk(store) => store.log.damage(),
+            Kind::Memory(_) => Vec::new(),
+        }
+    }
+
+    /// Keeps copies of the segments in which something is damaged, before they may be used again.
+    pub(crate) fn quarantine(&self, damage: &[LogDamage]) {
+        if let Kind::Disk(store) = &self.0 {
+            store.log.quarantine(damage);
         }
     }
 

@@ -70,7 +70,18 @@ pub(super) async fn text(service: &Service) -> String {
         header(&mut out, name, "gauge", help);
         _ = writeln!(out, "{name} {}", value(service));
     }
+    store(&mut out, service).await;
     out
+}
+
+/// What there is of the store itself, while it is open.
+async fn store(out: &mut String, service: &Service) {
+    let look = service.shard.look(|view| view.engine.damage().map(|damage| damage.len()));
+    if let Ok(Ok(damaged)) = look.await {
+        let help = "Damaged parts of the store; the broker's log names them.";
+        header(out, "ackwell_store_damaged_total", "counter", help);
+        _ = writeln!(out, "ackwell_store_damaged_total {damaged}");
+    }
 }
 
 fn header(out: &mut String, name: &str, kind: &str, help: &str) {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use ackwell_engine::command::Delivery;
 use ackwell_engine::message::QueueId;
 use ackwell_engine::store::Entropy;
-use ackwell_engine::{Command, Engine, Reply, Store};
+use ackwell_engine::{Command, Engine, Reply, Store, StoreError};
 use ackwell_proto::Failure;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -210,7 +210,21 @@ fn open(data: &Path) -> anyhow::Result<Engine> {
     getrandom::fill(&mut random)?;
     let (receipt_key, salt) = random.split_first_chunk().expect("20 is more than 16");
     let salt = u32::from_le_bytes(salt.try_into()?);
-    Ok(Engine::open(Store::open(data, Entropy { receipt_key: *receipt_key, salt })?, clock::now())?)
+    let store = Store::open(data, Entropy { receipt_key: *receipt_key, salt })?;
+    let engine = Engine::open(store, clock::now())?;
+    tell_damage(&engine)?;
+    Ok(engine)
+}
+
+/// What was confirmed and cannot be read is named where people look first.
+fn tell_damage(engine: &Engine) -> Result<(), StoreError> {
+    for damage in engine.damage()? {
+        tracing::error!(%damage, "the store is damaged; the rest of it goes on");
+    }
+    for damage in engine.log_damage().iter().filter(|damage| !damage.is_certain()) {
+        tracing::warn!(damage = %damage.told(), "the log ends in a record that is not whole");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

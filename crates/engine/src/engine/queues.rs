@@ -44,6 +44,7 @@ impl Engine {
         self.meta.next_queue += 1;
         let record = QueueRecord { name, generation, settings, is_paused: false, is_closed: false };
         self.queues.insert(id, Queue::new(record));
+        self.has_new_queue = true;
         id
     }
 

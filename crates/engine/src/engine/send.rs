@@ -24,12 +24,23 @@ impl Engine {
         send: Send,
         locations: Vec<Location>,
     ) -> Result<Reply, Refusal> {
+        let mut room = self.room(send.queue)?;
+        self.send_into(now, send, locations, &mut room).map(Reply::Sent)
+    }
+
+    /// Stores what there is room for.
+    pub(super) fn send_into(
+        &mut self,
+        now: Timestamp,
+        send: Send,
+        locations: Vec<Location>,
+        room: &mut Room,
+    ) -> Result<Vec<Result<Sent, Refusal>>, Refusal> {
         let Send { queue, messages, batch, request_id } = send;
         self.open_settings(queue)?;
         let key = MemoryKey::Request(queue, request_id.into());
         let mut wanted = self.wanted(&key, messages, locations)?;
-        let mut room = self.room(queue)?;
-        self.admit(now, queue, &mut wanted, &mut room);
+        self.admit(now, queue, &mut wanted, room);
         if batch == Batch::Atomic && wanted.iter().any(Result::is_err) {
             wanted.iter_mut().filter(|item| item.is_ok()).for_each(|item| *item = Err(Refusal::BatchRefused));
         }
@@ -40,7 +51,7 @@ impl Engine {
             let answers = results.iter().map(|result| result.as_ref().ok().cloned()).collect();
             self.memory.put(key, now.plus_ms(IDEMPOTENCY_WINDOW_MS), Remembered::Sent(answers));
         }
-        Ok(Reply::Sent(results))
+        Ok(results)
     }
 
     /// The messages, those that an earlier call has stored as their answers.
@@ -185,6 +196,18 @@ pub(super) struct Room {
 impl Room {
     pub(super) fn of(settings: Settings, counts: Counts, dedup_ids_left: usize) -> Self {
         Self { settings, counts, dedup_ids_left, dedup_ids: BTreeSet::new() }
+    }
+
+    /// For everything.
+    pub(super) fn boundless() -> Self {
+        let settings = Settings {
+            max_messages: 0,
+            max_bytes: 0,
+            max_message_bytes: u64::MAX,
+            dedup_window_ms: 0,
+            ..Settings::default()
+        };
+        Self::of(settings, Counts::default(), 0)
     }
 
     /// A message of the queue goes in the same step.

@@ -5,12 +5,15 @@
 //! written before costs the disk a fraction of growing a file. Bodies stay where they were written, and are read from there.
 //!
 //! One record at most is written and not yet synced. So behind the last record that can be read lies what a crash left of
-//! one record, or what is left of the segment's earlier lives; a later record of this life would mean that one before it
-//! is damaged.
+//! one record, or what is left of the segment's earlier lives; a later record of this life means that one before it is
+//! damaged. Then reading goes on with that later one, and whoever applies the records is told that some are missing.
 
+mod damage;
+mod quarantine;
 mod recent;
 mod segments;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -21,6 +24,7 @@ use super::record::{self, Batch, Blob, Decoded, Position};
 use super::worker::Worker;
 use super::{Options, StoreError};
 use crate::message::{Location, Payload};
+pub use damage::{Harm, LogDamage};
 use recent::Recent;
 use segments::Segments;
 
@@ -32,6 +36,12 @@ pub(super) struct Log {
     writer: Worker<Write>,
     /// The last record that was replayed.
     replayed: Option<Write>,
+    /// The segment in which reading began was not there, or not all of what was known of it.
+    cut_short: Option<LogDamage>,
+    /// What reading found.
+    damage: Vec<LogDamage>,
+    /// Reading has left something out.
+    has_gap: bool,
     /// A record is being written, or writing one failed. How much of that one is on disk is not known until the log is read
     /// anew, so that nothing is appended any more.
     is_writing: bool,
@@ -56,6 +66,12 @@ impl Log {
     /// anything can be appended.
     pub(super) fn open(disk: Arc<dyn Disk>, options: Options, from: Position) -> Result<Self, StoreError> {
         let mut segments = Segments::open(disk, options.segment_bytes).map_err(StoreError::Files)?;
+        let is_cut_short = !segments.has_room(from.segment, 0, from.offset as usize) && from.offset > 0;
+        let cut_short = is_cut_short.then_some(LogDamage {
+            what: Harm::File { messages: 0 },
+            segment: from.segment,
+            offset: 0,
+        });
         segments.begin(from.segment, u64::from(from.offset)).map_err(StoreError::Files)?;
         let writer =
             Worker::new(options.threads, "log", |write: Write| write.make().map_err(StoreError::Append));
@@ -65,6 +81,9 @@ impl Log {
             recent: Recent::default(),
             writer: writer?,
             replayed: None,
+            cut_short,
+            damage: Vec::new(),
+            has_gap: false,
             is_writing: false,
         })
     }
@@ -74,24 +93,81 @@ impl Log {
         self.end = from;
         self.segments.forget_stored();
         self.replayed = None;
+        self.damage.clear();
+        self.has_gap = false;
         self.recent = Recent::default();
     }
 
     /// The next record. `None`: that was all, and it is durable.
     pub(super) fn replay(&mut self) -> Result<Option<Replayed>, StoreError> {
-        if let Some(Found { at, record, next, decoded }) = self.find(self.end)? {
-            // A record whose payloads are not all there is what a crash left, unless it was confirmed, as the next one shows.
-            if decoded.damaged == 0 || self.find(next)?.is_some() {
-                self.end = next;
-                let file = self.segments.file(at.segment).map_err(StoreError::ReadLog)?;
-                self.replayed = Some(Write { file, offset: at.offset, record });
-                let locations = decoded.blobs.iter().map(|blob| location(at, blob)).collect();
-                return Ok(Some(Replayed { batch: decoded.batch, locations }));
+        loop {
+            if let Some(found) = self.find(self.end)?
+                && self.is_confirmed(&found)?
+            {
+                return self.take(found).map(Some);
             }
+            let Some(later) = self.later(self.end)? else { break };
+            self.skip_to(later);
         }
-        self.check_for_later()?;
+        self.look_at_tail()?;
         self.make_durable()?;
         Ok(None)
+    }
+
+    /// A record whose payloads are not all there is what a crash left, unless it was confirmed, as a later one shows.
+    fn is_confirmed(&self, found: &Found) -> Result<bool, StoreError> {
+        Ok(found.decoded.damaged == 0
+            || self.find(found.next)?.is_some()
+            || self.later(found.next)?.is_some())
+    }
+
+    fn take(&mut self, found: Found) -> Result<Replayed, StoreError> {
+        let Found { at, record, next, decoded } = found;
+        self.end = next;
+        let file = self.segments.file(at.segment).map_err(StoreError::ReadLog)?;
+        self.replayed = Some(Write { file, offset: at.offset, record });
+        let locations = decoded.blobs.iter().map(|blob| location(at, blob)).collect();
+        Ok(Replayed { batch: decoded.batch, locations, at, is_behind_gap: self.has_gap })
+    }
+
+    /// Goes on at a later record, whose past is not known.
+    fn skip_to(&mut self, later: Position) {
+        let Position { segment, offset, lsn, .. } = self.end;
+        let until = (later.segment, later.offset);
+        let what = Harm::Records { first_lsn: lsn, last_lsn: later.lsn - 1, until };
+        self.damage.push(LogDamage { what, segment, offset });
+        self.has_gap = true;
+        self.end = later;
+    }
+
+    /// What stands where the log ends may be a record all the same.
+    fn look_at_tail(&mut self) -> Result<(), StoreError> {
+        for at in [self.end, self.end.in_next_segment()] {
+            let Some(header) = self.read_header(at.segment, at.offset)? else { continue };
+            if record::resembles(&at, &header) {
+                let Position { segment, offset, lsn, .. } = at;
+                self.damage.push(LogDamage { what: Harm::Tail { lsn }, segment, offset });
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found damaged, if all was read.
+    pub(super) fn damage(&self) -> Vec<LogDamage> {
+        let absent = self.segments.absent().map(|(segment, messages)| LogDamage {
+            what: Harm::File { messages },
+            segment,
+            offset: 0,
+        });
+        self.cut_short.iter().chain(&self.damage).cloned().chain(absent).collect()
+    }
+
+    /// Keeps copies of the segments in which something is damaged, before they may be used again.
+    pub(super) fn quarantine(&self, damage: &[LogDamage]) {
+        let certain = damage.iter().filter(|damage| damage.is_certain());
+        let segments: BTreeSet<u64> = certain.flat_map(LogDamage::segments).collect();
+        // Without room for the copies the store must still open; what was found damaged is told all the same.
+        _ = quarantine::keep(&self.segments, segments.into_iter());
     }
 
     /// The last record may have been written by a process that was killed before its sync, or whose sync failed; then it can
@@ -113,28 +189,32 @@ impl Log {
 
     /// As many bytes as the header there says the record has.
     fn read_declared(&self, segment: u64, offset: u32) -> Result<Option<Bytes>, StoreError> {
-        if !self.segments.has_room(segment, offset, record::HEADER_BYTES) {
-            return Ok(None);
-        }
-        let read = |len| self.segments.read(segment, offset, len).map_err(StoreError::ReadLog);
-        let Some(len) = record::declared_bytes(&read(stored(record::HEADER_BYTES))?) else { return Ok(None) };
-        self.segments.has_room(segment, offset, len as usize).then(|| read(len)).transpose()
+        let Some(header) = self.read_header(segment, offset)? else { return Ok(None) };
+        let Some(len) = record::declared_bytes(&header) else { return Ok(None) };
+        let is_there = self.segments.has_room(segment, offset, len as usize);
+        is_there.then(|| self.segments.read(segment, offset, len).map_err(StoreError::ReadLog)).transpose()
     }
 
-    /// A record of this life behind one that cannot be read means that what was confirmed is damaged. It is looked for
-    /// everywhere, since the damage may be where the length is.
-    fn check_for_later(&self) -> Result<(), StoreError> {
-        let Position { segment, offset, lsn, .. } = self.end;
-        let rests =
-            std::iter::once((segment, offset)).chain(self.segments.behind(segment).map(|later| (later, 0)));
-        for (segment, offset) in rests {
+    /// As many bytes as a header has, if there is room for one.
+    fn read_header(&self, segment: u64, offset: u32) -> Result<Option<Bytes>, StoreError> {
+        let is_there = self.segments.has_room(segment, offset, record::HEADER_BYTES);
+        let read = || self.segments.read(segment, offset, stored(record::HEADER_BYTES));
+        is_there.then(|| read().map_err(StoreError::ReadLog)).transpose()
+    }
+
+    /// The next record of this life behind that position, wherever it is: the damage may be where a length is, and a file
+    /// may be missing.
+    fn later(&self, expected: Position) -> Result<Option<Position>, StoreError> {
+        let Position { segment, offset, lsn, .. } = expected;
+        let here = self.segments.has_room(segment, offset, 0).then_some((segment, offset));
+        for (segment, offset) in here.into_iter().chain(self.segments.behind(segment).map(|later| (later, 0)))
+        {
             let rest = self.segments.read_rest(segment, offset).map_err(StoreError::ReadLog)?;
-            if record::find(segment, offset, &rest).any(|found| found.lsn > lsn) {
-                let key = format!("{lsn}, at byte {} of segment {},", self.end.offset, self.end.segment);
-                return Err(StoreError::Corrupt { what: "log record", key });
+            if let Some(later) = record::find(segment, offset, &rest).find(|found| found.lsn > lsn) {
+                return Ok(Some(later));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Begins to write the batch, once the one before is durable. Tells where the payloads of its messages will lie, in order.
@@ -165,10 +245,13 @@ impl Log {
         Ok(())
     }
 
-    /// The payload; `None` if what lies there is not it.
+    /// The payload; `None` if what lies there is not it, or nothing does.
     pub(super) fn payload(&self, location: Location) -> io::Result<Option<Payload>> {
         let bytes = match self.recent.get(location) {
             Some(bytes) => bytes,
+            None if !self.segments.has_room(location.segment, location.offset, location.len as usize) => {
+                return Ok(None);
+            }
             None => self.segments.read(location.segment, location.offset, location.len)?,
         };
         Ok(record::decode_payload(&bytes, location.crc))
@@ -218,6 +301,9 @@ struct Found {
 pub(crate) struct Replayed {
     pub(crate) batch: Batch,
     pub(crate) locations: Vec<Location>,
+    pub(crate) at: Position,
+    /// Records before it are missing.
+    pub(crate) is_behind_gap: bool,
 }
 
 fn location(record: Position, blob: &Blob) -> Location {

@@ -193,6 +193,21 @@ pub(crate) fn decode(position: &Position, bytes: &Bytes) -> Option<Decoded> {
     input.end(Decoded { batch, blobs, damaged })
 }
 
+/// Whether what stands there was meant to be that record, though it may not be whole: what is left of other records has at
+/// most its magic and its place right.
+pub(crate) fn resembles(position: &Position, header: &[u8]) -> bool {
+    let Some(found) = Header::read_any(header) else { return false };
+    let Position { segment, offset, lsn, chain } = found.position;
+    let right = [
+        header.starts_with(&MAGIC),
+        segment == position.segment,
+        offset == position.offset,
+        lsn == position.lsn,
+        chain == position.chain,
+    ];
+    right.into_iter().filter(|is_right| *is_right).count() > 2
+}
+
 /// How long the record is that begins with this header; any bytes may be asked.
 pub(crate) fn declared_bytes(header: &[u8]) -> Option<u32> {
     Header::read(header)?.record_bytes()
@@ -248,8 +263,13 @@ struct Header {
 
 impl Header {
     fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.starts_with(&MAGIC).then(|| Self::read_any(bytes))?
+    }
+
+    /// Whatever it begins with.
+    fn read_any(bytes: &[u8]) -> Option<Self> {
         let mut input = Reader::over(bytes);
-        input.raw(MAGIC.len()).filter(|magic| *magic == MAGIC)?;
+        input.raw(MAGIC.len())?;
         let (checksum, chain, offset) = (input.u32()?, input.u32()?, input.u32()?);
         Some(Self {
             checksum,

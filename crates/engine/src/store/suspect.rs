@@ -71,7 +71,8 @@ pub(super) fn renew(disk: &dyn Disk, name: &str, unfinished: &str) -> io::Result
     disk.sync_folder()
 }
 
-fn copy(from: &dyn DiskFile, to: &dyn DiskFile) -> io::Result<()> {
+/// Makes the whole content durable in another file.
+pub(super) fn copy(from: &dyn DiskFile, to: &dyn DiskFile) -> io::Result<()> {
     let len = from.len()?;
     to.set_len(len)?;
     let mut buffer = Vec::new();

@@ -1,5 +1,6 @@
 //! What tests may do to a store that the engine may not, and what opening one promises.
 
+mod damage;
 mod memory_disk;
 
 use redb::TableDefinition;
@@ -265,29 +266,6 @@ fn cancel_last(engine: &mut Engine, queue: QueueId) {
     let id = engine.peek(queue, &Filter::default(), None, 1000).unwrap().0.pop().unwrap().id;
     let cancel = Command::Cancel(Cancel { queue, ids: vec![id] });
     engine.apply(Timestamp(2), vec![cancel]).unwrap();
-}
-
-/// Promise: a record that was confirmed and cannot be read is named, wherever in it the damage is; what follows it is not
-/// taken for the whole, and neither is what came before it.
-#[test]
-fn damaged_record_before_others_keeps_the_store_from_opening() {
-    let disk = Arc::<MemoryDisk>::default();
-    let open = || Store::on_disk(Arc::<MemoryDisk>::clone(&disk), ENTROPY, SMALL).unwrap();
-    let mut engine = Engine::open(open(), Timestamp(1)).unwrap();
-    let queue = made(&mut engine);
-    engine.apply(Timestamp(2), vec![send(queue, 1, 100)]).unwrap();
-    engine.apply(Timestamp(2), vec![send(queue, 2, 100)]).unwrap();
-    drop(engine);
-    let file = disk.open("0000000000000001.log").unwrap();
-    let mut bytes = vec![0; 4096];
-    file.read_at(0, &mut bytes).unwrap();
-    let start = bytes.windows(4).enumerate().filter(|(_, window)| *window == b"AWL1").nth(2).unwrap().0;
-    for (at, byte) in bytes.iter().enumerate().skip(start).take(record::HEADER_BYTES + 10) {
-        file.write_at(at as u64, &[byte ^ 4]).unwrap();
-        let Err(error) = Engine::open(open(), Timestamp(3)) else { panic!("byte {at}: it was opened") };
-        assert!(error.to_string().starts_with("log record 3, at byte "), "{error}");
-        file.write_at(at as u64, &[*byte]).unwrap();
-    }
 }
 
 /// Promise: what a crash left of an unconfirmed record is as if it had never been.

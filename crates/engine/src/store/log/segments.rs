@@ -28,6 +28,8 @@ pub(in crate::store) struct Segments {
     files: BTreeMap<u64, Segment>,
     /// Numbers of those that nothing needs.
     free: Vec<u64>,
+    /// Those that are not there, with how many messages should have their payload in them.
+    absent: BTreeMap<u64, u64>,
 }
 
 struct Segment {
@@ -56,7 +58,7 @@ impl Segments {
             let len = file.len()?;
             files.insert(number, Segment { file, len, live: Live::default() });
         }
-        Ok(Self { disk, length, files, free: Vec::new() })
+        Ok(Self { disk, length, files, free: Vec::new(), absent: BTreeMap::new() })
     }
 
     /// Whether that many bytes fit behind the offset.
@@ -117,17 +119,20 @@ impl Segments {
     /// What is stored where is told anew.
     pub(super) fn forget_stored(&mut self) {
         self.files.values_mut().for_each(|segment| segment.live = Live::default());
+        self.absent.clear();
     }
 
     /// Messages of the range were stored there.
     pub(in crate::store) fn stored(&mut self, seqs: RangeInclusive<Seq>, stored: Stored) {
-        if let Some(Segment { live, .. }) = self.files.get_mut(&stored.segment) {
-            live.messages += stored.messages;
-            live.bytes += stored.bytes;
-            let (seqs_first, seqs_last) = seqs.into_inner();
-            let (first, last) = live.seqs.unwrap_or((seqs_first, seqs_last));
-            live.seqs = Some((first.min(seqs_first), last.max(seqs_last)));
-        }
+        let Some(Segment { live, .. }) = self.files.get_mut(&stored.segment) else {
+            *self.absent.entry(stored.segment).or_default() += stored.messages;
+            return;
+        };
+        live.messages += stored.messages;
+        live.bytes += stored.bytes;
+        let (seqs_first, seqs_last) = seqs.into_inner();
+        let (first, last) = live.seqs.unwrap_or((seqs_first, seqs_last));
+        live.seqs = Some((first.min(seqs_first), last.max(seqs_last)));
     }
 
     /// A message that was stored there is gone.
@@ -135,6 +140,8 @@ impl Segments {
         if let Some(Segment { live, .. }) = self.files.get_mut(&location.segment) {
             live.messages -= 1;
             live.bytes -= u64::from(location.len);
+        } else if let Some(messages) = self.absent.get_mut(&location.segment) {
+            *messages -= 1;
         }
     }
 
@@ -189,6 +196,15 @@ impl Segments {
         self.files.range(number + 1..).map(|(number, _)| *number)
     }
 
+    /// Numbers of segments that are not there, and how many messages should have their payload in each.
+    pub(super) fn absent(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.absent.iter().map(|(segment, messages)| (*segment, *messages))
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
     fn segment(&self, number: u64) -> io::Result<&Segment> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no segment {}", name_of(number)));
         self.files.get(&number).ok_or_else(missing)
@@ -209,7 +225,7 @@ impl Segment {
     }
 }
 
-fn name_of(number: u64) -> String {
+pub(super) fn name_of(number: u64) -> String {
     format!("{number:016x}.log")
 }
 
