@@ -13,11 +13,14 @@ use ackwell_proto::v1::{
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
-use crate::Error;
 use crate::batch::batches;
-use crate::connect::endpoint;
+use crate::connect::{address_of_environment, endpoint};
+use crate::consumer::{Consume, Consumer};
 use crate::error::cause;
+use crate::outcome::Outcome;
+use crate::producer::{Produce, Producer};
 use crate::retry::retry;
+use crate::{Error, trace};
 
 /// How long a call is repeated while the broker is unavailable. Well below the two minutes for which brokers remember
 /// request ids, so that a repeated call has no second effect.
@@ -74,6 +77,12 @@ impl Client {
         Ok(Self::over(Endpoint::connect_lazy(&endpoint(address)?)))
     }
 
+    /// Connects to the sidecar with the first call: at `ACKWELL_ADDRESS`, or [`crate::DEFAULT_ADDRESS`]. Needs a Tokio
+    /// runtime.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::connect_lazy(&address_of_environment())
+    }
+
     fn over(channel: Channel) -> Self {
         Self {
             queues: QueuesClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES),
@@ -101,14 +110,28 @@ impl Client {
         queue: &str,
         messages: Vec<Message>,
     ) -> Result<Vec<Result<Sent, Error>>, Error> {
-        let expected = messages.len();
-        let request =
-            SendRequest { queue: queue.to_owned(), messages, atomic: false, request_id: request_id() };
-        let call = || {
-            let (mut queues, request) = (self.queues.clone(), request.clone());
+        self.send_request(SendRequest { queue: queue.to_owned(), messages, ..SendRequest::default() }).await
+    }
+
+    /// The same, all or none: if one is refused, nothing is stored and every message has an error.
+    pub async fn send_atomic(
+        &self,
+        queue: &str,
+        messages: Vec<Message>,
+    ) -> Result<Vec<Result<Sent, Error>>, Error> {
+        let queue = queue.to_owned();
+        self.send_request(SendRequest { queue, messages, atomic: true, ..SendRequest::default() }).await
+    }
+
+    async fn send_request(&self, mut request: SendRequest) -> Result<Vec<Result<Sent, Error>>, Error> {
+        request.messages.iter_mut().for_each(trace::inject);
+        request.request_id = request_id();
+        let expected = request.messages.len();
+        let call = |request| {
+            let mut queues = self.queues.clone();
             async move { queues.send(request).await }
         };
-        let results = retry(self.retry_limit, call).await?.results;
+        let results = retry(self.retry_limit, request, call).await?.results;
         one_for_each(expected, results.into_iter().map(sent).collect())
     }
 
@@ -138,6 +161,24 @@ impl Client {
         results
     }
 
+    /// Sends many messages without waiting for each: see [`Producer`].
+    pub fn producer(&self, queue: &str, options: Produce) -> Producer {
+        Producer::start(self.queues.clone(), queue, options, self.retry_limit)
+    }
+
+    /// Runs `handler` for each message of the queue, up to `concurrency` at a time.
+    ///
+    /// `Ok` acks; an error nacks with its text; [`Outcome`] says otherwise. While a handler runs its message is extended, up
+    /// to the queue's maxProcessing; it is dropped when it lost the message. A broken connection is opened again; handlers do
+    /// not notice.
+    pub fn consume<H, F>(&self, queue: &str, options: Consume, handler: H) -> Consumer
+    where
+        H: Fn(Delivery) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), Outcome>> + Send + 'static,
+    {
+        Consumer::start(self.queues.clone(), queue, options, handler)
+    }
+
     /// Takes up to `max_messages` as soon as there is one; empty when none came within `wait`.
     pub async fn receive(&self, queue: &str, receive: Receive) -> Result<Vec<Delivery>, Error> {
         let request = ReceiveRequest {
@@ -149,11 +190,11 @@ impl Client {
             request_id: request_id(),
             consumer: receive.consumer,
         };
-        let call = || {
-            let (mut queues, request) = (self.queues.clone(), request.clone());
+        let call = |request| {
+            let mut queues = self.queues.clone();
             async move { queues.receive(request).await }
         };
-        Ok(retry(receive.wait + self.retry_limit, call).await?.deliveries)
+        Ok(retry(receive.wait + self.retry_limit, request, call).await?.deliveries)
     }
 
     /// Settles up to 1000 deliveries; see [`crate::ack`] and its siblings. One result for each, in order.
@@ -164,11 +205,11 @@ impl Client {
     ) -> Result<Vec<Result<SettleResult, Error>>, Error> {
         let expected = settlements.len();
         let request = SettleRequest { queue: queue.to_owned(), settlements };
-        let call = || {
-            let (mut queues, request) = (self.queues.clone(), request.clone());
+        let call = |request| {
+            let mut queues = self.queues.clone();
             async move { queues.settle(request).await }
         };
-        let results = retry(self.retry_limit, call).await?.results;
+        let results = retry(self.retry_limit, request, call).await?.results;
         let item = |mut result: SettleResult| or_error(result.error.take(), result);
         one_for_each(expected, results.into_iter().map(item).collect())
     }
@@ -186,11 +227,11 @@ impl Client {
             receipts: deliveries.iter().map(|delivery| delivery.receipt.to_vec()).collect(),
             ack_timeout: ack_timeout.map(wire_duration),
         };
-        let call = || {
-            let (mut queues, request) = (self.queues.clone(), request.clone());
+        let call = |request| {
+            let mut queues = self.queues.clone();
             async move { queues.extend(request).await }
         };
-        let results = retry(self.retry_limit, call).await?.results;
+        let results = retry(self.retry_limit, request, call).await?.results;
         let items =
             results.into_iter().map(|item| or_error(item.error, item.ack_deadline.unwrap_or_default()));
         one_for_each(deliveries.len(), items.collect())
@@ -202,29 +243,30 @@ impl Client {
         if request.request_id.is_empty() {
             request.request_id = request_id();
         }
-        let call = || {
-            let (mut queues, request) = (self.queues.clone(), request.clone());
+        let call = |request| {
+            let mut queues = self.queues.clone();
             async move { queues.commit(request).await }
         };
-        retry(self.retry_limit, call).await
+        retry(self.retry_limit, request, call).await
     }
 
     /// Shows one page of messages without holding them; ask again with the answer's cursor for the next one.
     pub async fn peek(&self, request: PeekRequest) -> Result<PeekResponse, Error> {
-        let call = || {
-            let (mut admin, request) = (self.admin.clone(), request.clone());
+        let call = |request| {
+            let mut admin = self.admin.clone();
             async move { admin.peek(request).await }
         };
-        retry(self.retry_limit, call).await
+        retry(self.retry_limit, request, call).await
     }
 
     /// Counts of a queue.
     pub async fn stats(&self, queue: &str) -> Result<StatsResponse, Error> {
-        let call = || {
-            let (mut admin, queue) = (self.admin.clone(), queue.to_owned());
-            async move { admin.stats(StatsRequest { queue, interval: None }).await }
+        let request = StatsRequest { queue: queue.to_owned(), interval: None };
+        let call = |request| {
+            let mut admin = self.admin.clone();
+            async move { admin.stats(request).await }
         };
-        retry(self.retry_limit, call).await
+        retry(self.retry_limit, request, call).await
     }
 
     /// Puts Dead messages back to Ready. Called once only: a second call would count what the first one left.
@@ -234,22 +276,22 @@ impl Client {
 
     /// One message with its whole body, whatever its state.
     pub async fn get(&self, queue: &str, id: &str) -> Result<Message, Error> {
-        let call = || {
-            let (mut admin, request) =
-                (self.admin.clone(), GetRequest { queue: queue.into(), id: id.into() });
+        let request = GetRequest { queue: queue.into(), id: id.into() };
+        let call = |request| {
+            let mut admin = self.admin.clone();
             async move { admin.get(request).await }
         };
-        Ok(retry(self.retry_limit, call).await?.message.unwrap_or_default())
+        Ok(retry(self.retry_limit, request, call).await?.message.unwrap_or_default())
     }
 
     /// Why a message is not being delivered now.
     pub async fn explain(&self, queue: &str, id: &str) -> Result<ExplainResponse, Error> {
-        let call = || {
-            let (mut admin, request) =
-                (self.admin.clone(), ExplainRequest { queue: queue.into(), id: id.into() });
+        let request = ExplainRequest { queue: queue.into(), id: id.into() };
+        let call = |request| {
+            let mut admin = self.admin.clone();
             async move { admin.explain(request).await }
         };
-        retry(self.retry_limit, call).await
+        retry(self.retry_limit, request, call).await
     }
 
     /// Removes messages for good. Called once only: a second call would count what the first one left.
@@ -277,11 +319,11 @@ impl Client {
     }
 
     async fn set_paused(&self, request: PauseRequest) -> Result<(), Error> {
-        let call = || {
-            let (mut admin, request) = (self.admin.clone(), request.clone());
+        let call = |request| {
+            let mut admin = self.admin.clone();
             async move { admin.pause(request).await }
         };
-        retry(self.retry_limit, call).await.map(|_| ())
+        retry(self.retry_limit, request, call).await.map(|_| ())
     }
 }
 

@@ -16,6 +16,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The address that the environment names, or the default one.
+#[expect(clippy::disallowed_methods, reason = "a client finds its sidecar by what the webhook set")]
+pub(crate) fn address_of_environment() -> String {
+    let named = std::env::var("ACKWELL_ADDRESS").ok().filter(|address| !address.is_empty());
+    named.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned())
+}
+
 /// Reads `host:port`, with or without `http://`.
 pub(crate) fn endpoint(address: &str) -> Result<Endpoint, Error> {
     let invalid = || Error::InvalidAddress { address: address.to_owned() };

@@ -51,6 +51,9 @@ pub enum Error {
         /// How long was waited.
         limit: Duration,
     },
+    /// The consumer or producer has ended.
+    #[error("it is closed")]
+    Closed,
     /// The answer does not match the call.
     #[error("the answer has {got} results for {expected} items: client and broker do not match")]
     Mismatch {
@@ -98,6 +101,27 @@ impl From<ItemError> for Error {
             None => Self::RefusedOtherwise { reason: word, message, retry_after },
         }
     }
+}
+
+/// Whether opening a stream again does not help.
+pub(crate) fn is_permanent(status: &Status) -> bool {
+    let is_refused = Failure::from_status(status).is_some() || std::error::Error::source(status).is_none();
+    is_refused
+        && matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::NotFound
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::Unimplemented
+                | Code::FailedPrecondition
+                | Code::OutOfRange
+        )
+}
+
+/// Whether an item that was refused may well succeed when it is tried again.
+pub(crate) fn is_passing(error: &Error) -> bool {
+    error.reason().is_some_and(|reason| reason.code() == Code::Unavailable || reason == Reason::Busy)
 }
 
 /// The innermost cause: the outer ones are "transport error" and the like.
