@@ -9,9 +9,8 @@ import signal
 import sys
 import threading
 
-import protocol
-
 import ackwell
+import protocol
 from ackwell import trace
 
 
@@ -53,10 +52,6 @@ class Driver:
     def serve(self):
         for line in sys.stdin.buffer:
             command = json.loads(line)
-            if command["op"] == "close":
-                self.close()
-                protocol.answer(command, {"leaks": self.leaks()})
-                return
             self.begin(command)
         self.close()
 
@@ -68,6 +63,8 @@ class Driver:
             case "cancel_call":
                 self.cancels[command["call"]].cancel()
                 protocol.answer(command, {})
+            case "close":
+                self.spawn(self.close_and_leave, command)
             case "producer_send":
                 self.lines[command["producer"]].put(command)
             case op if op in self.calls:
@@ -225,6 +222,11 @@ class Driver:
 
     def close(self):
         self.client.close()
+
+    def close_and_leave(self, command):
+        self.close()
+        protocol.answer(command, {"leaks": self.leaks()})
+        protocol.leave(0)
 
     def leaks(self):
         # Those of gRPC are its own, and end with its last channel.

@@ -8,10 +8,9 @@ import logging
 import signal
 import sys
 
-import protocol
-
 import ackwell
 import ackwell.aio
+import protocol
 from ackwell import trace
 
 LONGEST_LINE = 32 << 20
@@ -51,15 +50,8 @@ class Driver:
 
     async def serve(self, reader):
         while line := await reader.readline():
-            command = json.loads(line)
-            if command["op"] == "close":
-                break
-            await self.begin(command)
-        else:
-            command = None
+            await self.begin(json.loads(line))
         await self.client.close()
-        if command:
-            protocol.answer(command, {"leaks": self.leaks()})
 
     async def begin(self, command):
         match command["op"]:
@@ -71,6 +63,8 @@ class Driver:
             case "cancel_call":
                 self.tasks[command["call"]].cancel()
                 protocol.answer(command, {})
+            case "close":
+                self.tasks["close"] = asyncio.create_task(self.close_and_leave(command), name="driver")
             case "producer_send":
                 self.lines[command["producer"]].put_nowait(command)
             case "options" | "producer_open" | "consume":
@@ -235,6 +229,11 @@ class Driver:
         return {}
 
     # The end
+
+    async def close_and_leave(self, command):
+        await self.client.close()
+        protocol.answer(command, {"leaks": self.leaks()})
+        protocol.leave(0)
 
     def leaks(self):
         return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("ackwell")]
