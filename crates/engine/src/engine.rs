@@ -142,8 +142,8 @@ impl Engine {
         Ok(applied)
     }
 
-    /// Begins to make a batch durable, once the one submitted before is. So that one batch can be written while another is
-    /// applied: [`Engine::finish`] applies the oldest. After an error the engine must be opened anew.
+    /// Has a batch made durable, once those submitted before are. So that one batch can be written while another is applied:
+    /// [`Engine::finish`] applies the oldest. After an error the engine must be opened anew.
     pub fn submit(&mut self, now: Timestamp, commands: Vec<Command>) -> Result<(), StoreError> {
         let latest = self.submitted.back().map_or(self.meta.clock, |submitted| submitted.batch.now);
         let corrupt = std::mem::take(&mut self.corrupt);
@@ -155,10 +155,10 @@ impl Engine {
         self.append(batch)
     }
 
-    /// Returns when what was submitted is durable, so that what arrived meanwhile can be submitted before [`Engine::finish`]
+    /// Returns when the oldest batch that was submitted is durable, so that what arrived meanwhile can be submitted before [`Engine::finish`]
     /// applies it.
     pub fn sync(&mut self) -> Result<(), StoreError> {
-        self.store.sync()
+        self.store.wait()
     }
 
     /// Applies the batch that was submitted first, once it is durable. Nothing if there is none.
@@ -173,10 +173,7 @@ impl Engine {
         let pending = match written {
             None => self.answer_alone(batch),
             Some(locations) => {
-                // Behind another one it would not have been appended before it was durable.
-                if self.submitted.is_empty() {
-                    self.store.sync()?;
-                }
+                self.store.wait()?;
                 let pending = self.run(batch, locations);
                 self.store.applied();
                 pending

@@ -288,7 +288,7 @@ impl Store {
         }
     }
 
-    /// Begins to write the batch; the one before is durable. Tells where the payloads of its messages will lie, in order.
+    /// Has the batch written once those before it are durable. Tells where the payloads of its messages will lie, in order.
     pub(crate) fn append(&mut self, batch: &Batch) -> Result<Vec<Location>, StoreError> {
         match &mut self.0 {
             Kind::Disk(store) => store.append(batch),
@@ -296,10 +296,10 @@ impl Store {
         }
     }
 
-    /// Returns when everything appended is durable.
-    pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
+    /// Returns when the oldest batch that was not yet applied is durable.
+    pub(crate) fn wait(&mut self) -> Result<(), StoreError> {
         match &mut self.0 {
-            Kind::Disk(store) => store.log.sync(),
+            Kind::Disk(store) => store.wait(),
             Kind::Memory(_) => Ok(()),
         }
     }

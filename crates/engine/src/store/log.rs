@@ -4,8 +4,8 @@
 //! is never used twice. A segment that nothing needs any more becomes a later one, by renaming: overwriting what was
 //! written before costs the disk a fraction of growing a file. Bodies stay where they were written, and are read from there.
 //!
-//! One record at most is written and not yet synced. So behind the last record that can be read lies what a crash left of
-//! one record, or what is left of the segment's earlier lives; a later record of this life means that one before it is
+//! One record at most is written and not yet synced; those behind it wait. So behind the last record that can be read lies
+//! what a crash left of one record, or what is left of the segment's earlier lives; a later record of this life means that one before it is
 //! damaged. Then reading goes on with that later one, and whoever applies the records is told that some are missing.
 
 mod damage;
@@ -42,9 +42,6 @@ pub(super) struct Log {
     damage: Vec<LogDamage>,
     /// Reading has left something out.
     has_gap: bool,
-    /// A record is being written, or writing one failed. How much of that one is on disk is not known until the log is read
-    /// anew, so that nothing is appended any more.
-    is_writing: bool,
 }
 
 struct Write {
@@ -84,7 +81,6 @@ impl Log {
             cut_short,
             damage: Vec::new(),
             has_gap: false,
-            is_writing: false,
         })
     }
 
@@ -217,10 +213,9 @@ impl Log {
         Ok(None)
     }
 
-    /// Begins to write the batch, once the one before is durable. Tells where the payloads of its messages will lie, in order.
+    /// Has the batch written, once those before it are durable; not at all if one of these fails: how much of that one is on
+    /// disk is not known until the log is read anew. Tells where the payloads of its messages will lie, in order.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<Vec<Location>, StoreError> {
-        self.sync()?;
-        self.is_writing = true;
         let mut buffer = self.recent.buffer();
         let mut blobs = record::encode(&self.end, batch, &mut buffer);
         if !self.segments.has_room(self.end.segment, self.end.offset, buffer.len()) {
@@ -236,13 +231,14 @@ impl Log {
         Ok(blobs.iter().map(|blob| location(at, blob)).collect())
     }
 
-    /// Returns when everything appended is durable.
-    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
-        if self.is_writing {
-            self.writer.wait()?;
-            self.is_writing = false;
-        }
-        Ok(())
+    /// How many batches were appended since it was opened.
+    pub(super) fn appended(&self) -> u64 {
+        self.writer.begun()
+    }
+
+    /// Returns when so many of the batches that were appended are durable.
+    pub(super) fn wait_for(&mut self, batches: u64) -> Result<(), StoreError> {
+        self.writer.wait_for(batches)
     }
 
     /// The payload; `None` if what lies there is not it, or nothing does.

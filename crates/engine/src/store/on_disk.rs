@@ -33,6 +33,8 @@ pub(super) struct OnDisk {
     applied: Position,
     /// Behind each that was not yet.
     ends: VecDeque<Position>,
+    /// How many were applied that this process appended.
+    applied_here: u64,
     /// Appended since the last checkpoint began.
     bytes_since: u64,
     /// Segments that nothing needs once the checkpoint being written is durable.
@@ -75,6 +77,7 @@ impl OnDisk {
             durable: 0,
             applied,
             ends: VecDeque::new(),
+            applied_here: 0,
             bytes_since: 0,
             unused: Vec::new(),
             moving: Vec::new(),
@@ -89,6 +92,7 @@ impl OnDisk {
         let applied = self.tables.applied()?;
         self.log.rewind(applied);
         self.ends.clear();
+        self.applied_here = self.log.appended();
         (self.begun, self.durable) = (0, 0);
         let loaded = self.tables.load()?;
         self.dropped.clear();
@@ -116,6 +120,11 @@ impl OnDisk {
         self.ends.push_back(self.log.end());
         self.bytes_since += self.log.bytes_since(before);
         Ok(locations)
+    }
+
+    /// Returns when the oldest batch that was not yet applied is durable.
+    pub(super) fn wait(&mut self) -> Result<(), StoreError> {
+        self.log.wait_for(self.applied_here + 1)
     }
 
     pub(super) fn payload(&self, location: Location) -> Result<Option<Payload>, StoreError> {
@@ -162,6 +171,7 @@ impl OnDisk {
 
     pub(super) fn applied(&mut self) {
         self.applied = self.ends.pop_front().expect("what is applied was appended");
+        self.applied_here += 1;
     }
 
     /// Whether the next checkpoint should begin; waits for the one before when that is late.
@@ -217,6 +227,12 @@ impl OnDisk {
             unused.push(segment);
         }
         self.log.segments().free(unused).map_err(StoreError::Files)
+    }
+
+    /// How many payloads are in the tables.
+    #[cfg(test)]
+    pub(super) fn moved_payloads(&self) -> u64 {
+        self.moved.values().sum()
     }
 
     pub(super) fn disk_used(&self) -> u64 {

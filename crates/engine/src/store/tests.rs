@@ -7,7 +7,7 @@ use redb::TableDefinition;
 
 use super::tables::{FILE, INDEX, MEMORY, MESSAGES, META, SHARD};
 use super::*;
-use crate::command::{Batch as Whole, Cancel, Command, Configure, Filter, NewMessage, Send};
+use crate::command::{Batch as Whole, Cancel, Command, Configure, Filter, NewMessage, Reply, Send};
 use crate::engine::Engine;
 use crate::message::Message;
 pub(crate) use memory_disk::MemoryDisk;
@@ -249,6 +249,33 @@ fn what_survives_does_not_keep_its_segment() {
     engine.close().unwrap();
     let mut engine = open();
     assert_eq!(engine.store.files().tables.moved().unwrap(), Vec::<u64>::new(), "what was moved is removed");
+}
+
+/// Promise: whichever messages stay, the files of the log are hardly larger than what they hold, once the others are gone.
+#[test]
+fn log_is_hardly_larger_than_what_it_holds() {
+    const SEGMENT: u64 = 64 << 10;
+    for one_of in [2, 3, 5, 9] {
+        let options = Options { segment_bytes: SEGMENT, checkpoint_bytes: SEGMENT, ..SMALL };
+        let store = Store::on_disk(Arc::<MemoryDisk>::default(), ENTROPY, options).unwrap();
+        let mut engine = Engine::open(store, Timestamp(1)).unwrap();
+        let queue = made(&mut engine);
+        for round in 0..3000_u64 {
+            let replies = engine.apply(Timestamp(2), vec![send(queue, 1, 1000)]).unwrap().replies;
+            let [Reply::Sent(sent)] = replies.as_slice() else { panic!("{replies:?}") };
+            if round % one_of == 0 {
+                let ids = vec![sent[0].as_ref().unwrap().id];
+                engine.apply(Timestamp(2), vec![Command::Cancel(Cancel { queue, ids })]).unwrap();
+            }
+        }
+        let held = engine.stats(queue).counts.bytes;
+        let moved = engine.store.files().moved_payloads() * 1000;
+        let log = engine.store.files().log.bytes();
+        assert!(
+            log < (held - moved) * 13 / 10 + 10 * SEGMENT,
+            "one of {one_of}: {log} for {held}, {moved} moved"
+        );
+    }
 }
 
 /// The first byte of each, and that the others are like it.

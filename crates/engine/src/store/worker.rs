@@ -7,11 +7,15 @@ use super::{StoreError, Threads};
 
 type Work<J> = Box<dyn FnMut(J) -> Result<(), StoreError> + Send>;
 
+/// Jobs that wait while one is being done, so that the next one begins the moment that one is over.
+const MAX_QUEUED: usize = 8;
+
 /// Does one job after the other.
 pub(super) struct Worker<J> {
     how: How<J>,
-    is_busy: bool,
-    /// After an error nothing more is begun.
+    begun: u64,
+    done: u64,
+    /// After an error nothing more is done.
     has_failed: bool,
 }
 
@@ -37,67 +41,81 @@ impl<J: Send + 'static> Worker<J> {
             Threads::One => How::InPlace(Box::new(work)),
             Threads::Several => How::Beside(Beside::spawn(name, Box::new(work))?),
         };
-        Ok(Self { how, is_busy: false, has_failed: false })
+        Ok(Self { how, begun: 0, done: 0, has_failed: false })
     }
 
-    /// Begins the next job; the one before is over.
+    /// Has the job done once all before it are; not at all if one of these fails.
     pub(super) fn begin(&mut self, job: J) -> Result<(), StoreError> {
         if self.has_failed {
             return Err(StoreError::Failed);
         }
+        if self.begun - self.done > MAX_QUEUED as u64 {
+            self.wait_for(self.done + 1)?;
+        }
+        self.begun += 1;
         match &mut self.how {
             How::InPlace(work) => {
                 let done = work(job);
                 self.note(done)
             }
             How::Beside(beside) => {
-                debug_assert!(!self.is_busy, "the caller has waited");
-                self.is_busy = true;
                 let jobs = beside.jobs.as_ref().ok_or(StoreError::Failed)?;
                 jobs.send(job).map_err(|_| StoreError::Failed)
             }
         }
     }
 
-    /// Whether no job is being done.
-    pub(super) fn poll(&mut self) -> Result<bool, StoreError> {
-        let done = match &self.how {
-            How::Beside(beside) if self.is_busy => beside.done.try_recv(),
-            _ => return self.note(Ok(())).map(|()| true),
-        };
-        match done {
-            Ok(done) => self.note(done).map(|()| true),
-            Err(TryRecvError::Empty) => Ok(false),
-            Err(TryRecvError::Disconnected) => Err(StoreError::Failed),
-        }
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
     }
 
-    /// Returns when no job is being done.
+    /// Whether no job is left to do.
+    pub(super) fn poll(&mut self) -> Result<bool, StoreError> {
+        while let (How::Beside(beside), true) = (&self.how, self.done < self.begun) {
+            match beside.done.try_recv() {
+                Ok(done) => self.note(done)?,
+                Err(TryRecvError::Empty) => return Ok(false),
+                Err(TryRecvError::Disconnected) => return Err(StoreError::Failed),
+            }
+        }
+        self.check().map(|()| true)
+    }
+
+    /// Returns when so many jobs are done of all that were begun.
+    pub(super) fn wait_for(&mut self, jobs: u64) -> Result<(), StoreError> {
+        while let (How::Beside(beside), true) = (&self.how, self.done < jobs.min(self.begun)) {
+            let done = beside.done.recv().unwrap_or(Err(StoreError::Failed));
+            self.note(done)?;
+        }
+        self.check()
+    }
+
+    /// Returns when no job is left to do.
     pub(super) fn wait(&mut self) -> Result<(), StoreError> {
-        let done = match &self.how {
-            How::Beside(beside) if self.is_busy => beside.done.recv().unwrap_or(Err(StoreError::Failed)),
-            _ => Ok(()),
-        };
-        self.note(done)
+        self.wait_for(self.begun)
     }
 
     fn note(&mut self, done: Result<(), StoreError>) -> Result<(), StoreError> {
-        self.is_busy = false;
-        if self.has_failed {
-            return Err(StoreError::Failed);
-        }
+        self.done += 1;
+        self.check()?;
         self.has_failed = done.is_err();
         done
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.has_failed { Err(StoreError::Failed) } else { Ok(()) }
     }
 }
 
 impl<J: Send + 'static> Beside<J> {
     fn spawn(name: &str, mut work: Work<J>) -> Result<Self, StoreError> {
-        let (jobs, todo) = sync_channel::<J>(1);
-        let (tell, done) = sync_channel(1);
+        let (jobs, todo) = sync_channel::<J>(MAX_QUEUED);
+        let (tell, done) = sync_channel(MAX_QUEUED + 1);
         let work_off = move || {
             for job in todo {
-                if tell.send(work(job)).is_err() {
+                let done = work(job);
+                let is_last = done.is_err();
+                if tell.send(done).is_err() || is_last {
                     return;
                 }
             }

@@ -14,8 +14,11 @@ use crate::store::disk::{Disk, DiskFile};
 /// Segments kept to become later ones. More than the log uses up between two checkpoints would only take room.
 const MAX_FREE: usize = 4;
 
-/// A segment is sparse when one in so many of its bytes is in use, or fewer.
-const SPARSE: u64 = 2;
+/// A segment is sparse when so many percent of its bytes are in use, or fewer.
+const SPARSE_PERCENT: u64 = 50;
+/// And so many when all segments together are larger than what is in use by more than this leaves: then what is left of
+/// each is moved at last, and files are at most 1.3 times as large as what is in them.
+const WASTEFUL_PERCENT: u64 = 77;
 /// It is being emptied when one in so many of these was freed from one checkpoint to the next.
 const FALLING: u64 = 16;
 /// Moved by one checkpoint, which takes longer by so much; a larger segment is moved alone.
@@ -147,10 +150,11 @@ impl Segments {
 
     /// Segments before this one that have been sparse for a while, and between which messages what is left was stored.
     pub(in crate::store) fn sparse_before(&mut self, number: u64) -> Vec<(u64, RangeInclusive<Seq>)> {
-        let mut bytes = 0;
+        let (mut bytes, percent) = (0, self.sparse_percent(number));
         let mut sparse = Vec::new();
         for (number, segment) in self.files.range_mut(..number) {
-            let Some((first, last)) = segment.stays_sparse().then_some(segment.live.seqs).flatten() else {
+            let Some((first, last)) = segment.stays_sparse(percent).then_some(segment.live.seqs).flatten()
+            else {
                 continue;
             };
             bytes += segment.live.bytes;
@@ -160,6 +164,18 @@ impl Segments {
             sparse.push((*number, first..=last));
         }
         sparse
+    }
+
+    /// From how many percent on the segments before this one are not sparse.
+    fn sparse_percent(&self, number: u64) -> u64 {
+        let used = self
+            .files
+            .range(..number)
+            .map(|(_, segment)| segment)
+            .filter(|segment| segment.live.messages > 0);
+        let (len, live) =
+            used.fold((0, 0), |(len, live), segment| (len + segment.len, live + segment.live.bytes));
+        if live * 100 < len * WASTEFUL_PERCENT { WASTEFUL_PERCENT } else { SPARSE_PERCENT }
     }
 
     /// Forgets a segment; says how many messages had their payload there.
@@ -214,9 +230,9 @@ impl Segments {
 impl Segment {
     /// Whether most of it is not in use, and that is not about to change: a queue that is being drained frees its segments
     /// soon, and moving what is left would be in vain.
-    fn stays_sparse(&mut self) -> bool {
+    fn stays_sparse(&mut self, percent: u64) -> bool {
         let Live { messages, bytes, sparse_at, .. } = &mut self.live;
-        if *messages == 0 || *bytes * SPARSE > self.len {
+        if *messages == 0 || *bytes * 100 > self.len * percent {
             *sparse_at = None;
             return false;
         }
