@@ -104,6 +104,31 @@ func TestCancelledCallReportsTheLastReason(t *testing.T) {
 	}
 }
 
+// The same, while it waits before the call is repeated.
+func TestCancelledPauseReportsTheLastReason(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	client := clientOf(t, &fake{send: func(*ackwellv1.SendRequest) (*ackwellv1.SendResponse, error) {
+		time.AfterFunc(100*time.Millisecond, cancel)
+		return nil, refusalStatus(BrokerUnavailable, soon)
+	}})
+	_, err := client.Send(ctx, "orders", Message{})
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, BrokerUnavailable) {
+		t.Error(err)
+	}
+}
+
+// A hint to wait for longer than there is time is an answer at once.
+func TestHintPastTheLimitEndsTheCall(t *testing.T) {
+	client := clientOf(t, &fake{send: func(*ackwellv1.SendRequest) (*ackwellv1.SendResponse, error) {
+		return nil, refusalStatus(BrokerUnavailable, 2*retryLimit)
+	}})
+	begun := time.Now()
+	_, err := client.Send(t.Context(), "orders", Message{})
+	if !errors.Is(err, BrokerUnavailable) || time.Since(begun) > soon {
+		t.Error(err, time.Since(begun))
+	}
+}
+
 // A client with a limit of its own does not wait longer, and says why.
 func TestRetryLimitReportsTheLastReason(t *testing.T) {
 	impatient := clientOf(t, &fake{send: func(*ackwellv1.SendRequest) (*ackwellv1.SendResponse, error) {
@@ -142,6 +167,7 @@ func TestUnencodableMessageIsRefused(t *testing.T) {
 	client := clientOf(t, &fake{})
 	for name, message := range map[string]Message{
 		"binary header": {Headers: map[string]string{"k": "\xff"}},
+		"binary name":   {Headers: map[string]string{"\xff": "v"}},
 		"binary key":    {OrderingKey: "\xff"},
 		"two times":     {Delay: time.Second, DeliverAt: time.Now()},
 	} {
@@ -179,7 +205,7 @@ func TestTraceIsPassedOn(t *testing.T) {
 	if got := passOn.outgoing(ctx, map[string]string{"k": "v"}); got["traceparent"] != parent || got["tracestate"] != "a=b" || got["k"] != "v" {
 		t.Error(got)
 	}
-	if got := passOn.outgoing(ctx, map[string]string{"traceparent": "mine"}); got["traceparent"] != "mine" {
+	if got := passOn.outgoing(ctx, map[string]string{"traceparent": "mine"}); got["traceparent"] != "mine" || got["tracestate"] != "" {
 		t.Error(got)
 	}
 	if got := passOn.outgoing(t.Context(), nil); got != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,10 +236,14 @@ func TestPermanentRefusalEndsTheConsumer(t *testing.T) {
 
 // No more handlers run at once than were asked for, and the window says so to the other side.
 func TestConcurrencyIsBounded(t *testing.T) {
-	running, most := make(chan struct{}, 100), 0
-	finish := make(chan struct{})
+	var running, most atomic.Int64
+	begun, finish := make(chan struct{}, 4), make(chan struct{})
 	handler := func(context.Context, *Delivery) error {
-		running <- struct{}{}
+		if now := running.Add(1); now > most.Load() {
+			most.Store(now)
+		}
+		defer running.Add(-1)
+		begun <- struct{}{}
 		<-finish
 		return nil
 	}
@@ -247,14 +252,18 @@ func TestConcurrencyIsBounded(t *testing.T) {
 			t.Error(open)
 		}
 		h.deliver("a", "b", "c", "d")
-		<-running
-		<-running
-		most = len(running)
+		<-begun
+		<-begun
+		for range 2 {
+			finish <- struct{}{}
+			h.settled(1)
+			<-begun
+		}
 		close(finish)
-		h.settled(4)
+		h.settled(2)
 	})
-	if err != nil || most != 0 {
-		t.Error(err, most)
+	if err != nil || most.Load() != 2 {
+		t.Error(err, most.Load())
 	}
 }
 

@@ -40,7 +40,7 @@ type batch struct {
 	bytes         int
 }
 
-func newProduction(p *Producer) *production { return &production{Producer: p} }
+func newProduction(p *Producer) *production { return &production{Producer: p, heard: time.Now()} }
 
 // run produces over as many streams as that takes.
 func (p *production) run() {

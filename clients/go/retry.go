@@ -45,11 +45,12 @@ func retry[T any](ctx context.Context, limit time.Duration, call func(context.Co
 			return answer, failure
 		}
 		last = failure
-		if !sleep(limited, max(failure.RetryAfter, pauses.take())) {
-			if ctx.Err() != nil {
-				return answer, ended(ctx, last)
-			}
+		pause := max(failure.RetryAfter, pauses.take())
+		if end, _ := limited.Deadline(); time.Until(end) <= pause {
 			return answer, last
+		}
+		if !sleep(limited, pause) {
+			return answer, ended(ctx, last)
 		}
 	}
 }
