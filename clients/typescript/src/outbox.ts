@@ -129,7 +129,9 @@ export class Outbox {
     const [again] = this.unsaid;
     if (again !== undefined) {
       const batch = this.batches.get(again) ?? [];
-      return this.fits(window, batch.length, bytesOf(batch)) ? this.unsaid.shift() : undefined;
+      // A window that got smaller than a batch still takes it alone.
+      const fits = this.saidMessages === 0 || this.fits(window, batch.length, bytesOf(batch));
+      return fits ? this.unsaid.shift() : undefined;
     }
     const batch = this.cut(window);
     if (batch.length === 0) {
@@ -154,7 +156,7 @@ export class Outbox {
     return this.waiting.splice(0, count);
   }
 
-  /** Whether that many more may be on their way; anything may go alone. */
+  /** Whether that many more may be on their way; one may always go alone. */
   private fits(window: ProduceWindow, messages: number, bytes: number): boolean {
     if (this.saidMessages === 0 && messages <= 1) {
       return true;

@@ -33,6 +33,9 @@ def main():
         }
         for run in concurrent.futures.as_completed(runs):
             verdicts[runs[run]] = run.result()
+    if options.unit:
+        for language in present:
+            verdicts |= {(language.key, "unit"): unit(language) for _ in language.unit[:1]}
     return conclude(chosen_languages, chosen_scenarios, verdicts, options)
 
 
@@ -44,6 +47,7 @@ def parse():
     parser.add_argument("--jobs", type=int, default=DEFAULT_JOBS, help="scenarios at a time")
     parser.add_argument("--repeat", type=int, default=1, help="plays each scenario so many times")
     parser.add_argument("--allow-missing", action="store_true", help="a language without its toolchain is skipped")
+    parser.add_argument("--unit", action="store_true", help="runs the languages' own tests, too")
     parser.add_argument("--verbose", action="store_true", help="shows each step and its answer")
     return parser.parse_args()
 
@@ -67,10 +71,28 @@ def prepare(language):
     """What went wrong, or None."""
     if missing := language.missing():
         return f"not on the PATH: {', '.join(missing)}"
+    started = time.monotonic()
+    problem = first_problem(language, language.prepare)
+    say(f"== {language.name}: prepared in {time.monotonic() - started:.1f} s")
+    return problem
+
+
+def unit(language):
+    """The verdict of the language's own tests."""
+    started = time.monotonic()
+    problem = first_problem(language, language.unit)
+    verdict = "failed" if problem else "passed"
+    say(f"{verdict:7} {language.key}/unit ({time.monotonic() - started:.1f} s)")
+    if problem:
+        say(problem)
+    return verdict
+
+
+def first_problem(language, commands):
+    """The first command that failed, and what it said; None when all succeeded."""
     folder = OUT / language.key
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    for command in language.prepare:
+    for command in commands:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -80,7 +102,6 @@ def prepare(language):
         )
         if done.returncode:
             return f"{' '.join(command)}:\n{done.stdout.decode(errors='replace')}"
-    say(f"== {language.name}: prepared in {time.monotonic() - started:.1f} s")
     return None
 
 
@@ -128,7 +149,7 @@ def logs(folder):
 def conclude(chosen_languages, chosen_scenarios, verdicts, options):
     say("\n" + report.plain_table(chosen_scenarios, chosen_languages, verdicts))
     for language in chosen_languages:
-        say(report.summary(language, [verdicts[(language.key, scenario.name)] for scenario in chosen_scenarios]))
+        say(report.summary(language, [verdict for (key, _), verdict in verdicts.items() if key == language.key]))
     if options.table:
         report.write_table(options.table, report.table(chosen_scenarios, chosen_languages, verdicts))
     return 1 if "failed" in verdicts.values() or not verdicts else 0

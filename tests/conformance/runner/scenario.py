@@ -29,6 +29,7 @@ class Language:
     name: str
     needs: list
     prepare: list
+    unit: list
     run: list
 
     def missing(self):
@@ -74,4 +75,5 @@ def load_language(file, out):
         return [word.replace("{out}", folder) for word in words]
 
     prepare = [command(words) for words in content.get("prepare", [])]
-    return Language(file.stem, content["name"], content["needs"], prepare, command(content["run"]))
+    unit = [command(words) for words in content.get("unit", [])]
+    return Language(file.stem, content["name"], content["needs"], prepare, unit, command(content["run"]))

@@ -114,7 +114,8 @@ class Outbox:
         """The number of the batch to say next, if there is room for it."""
         if self._unsaid:
             batch = self._batches[self._unsaid[0]]
-            fits = self._fits(len(batch), sum(entry.size for entry in batch))
+            # A window that got smaller than a batch still takes it alone.
+            fits = self._said_messages == 0 or self._fits(len(batch), sum(entry.size for entry in batch))
             return self._unsaid.popleft() if fits else None
         batch = self._cut()
         if not batch:
@@ -136,8 +137,8 @@ class Outbox:
         return batch
 
     def _fits(self, messages: int, size: int) -> bool:
-        """Whether that many more may be on their way; anything may go alone."""
-        if self._said_messages == 0:
+        """Whether that many more may be on their way; one may always go alone."""
+        if self._said_messages == 0 and messages <= 1:
             return True
         window = self._window
         assert window is not None

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+otel_context: Any
+otel_propagate: Any
 try:
-    from opentelemetry import context as otel_context
-    from opentelemetry import propagate as otel_propagate
+    otel_context = importlib.import_module("opentelemetry.context")
+    otel_propagate = importlib.import_module("opentelemetry.propagate")
 except ImportError:
     otel_context = otel_propagate = None
 

@@ -44,6 +44,11 @@ class QueuesStub:
                 request_serializer=ackwell_dot_v1_dot_queues__pb2.SendRequest.SerializeToString,
                 response_deserializer=ackwell_dot_v1_dot_queues__pb2.SendResponse.FromString,
                 _registered_method=True)
+        self.Produce = channel.stream_stream(
+                '/ackwell.v1.Queues/Produce',
+                request_serializer=ackwell_dot_v1_dot_queues__pb2.ProduceRequest.SerializeToString,
+                response_deserializer=ackwell_dot_v1_dot_queues__pb2.ProduceResponse.FromString,
+                _registered_method=True)
         self.Receive = channel.unary_unary(
                 '/ackwell.v1.Queues/Receive',
                 request_serializer=ackwell_dot_v1_dot_queues__pb2.ReceiveRequest.SerializeToString,
@@ -81,6 +86,15 @@ class QueuesServicer:
 
     def Send(self, request, context):
         """Stores messages. Answers once they are on disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Produce(self, request_iterator, context):
+        """Stores batches, many of them on their way at once, and confirms them in order. For throughput. A stream that ends with
+        UNAVAILABLE, or breaks, is opened again with the producer's name, and what was not confirmed is sent again with the
+        same `seq`: nothing is stored twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,6 +147,11 @@ def add_QueuesServicer_to_server(servicer, server):
                     servicer.Send,
                     request_deserializer=ackwell_dot_v1_dot_queues__pb2.SendRequest.FromString,
                     response_serializer=ackwell_dot_v1_dot_queues__pb2.SendResponse.SerializeToString,
+            ),
+            'Produce': grpc.stream_stream_rpc_method_handler(
+                    servicer.Produce,
+                    request_deserializer=ackwell_dot_v1_dot_queues__pb2.ProduceRequest.FromString,
+                    response_serializer=ackwell_dot_v1_dot_queues__pb2.ProduceResponse.SerializeToString,
             ),
             'Receive': grpc.unary_unary_rpc_method_handler(
                     servicer.Receive,
@@ -192,6 +211,33 @@ class Queues:
             '/ackwell.v1.Queues/Send',
             ackwell_dot_v1_dot_queues__pb2.SendRequest.SerializeToString,
             ackwell_dot_v1_dot_queues__pb2.SendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Produce(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/ackwell.v1.Queues/Produce',
+            ackwell_dot_v1_dot_queues__pb2.ProduceRequest.SerializeToString,
+            ackwell_dot_v1_dot_queues__pb2.ProduceResponse.FromString,
             options,
             channel_credentials,
             insecure,

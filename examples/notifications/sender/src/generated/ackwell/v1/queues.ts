@@ -55,6 +55,89 @@ export interface SendResult {
   error?: ItemError | undefined;
 }
 
+export interface ProduceRequest {
+  frame?:
+    | //
+    /** First, and only first. */
+    { $case: "open"; open: ProduceOpen }
+    | { $case: "batch"; batch: ProduceBatch }
+    | undefined;
+}
+
+export interface ProduceOpen {
+  queue: string;
+  /**
+   * Empty for a new producer: `opened` names it. After a broken stream: that name. At most 40 B. Whoever chooses a name
+   * chooses one that no other producer has, and that was not in use within the last 2 minutes, such as a random UUID:
+   * what another producer of that name has stored under a `seq` is taken for a repetition, and not stored again.
+   */
+  producer: string;
+  /** Every confirm has a result for every message, for their ids. */
+  wantIds: boolean;
+}
+
+export interface ProduceBatch {
+  /**
+   * Above 0, and higher than that of the batch before on the stream; gaps are fine. A batch that is sent again on another
+   * stream, within 2 minutes, is the same and keeps its seq; a new one has a seq that this producer never used. (As with
+   * request_id, the newest 200 000 items of a queue are remembered.)
+   */
+  seq: number;
+  /** 1..1000. Each is stored or refused by itself. */
+  messages: Message[];
+}
+
+export interface ProduceResponse {
+  frame?:
+    | //
+    /** First. */
+    { $case: "opened"; opened: ProduceOpened }
+    | { $case: "confirm"; confirm: ProduceConfirm }
+    | //
+    /** A new window; whatever is on its way is still taken. */
+    { $case: "window"; window: ProduceWindow }
+    | //
+    /**
+     * This process is stopping: send no more, wait for the confirms, close the stream, and go on with a new one under the
+     * same name.
+     */
+    { $case: "goAway"; goAway: GoAway }
+    | undefined;
+}
+
+export interface ProduceOpened {
+  producer: string;
+  window?: ProduceWindow | undefined;
+}
+
+/**
+ * What may be sent and not yet confirmed. It gets smaller before the queue is full, so that producers slow down before
+ * anything is refused. Beyond it nothing fails: the stream is not read on until there is room.
+ */
+export interface ProduceWindow {
+  /** At least 1. */
+  maxMessages: number;
+  /** Sum of the bodies. A larger batch may be sent alone. */
+  maxBytes: number;
+}
+
+export interface ProduceConfirm {
+  /** All batches up to and including this one are on disk, but for the messages that `results` says were refused. */
+  throughSeq: number;
+  /**
+   * In the order of the batches and their messages: those refused and the duplicates, of batches not confirmed before. With
+   * `want_ids`: all. A refusal that is worth trying again is sent again as part of a later batch.
+   */
+  results: ProduceResult[];
+}
+
+export interface ProduceResult {
+  seq: number;
+  /** Of the message in its batch, from 0. */
+  index: number;
+  result?: SendResult | undefined;
+}
+
 export interface ReceiveRequest {
   queue: string;
   /** 0 means 1; at most 1000. */
@@ -493,6 +576,632 @@ export const SendResult: MessageFns<SendResult> = {
     message.duplicate = object.duplicate ?? false;
     message.error = (object.error !== undefined && object.error !== null)
       ? ItemError.fromPartial(object.error)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseProduceRequest(): ProduceRequest {
+  return { frame: undefined };
+}
+
+export const ProduceRequest: MessageFns<ProduceRequest> = {
+  encode(message: ProduceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.frame?.$case) {
+      case "open":
+        ProduceOpen.encode(message.frame.open, writer.uint32(10).fork()).join();
+        break;
+      case "batch":
+        ProduceBatch.encode(message.frame.batch, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProduceRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProduceRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.frame = { $case: "open", open: ProduceOpen.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.frame = { $case: "batch", batch: ProduceBatch.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProduceRequest>, I>>(base?: I): ProduceRequest {
+    return ProduceRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProduceRequest>, I>>(object: I): ProduceRequest {
+    const message = createBaseProduceRequest();
+    switch (object.frame?.$case) {
+      case "open": {
+        if (object.frame?.open !== undefined && object.frame?.open !== null) {
+          message.frame = { $case: "open", open: ProduceOpen.fromPartial(object.frame.open) };
+        }
+        break;
+      }
+      case "batch": {
+        if (object.frame?.batch !== undefined && object.frame?.batch !== null) {
+          message.frame = { $case: "batch", batch: ProduceBatch.fromPartial(object.frame.batch) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseProduceOpen(): ProduceOpen {
+  return { queue: "", producer: "", wantIds: false };
+}
+
+export const ProduceOpen: MessageFns<ProduceOpen> = {
+  encode(message: ProduceOpen, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.queue !== "") {
+      writer.uint32(10).string(message.queue);
+    }
+    if (message.producer !== "") {
+      writer.uint32(18).string(message.producer);
+    }
+    if (message.wantIds !== false) {
+      writer.uint32(24).bool(message.wantIds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProduceOpen {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProduceOpen();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.queue = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.producer = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.wantIds = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProduceOpen>, I>>(base?: I): ProduceOpen {
+    return ProduceOpen.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProduceOpen>, I>>(object: I): ProduceOpen {
+    const message = createBaseProduceOpen();
+    message.queue = object.queue ?? "";
+    message.producer = object.producer ?? "";
+    message.wantIds = object.wantIds ?? false;
+    return message;
+  },
+};
+
+function createBaseProduceBatch(): ProduceBatch {
+  return { seq: 0, messages: [] };
+}
+
+export const ProduceBatch: MessageFns<ProduceBatch> = {
+  encode(message: ProduceBatch, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.seq !== 0) {
+      writer.uint32(8).uint64(message.seq);
+    }
+    for (const v of message.messages) {
+      Message.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProduceBatch {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProduceBatch();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.seq = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.messages.push(Message.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProduceBatch>, I>>(base?: I): ProduceBatch {
+    return ProduceBatch.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProduceBatch>, I>>(object: I): ProduceBatch {
+    const message = createBaseProduceBatch();
+    message.seq = object.seq ?? 0;
+    message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseProduceResponse(): ProduceResponse {
+  return { frame: undefined };
+}
+
+export const ProduceResponse: MessageFns<ProduceResponse> = {
+  encode(message: ProduceResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.frame?.$case) {
+      case "opened":
+        ProduceOpened.encode(message.frame.opened, writer.uint32(10).fork()).join();
+        break;
+      case "confirm":
+        ProduceConfirm.encode(message.frame.confirm, writer.uint32(18).fork()).join();
+        break;
+      case "window":
+        ProduceWindow.encode(message.frame.window, writer.uint32(26).fork()).join();
+        break;
+      case "goAway":
+        GoAway.encode(message.frame.goAway, writer.uint32(34).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProduceResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProduceResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.frame = { $case: "opened", opened: ProduceOpened.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.frame = { $case: "confirm", confirm: ProduceConfirm.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.frame = { $case: "window", window: ProduceWindow.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.frame = { $case: "goAway", goAway: GoAway.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProduceResponse>, I>>(base?: I): ProduceResponse {
+    return ProduceResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProduceResponse>, I>>(object: I): ProduceResponse {
+    const message = createBaseProduceResponse();
+    switch (object.frame?.$case) {
+      case "opened": {
+        if (object.frame?.opened !== undefined && object.frame?.opened !== null) {
+          message.frame = { $case: "opened", opened: ProduceOpened.fromPartial(object.frame.opened) };
+        }
+        break;
+      }
+      case "confirm": {
+        if (object.frame?.confirm !== undefined && object.frame?.confirm !== null) {
+          message.frame = { $case: "confirm", confirm: ProduceConfirm.fromPartial(object.frame.confirm) };
+        }
+        break;
+      }
+      case "window": {
+        if (object.frame?.window !== undefined && object.frame?.window !== null) {
+          message.frame = { $case: "window", window: ProduceWindow.fromPartial(object.frame.window) };
+        }
+        break;
+      }
+      case "goAway": {
+        if (object.frame?.goAway !== undefined && object.frame?.goAway !== null) {
+          message.frame = { $case: "goAway", goAway: GoAway.fromPartial(object.frame.goAway) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseProduceOpened(): ProduceOpened {
+  return { producer: "", window: undefined };
+}
+
+export const ProduceOpened: MessageFns<ProduceOpened> = {
+  encode(message: ProduceOpened, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.producer !== "") {
+      writer.uint32(10).string(message.producer);
+    }
+    if (message.window !== undefined) {
+      ProduceWindow.encode(message.window, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProduceOpened {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProduceOpened();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.producer = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.window = ProduceWindow.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProduceOpened>, I>>(base?: I): ProduceOpened {
+    return ProduceOpened.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProduceOpened>, I>>(object: I): ProduceOpened {
+    const message = createBaseProduceOpened();
+    message.producer = object.producer ?? "";
+    message.window = (object.window !== undefined && object.window !== null)
+      ? ProduceWindow.fromPartial(object.window)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseProduceWindow(): ProduceWindow {
+  return { maxMessages: 0, maxBytes: 0 };
+}
+
+export const ProduceWindow: MessageFns<ProduceWindow> = {
+  encode(message: ProduceWindow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.maxMessages !== 0) {
+      writer.uint32(8).uint32(message.maxMessages);
+    }
+    if (message.maxBytes !== 0) {
+      writer.uint32(16).uint64(message.maxBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProduceWindow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProduceWindow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.maxMessages = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.maxBytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProduceWindow>, I>>(base?: I): ProduceWindow {
+    return ProduceWindow.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProduceWindow>, I>>(object: I): ProduceWindow {
+    const message = createBaseProduceWindow();
+    message.maxMessages = object.maxMessages ?? 0;
+    message.maxBytes = object.maxBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseProduceConfirm(): ProduceConfirm {
+  return { throughSeq: 0, results: [] };
+}
+
+export const ProduceConfirm: MessageFns<ProduceConfirm> = {
+  encode(message: ProduceConfirm, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.throughSeq !== 0) {
+      writer.uint32(8).uint64(message.throughSeq);
+    }
+    for (const v of message.results) {
+      ProduceResult.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProduceConfirm {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProduceConfirm();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.throughSeq = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.results.push(ProduceResult.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProduceConfirm>, I>>(base?: I): ProduceConfirm {
+    return ProduceConfirm.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProduceConfirm>, I>>(object: I): ProduceConfirm {
+    const message = createBaseProduceConfirm();
+    message.throughSeq = object.throughSeq ?? 0;
+    message.results = object.results?.map((e) => ProduceResult.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseProduceResult(): ProduceResult {
+  return { seq: 0, index: 0, result: undefined };
+}
+
+export const ProduceResult: MessageFns<ProduceResult> = {
+  encode(message: ProduceResult, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.seq !== 0) {
+      writer.uint32(8).uint64(message.seq);
+    }
+    if (message.index !== 0) {
+      writer.uint32(16).uint32(message.index);
+    }
+    if (message.result !== undefined) {
+      SendResult.encode(message.result, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProduceResult {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProduceResult();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.seq = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.result = SendResult.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProduceResult>, I>>(base?: I): ProduceResult {
+    return ProduceResult.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProduceResult>, I>>(object: I): ProduceResult {
+    const message = createBaseProduceResult();
+    message.seq = object.seq ?? 0;
+    message.index = object.index ?? 0;
+    message.result = (object.result !== undefined && object.result !== null)
+      ? SendResult.fromPartial(object.result)
       : undefined;
     return message;
   },
@@ -2672,6 +3381,20 @@ export const QueuesService = {
     responseSerialize: (value: SendResponse): Buffer => Buffer.from(SendResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): SendResponse => SendResponse.decode(value),
   },
+  /**
+   * Stores batches, many of them on their way at once, and confirms them in order. For throughput. A stream that ends with
+   * UNAVAILABLE, or breaks, is opened again with the producer's name, and what was not confirmed is sent again with the
+   * same `seq`: nothing is stored twice.
+   */
+  produce: {
+    path: "/ackwell.v1.Queues/Produce" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: ProduceRequest): Buffer => Buffer.from(ProduceRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ProduceRequest => ProduceRequest.decode(value),
+    responseSerialize: (value: ProduceResponse): Buffer => Buffer.from(ProduceResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ProduceResponse => ProduceResponse.decode(value),
+  },
   /** Long poll: up to max_messages, as soon as there is one. The caller settles, or extends, before ack_deadline. */
   receive: {
     path: "/ackwell.v1.Queues/Receive" as const,
@@ -2736,6 +3459,12 @@ export const QueuesService = {
 export interface QueuesServer extends UntypedServiceImplementation {
   /** Stores messages. Answers once they are on disk. */
   send: handleUnaryCall<SendRequest, SendResponse>;
+  /**
+   * Stores batches, many of them on their way at once, and confirms them in order. For throughput. A stream that ends with
+   * UNAVAILABLE, or breaks, is opened again with the producer's name, and what was not confirmed is sent again with the
+   * same `seq`: nothing is stored twice.
+   */
+  produce: handleBidiStreamingCall<ProduceRequest, ProduceResponse>;
   /** Long poll: up to max_messages, as soon as there is one. The caller settles, or extends, before ack_deadline. */
   receive: handleUnaryCall<ReceiveRequest, ReceiveResponse>;
   /**
@@ -2771,6 +3500,14 @@ export interface QueuesClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SendResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Stores batches, many of them on their way at once, and confirms them in order. For throughput. A stream that ends with
+   * UNAVAILABLE, or breaks, is opened again with the producer's name, and what was not confirmed is sent again with the
+   * same `seq`: nothing is stored twice.
+   */
+  produce(): ClientDuplexStream<ProduceRequest, ProduceResponse>;
+  produce(options: Partial<CallOptions>): ClientDuplexStream<ProduceRequest, ProduceResponse>;
+  produce(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<ProduceRequest, ProduceResponse>;
   /** Long poll: up to max_messages, as soon as there is one. The caller settles, or extends, before ack_deadline. */
   receive(
     request: ReceiveRequest,
