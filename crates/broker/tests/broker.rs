@@ -12,9 +12,10 @@ use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
 use ackwell_proto::v1::queues_client::QueuesClient;
 use ackwell_proto::v1::shard_client::ShardClient;
 use ackwell_proto::v1::{
-    Backoff, BackoffPolicy, ConfigureRequest, ConsumeRequest, ConsumeResponse, Delivery, Drain, ExtendFrame,
-    Message, Open, PeekRequest, QueueConfig, QueueSettings, ReceiveRequest, SendRequest, Window,
-    consume_request,
+    Ack, Backoff, BackoffPolicy, ConfigureRequest, ConsumeRequest, ConsumeResponse, Delivery, Drain,
+    ExtendFrame, Message, Open, PeekRequest, ProduceBatch, ProduceConfirm, ProduceOpen, ProduceRequest,
+    ProduceWindow, QueueConfig, QueueSettings, ReceiveRequest, SendRequest, SettleRequest, Settlement,
+    Window, consume_request, produce_request, produce_response, settlement,
 };
 use ackwelld::broker;
 use tokio::sync::{mpsc, oneshot};
@@ -232,5 +233,83 @@ async fn leaving_on_go_away_is_free() {
     let again = broker.receive(1, 0).await;
     let message = again[0].message.as_ref().unwrap();
     assert_eq!((message.attempts, message.deliveries), (0, 2));
+    broker.stop().await;
+}
+
+/// Sends single messages until one is refused or `count` are confirmed; the windows that were told, and how many were stored.
+async fn produce_alone(broker: &Broker, count: u64) -> (Vec<ProduceWindow>, u64) {
+    let (say, requests) = mpsc::channel(4);
+    let say = async |frame| say.send(ProduceRequest { frame: Some(frame) }).await.unwrap();
+    let open = ProduceOpen { queue: QUEUE.to_owned(), ..ProduceOpen::default() };
+    say(produce_request::Frame::Open(open)).await;
+    let mut heard = broker.queues().produce(ReceiverStream::new(requests)).await.unwrap().into_inner();
+    let (mut windows, mut seq) = (Vec::new(), 0);
+    loop {
+        let heard = tokio::time::timeout(PATIENCE, heard.message()).await.unwrap().unwrap().unwrap();
+        match heard.frame.unwrap() {
+            produce_response::Frame::Opened(opened) => windows.push(opened.window.unwrap()),
+            produce_response::Frame::Window(window) => {
+                windows.push(window);
+                continue;
+            }
+            produce_response::Frame::Confirm(ProduceConfirm { results, .. }) if !results.is_empty() => {
+                let error = results[0].result.as_ref().unwrap().error.as_ref().unwrap();
+                assert_eq!(error.reason, "QUEUE_FULL");
+                assert!(error.retry_after.is_some());
+                return (windows, seq - 1);
+            }
+            produce_response::Frame::Confirm(_) => {}
+            produce_response::Frame::GoAway(_) => panic!("nobody stops"),
+        }
+        if seq == count {
+            return (windows, seq);
+        }
+        seq += 1;
+        let batch = ProduceBatch { seq, messages: vec![Message::default()] };
+        say(produce_request::Frame::Batch(batch)).await;
+    }
+}
+
+/// Producers are told to slow down before anything is refused, and to go on when there is room again.
+#[tokio::test]
+async fn window_of_a_producer_follows_the_room_in_the_queue() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(data.path(), 1).await;
+    let mut config = config(2);
+    config.settings.as_mut().unwrap().max_messages = 40;
+    let configure = ConfigureRequest { config: Some(config) };
+    ShardClient::new(broker.channel.clone()).configure(configure).await.unwrap();
+    let (windows, stored) = produce_alone(&broker, 100).await;
+    let widths: Vec<_> = windows.iter().map(|window| window.max_messages).collect();
+    assert_eq!((widths, stored), (vec![10, 5, 2, 1], 40), "all of them before the refusal");
+    let settlements = broker.receive(40, 0).await.into_iter().map(|delivery| Settlement {
+        receipt: delivery.receipt,
+        outcome: Some(settlement::Outcome::Ack(Ack {})),
+    });
+    let settle = SettleRequest { queue: QUEUE.to_owned(), settlements: settlements.collect() };
+    broker.queues().settle(settle).await.unwrap();
+    let (windows, stored) = produce_alone(&broker, 1).await;
+    assert_eq!((windows[0].max_messages, stored), (10, 1));
+    broker.stop().await;
+}
+
+/// A consumer that does not read takes no more than what fits between it and the broker, however large its window is: the
+/// rest is for others, and not in the broker's memory.
+#[tokio::test]
+async fn consumer_that_does_not_read_leaves_the_rest_to_others() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(data.path(), 1).await;
+    let (frames, requests) = mpsc::channel(16);
+    let window = Some(Window { max_messages: 10_000, max_bytes: 256 << 20 });
+    let open = Open { queue: QUEUE.to_owned(), window, ..Open::default() };
+    frames.send(ConsumeRequest { frame: Some(consume_request::Frame::Open(open)) }).await.unwrap();
+    let unread = broker.queues().consume(ReceiverStream::new(requests)).await.unwrap();
+    for _ in 0..50 {
+        let message = Message { body: vec![7; 1 << 20].into(), ..Message::default() };
+        broker.send(vec![message]).await.unwrap();
+    }
+    let others = broker.receive(1, 10_000).await;
+    assert_eq!(others.len(), 1);
+    drop((unread, frames));
     broker.stop().await;
 }

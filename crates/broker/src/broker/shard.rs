@@ -8,11 +8,13 @@ mod demand;
 mod disk;
 mod driver;
 mod extension;
+mod levels;
 mod room;
 mod unread;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ackwell_engine::command::Delivery;
 use ackwell_engine::message::QueueId;
@@ -26,6 +28,8 @@ pub(crate) use answer::{Answer, Answered, Chain};
 use demand::Demands;
 pub(crate) use demand::{Poll, Subscription, SubscriptionId, Window};
 use driver::Driver;
+pub(crate) use levels::Level;
+use levels::Levels;
 use room::Room;
 pub(crate) use unread::{Unread, bytes as unread_bytes};
 
@@ -104,6 +108,7 @@ pub(crate) struct Shard {
     jobs: mpsc::Sender<Job>,
     is_ready: watch::Receiver<bool>,
     room: Room,
+    levels: Levels,
 }
 
 /// What waits for the engine.
@@ -121,10 +126,11 @@ pub(crate) fn start(data: PathBuf) -> anyhow::Result<(Shard, Thread)> {
     let (jobs, mailbox) = mpsc::channel(MAILBOX);
     let (ready, is_ready) = watch::channel(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let driver = Driver::new(data, engine, ready, jobs.downgrade());
+    let levels = Levels::default();
+    let driver = Driver::new(data, engine, ready, jobs.downgrade(), levels.clone());
     let run = move || runtime.block_on(driver.run(mailbox));
     let thread = std::thread::Builder::new().name("engine".into()).spawn(run)?;
-    Ok((Shard { jobs, is_ready, room: Room::new() }, Thread(thread)))
+    Ok((Shard { jobs, is_ready, room: Room::new(), levels }, Thread(thread)))
 }
 
 impl Shard {
@@ -166,6 +172,13 @@ impl Shard {
     pub(crate) async fn tell(&self, job: Job) {
         // The thread is gone only when the process ends; then there is nobody left to tell.
         _ = self.jobs.send(job).await;
+    }
+
+    /// How full the queue is, from now on.
+    pub(crate) async fn level(&self, queue: QueueId) -> Result<Arc<Level>, Failure> {
+        let (levels, level) = (self.levels.clone(), self.levels.of(queue));
+        self.look(move |view| levels.publish(view.engine)).await?;
+        Ok(level)
     }
 
     /// How full the mailbox is: jobs, and bytes of the messages that wait for their answer.

@@ -2,7 +2,11 @@
 //!
 //! Batches reach the engine in the order of the stream, and are confirmed in that order. Each is a Send whose `request_id`
 //! is made of the producer's name and the batch's `seq`, so that one that is sent again on another stream is answered as
-//! the first one was. What the stream may have on its way is bounded by [`Window`]; beyond it nothing is read.
+//! the first one was. What the stream may have on its way is bounded by its [`window`]; beyond it nothing is read.
+
+mod window;
+
+use std::sync::Arc;
 
 use ackwell_engine::command::{Batch, Send, Sent};
 use ackwell_engine::message::QueueId;
@@ -22,15 +26,13 @@ use super::Service;
 use super::queues::{merge, send_result, split};
 use crate::broker::convert;
 use crate::broker::refusal::failure;
-use crate::broker::shard::Chain;
+use crate::broker::shard::{Chain, Level};
 use crate::producer::Producer;
 
 /// Frames waiting for the transport: enough to keep it busy.
 const OUTGOING_FRAMES: usize = 4;
 /// Results of one frame, below the 4 MiB that gRPC clients accept by default: some of them have long messages for people.
 const MAX_FRAME_RESULTS: usize = 2000;
-/// What a producer may have on its way while there is room: some commits' worth of small messages.
-const WINDOW: ProduceWindow = ProduceWindow { max_messages: 10_000, max_bytes: 16 << 20 };
 
 type Outgoing = Result<ProduceResponse, Status>;
 
@@ -44,7 +46,7 @@ pub(super) async fn open(
         return Err(Failure::invalid("the first frame of Produce must be `open`").into());
     };
     let (out, outgoing) = mpsc::channel(OUTGOING_FRAMES);
-    let session = Session::new(service, open, out)?;
+    let session = Session::new(service, open, out).await?;
     service.sessions.spawn(session.run(incoming));
     Ok(ReceiverStream::new(outgoing))
 }
@@ -52,6 +54,9 @@ pub(super) async fn open(
 struct Session {
     service: Service,
     queue: QueueId,
+    /// As the producer named it, for its settings.
+    queue_name: String,
+    level: Arc<Level>,
     producer: Producer,
     want_ids: bool,
     window: ProduceWindow,
@@ -93,16 +98,19 @@ impl<E: Into<Status>> From<E> for End {
 }
 
 impl Session {
-    fn new(service: &Service, open: ProduceOpen, out: mpsc::Sender<Outgoing>) -> Result<Self, Failure> {
-        let ProduceOpen { queue, producer, want_ids } = open;
-        let queue = service.queues.find(&queue)?.id;
+    async fn new(service: &Service, open: ProduceOpen, out: mpsc::Sender<Outgoing>) -> Result<Self, Failure> {
+        let ProduceOpen { queue: queue_name, producer, want_ids } = open;
+        let served = service.queues.find(&queue_name)?;
+        let level = service.shard.level(served.id).await?;
         let producer = Producer::named(producer)?;
         Ok(Self {
             service: service.clone(),
-            queue,
+            queue: served.id,
+            queue_name,
+            window: window::of(&level, &served.config.settings.unwrap_or_default()),
+            level,
             producer,
             want_ids,
-            window: WINDOW,
             load: Load::default(),
             chain: Chain::default(),
             unconfirmed: FuturesOrdered::new(),
@@ -216,7 +224,18 @@ impl Session {
         if confirm.through_seq > 0 {
             self.send(Frame::Confirm(confirm)).await;
         }
+        self.adapt_window().await;
         failed
+    }
+
+    /// A queue that is gone is noticed by the next batch.
+    async fn adapt_window(&mut self) {
+        let Ok(served) = self.service.queues.find(&self.queue_name) else { return };
+        let window = window::of(&self.level, &served.config.settings.unwrap_or_default());
+        if window::is_news(self.window, window) {
+            self.window = window;
+            self.send(Frame::Window(window)).await;
+        }
     }
 
     fn note(&self, answered: Answered, confirm: &mut ProduceConfirm) -> Result<(), End> {

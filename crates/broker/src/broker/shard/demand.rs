@@ -203,11 +203,13 @@ impl Demands {
         }
     }
 
-    /// Frees the receipt's share, if it is this consumer that holds it.
-    pub(super) fn disown(&mut self, id: SubscriptionId, receipt: &Bytes) {
-        if self.holders.get(receipt) == Some(&id) {
+    /// Frees the receipt's share, if it is this consumer that holds it; whether it does.
+    pub(super) fn disown(&mut self, id: SubscriptionId, receipt: &Bytes) -> bool {
+        let is_holder = self.holders.get(receipt) == Some(&id);
+        if is_holder {
             self.let_go(receipt);
         }
+        is_holder
     }
 
     /// What is to be extended now, by consumer.

@@ -25,7 +25,7 @@ use commits::UnderWay;
 
 use super::demand::{Asker, Demands, Handed, Poll, Subscription, SubscriptionId};
 use super::extension::{self, Orphans, RESUME_GRACE_MS};
-use super::{Answer, Closed, Event, Job, View, disk};
+use super::{Answer, Closed, Event, Job, Levels, View, disk};
 use crate::broker::refusal;
 use crate::clock;
 use crate::stream_end::StreamEnd;
@@ -53,6 +53,7 @@ pub(super) struct Driver {
     /// `None` between a failure and the next successful opening.
     engine: Option<Engine>,
     is_ready: watch::Sender<bool>,
+    levels: Levels,
     jobs: mpsc::WeakSender<Job>,
     demands: Demands,
     orphans: Orphans,
@@ -75,11 +76,13 @@ impl Driver {
         engine: Engine,
         is_ready: watch::Sender<bool>,
         jobs: mpsc::WeakSender<Job>,
+        levels: Levels,
     ) -> Self {
         Self {
             data,
             engine: Some(engine),
             is_ready,
+            levels,
             jobs,
             demands: Demands::default(),
             orphans: Orphans::default(),
@@ -275,6 +278,7 @@ impl Driver {
         if now >= self.next_disk_check {
             self.next_disk_check = now.plus_ms(DISK_CHECK_EVERY_MS);
             self.is_disk_full = disk::is_nearly_full(&self.data);
+            self.levels.publish_disk(self.is_disk_full);
         }
     }
 

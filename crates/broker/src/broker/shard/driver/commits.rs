@@ -113,6 +113,9 @@ impl Driver {
             Ok(applied) => {
                 if let Some(Commit { now, thens, asked, .. }) = self.under_way.commits.pop_front() {
                     self.asked = asked;
+                    if let Some(engine) = &self.engine {
+                        self.levels.publish(engine);
+                    }
                     self.conclude(now, applied, thens);
                 }
             }

@@ -106,10 +106,14 @@ impl Driver {
         for (receipt, result) in receipts.into_iter().zip(results) {
             match result {
                 Ok(deadline) => self.schedule_extension(id, extension::extend_at(now, deadline)),
-                Err(_) => revoked.push(receipt),
+                // One that is no longer held was settled, or revoked, by a commit in between.
+                Err(refused) => {
+                    if self.demands.disown(id, &receipt) || refused == Refusal::InvalidReceipt {
+                        revoked.push(receipt);
+                    }
+                }
             }
         }
-        revoked.iter().for_each(|receipt| self.demands.disown(id, receipt));
         if !revoked.is_empty() {
             self.tell(id, Event::Revoked(revoked));
         }

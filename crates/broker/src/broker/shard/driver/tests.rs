@@ -36,7 +36,8 @@ impl Rig {
         let (jobs, mailbox) = mpsc::channel(4);
         let engine = open(folder.path()).unwrap();
         let ready = watch::channel(true).0;
-        let driver = Driver::new(folder.path().to_owned(), engine, ready, jobs.downgrade());
+        let driver =
+            Driver::new(folder.path().to_owned(), engine, ready, jobs.downgrade(), Levels::default());
         let mut rig = Self { driver, jobs, mailbox, queue: QueueId(0), _folder: folder };
         rig.queue = rig.configure("shop/orders");
         rig
@@ -422,6 +423,21 @@ fn command_behind_a_failed_one_of_its_chain_fails_too() {
     rig.reopen();
     assert!(in_order(&mut rig).is_err());
     assert_eq!(rig.counts().ready, 1);
+}
+
+/// Nobody is told to stop working on what it has just settled.
+#[test]
+fn settled_delivery_is_not_revoked_by_its_extension() {
+    let mut rig = Rig::new();
+    rig.send(&[1]);
+    let mut stream = rig.consume(1, window(9), vec![]);
+    let receipt = stream.receipts().remove(0);
+    let settle = Settle { queue: rig.queue, settlements: vec![(receipt.clone(), Outcome::Ack)] };
+    let (answer, _) = Answer::new(None, None);
+    rig.driver.work(&mut vec![Job::Apply(Command::Settle(settle), answer)]);
+    rig.driver.extend_held(stream.id, rig.queue, vec![receipt]);
+    rig.work([]);
+    assert!(stream.told.try_recv().is_err());
 }
 
 /// Promise: nothing is answered before it is on disk, though the next commit is made before.
