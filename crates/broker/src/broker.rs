@@ -21,11 +21,13 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing::info;
 
 use crate::http::{self, Probes};
+use crate::json;
 use crate::receiving::Receiving;
 use served::Queues;
 use service::Service;
@@ -122,8 +124,10 @@ fn grpc(
         .build_v1()
         .context("read the API's descriptors")?;
     let routes = service.routes().add_service(health).add_service(reflection);
+    let routes = Routes::from(routes.into_axum_router().merge(json::routes(service.clone())));
     let stopping = service.stopping.clone().cancelled_owned();
     let server = Server::builder()
+        .accept_http1(true)
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)

@@ -8,6 +8,7 @@
 pub mod broker;
 mod clock;
 mod http;
+mod json;
 mod producer;
 mod receiving;
 pub mod sidecar;

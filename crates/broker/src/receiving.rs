@@ -66,8 +66,14 @@ impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for Bounded<S
 
     fn call(&mut self, request: http::Request<Body>) -> S::Future {
         let room = self.room.clone();
-        self.inner.call(request.map(|body| Body::new(Counted { body, message: Message::new(room) })))
+        let message = if is_grpc(request.headers()) { Message::new(room) } else { Message::endless(room) };
+        self.inner.call(request.map(|body| Body::new(Counted { body, message })))
     }
+}
+
+fn is_grpc(headers: &http::HeaderMap) -> bool {
+    let content_type = headers.get(http::header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// A request's body.
@@ -116,6 +122,11 @@ struct Message {
 impl Message {
     fn new(room: Receiving) -> Self {
         Self { room, taken: None, prefix: Vec::with_capacity(PREFIX_BYTES), received: 0, left: 0 }
+    }
+
+    /// A body without prefixes: all of it is received before any is parsed.
+    fn endless(room: Receiving) -> Self {
+        Self { left: usize::MAX, ..Self::new(room) }
     }
 
     /// Goes through the data; what is left at its end of a message that is not complete takes room.
@@ -191,6 +202,18 @@ mod tests {
             }
             assert_eq!((room.bytes(), stream.left, stream.prefix.len()), (0, 0, 0), "cut by {piece}");
         }
+    }
+
+    /// What is not gRPC has no length in front; all of it counts until it is read.
+    #[test]
+    fn body_of_plain_http_takes_room_until_its_end() {
+        let room = Receiving::new();
+        let mut body = Message::endless(room.clone());
+        body.receive(&[0; 3000]).unwrap();
+        body.receive(&[0; 3000]).unwrap();
+        assert_eq!(room.bytes(), 6 << 10);
+        drop(body);
+        assert_eq!(room.bytes(), 0);
     }
 
     /// Promise: however many streams begin large messages, memory is bounded; the next piece is refused, and what the others

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -24,6 +25,7 @@ use super::service::{Service, Sidecar};
 use super::shard_channel::MAX_MESSAGE_BYTES;
 use crate::clock;
 use crate::http::{self, Probes};
+use crate::json;
 use crate::receiving::Receiving;
 
 /// An application that does not answer pings is stopped or frozen: its deliveries go to others.
@@ -79,18 +81,20 @@ async fn serve(listener: TcpListener, sidecar: Arc<Sidecar>) -> anyhow::Result<(
     let describe =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
     let stopping = sidecar.stopping.clone();
+    let service = Service(sidecar);
+    let routes = Routes::new(QueuesServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(QueueAdminServer::new(service.clone()))
+        .add_service(health_service)
+        .add_service(describe().build_v1()?)
+        .add_service(describe().build_v1alpha()?);
+    let routes = Routes::from(routes.into_axum_router().merge(json::routes(service)));
     Server::builder()
+        .accept_http1(true)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(MAX_CONCURRENT_CALLS)
         .layer(Receiving::new())
-        .add_service(
-            QueuesServer::new(Service(Arc::clone(&sidecar))).max_decoding_message_size(MAX_MESSAGE_BYTES),
-        )
-        .add_service(QueueAdminServer::new(Service(sidecar)))
-        .add_service(health_service)
-        .add_service(describe().build_v1()?)
-        .add_service(describe().build_v1alpha()?)
+        .add_routes(routes)
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             stopping.cancelled_owned(),

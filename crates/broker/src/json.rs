@@ -1,0 +1,186 @@
+//! The API for curl: Send, Receive, Settle, Peek and Stats as JSON over HTTP, on the port of gRPC.
+//!
+//! Every call is made into its gRPC request, by the JSON mapping of protobuf, and given to the same handler; see
+//! `docs/reference/http.md`. It has no streams: programs that want speed use gRPC.
+
+mod failure;
+mod transcode;
+
+use std::sync::Arc;
+
+use ackwell_proto::Failure;
+use ackwell_proto::v1::queue_admin_server::QueueAdmin;
+use ackwell_proto::v1::queues_server::Queues;
+use ackwell_proto::v1::{PeekRequest, ReceiveRequest, SendRequest, SettleRequest, StatsRequest};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use prost::Message;
+use serde_json::{Map, Value};
+use tonic::Status;
+
+/// The largest gRPC request, whose bodies take a third more in base64.
+const MAX_BODY_BYTES: usize = 27 << 20;
+/// Of gRPC, and understood here too: how long the caller waits.
+const TIMEOUT: &str = "grpc-timeout";
+
+/// The routes, before the handlers of any process that has them.
+pub(crate) fn routes<S: Queues + QueueAdmin>(service: S) -> Router {
+    Router::new()
+        .route("/v1/queues/{queue}/messages", post(send::<S>).get(list::<S>))
+        .route("/v1/queues/{queue}/receive", post(receive::<S>))
+        .route("/v1/queues/{queue}/settle", post(settle::<S>))
+        .route("/v1/queues/{queue}/peek", post(peek::<S>))
+        .route("/v1/queues/{queue}/stats", get(stats::<S>))
+        .with_state(Arc::new(service))
+}
+
+type Shared<S> = State<Arc<S>>;
+
+async fn send<S: Queues>(
+    State(service): Shared<S>,
+    Path(queue): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer("SendResponse", async {
+        let request = SendRequest { queue, ..parse("SendRequest", body).await? };
+        service.send(with_timeout(request, &headers)).await
+    })
+    .await
+}
+
+async fn receive<S: Queues>(
+    State(service): Shared<S>,
+    Path(queue): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer("ReceiveResponse", async {
+        let request = ReceiveRequest { queue, ..parse("ReceiveRequest", body).await? };
+        service.receive(with_timeout(request, &headers)).await
+    })
+    .await
+}
+
+async fn settle<S: Queues>(
+    State(service): Shared<S>,
+    Path(queue): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer("SettleResponse", async {
+        let request = SettleRequest { queue, ..parse("SettleRequest", body).await? };
+        service.settle(with_timeout(request, &headers)).await
+    })
+    .await
+}
+
+async fn peek<S: QueueAdmin>(
+    State(service): Shared<S>,
+    Path(queue): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer("PeekResponse", async {
+        let request = PeekRequest { queue, ..parse("PeekRequest", body).await? };
+        service.peek(with_timeout(request, &headers)).await
+    })
+    .await
+}
+
+/// Peek, with what can be said in an address.
+async fn list<S: QueueAdmin>(
+    State(service): Shared<S>,
+    Path(queue): Path<String>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    answer("PeekResponse", async {
+        let fields = fields(query.as_deref().unwrap_or_default());
+        let request = PeekRequest { queue, ..transcode::request("PeekRequest", &fields)? };
+        service.peek(with_timeout(request, &headers)).await
+    })
+    .await
+}
+
+async fn stats<S: QueueAdmin>(
+    State(service): Shared<S>,
+    Path(queue): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    answer("StatsResponse", async {
+        service.stats(with_timeout(StatsRequest { queue, interval: None }, &headers)).await
+    })
+    .await
+}
+
+async fn parse<T: Message + Default>(name: &str, body: Body) -> Result<T, Status> {
+    let body = to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| unread(&error))?;
+    let json = if body.is_empty() { &b"{}"[..] } else { &body };
+    Ok(transcode::request(name, json)?)
+}
+
+/// Too large, or refused for want of memory, or cut.
+fn unread(error: &axum::Error) -> Status {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(status) = error.downcast_ref::<Status>() {
+            return status.clone();
+        }
+        source = error.source();
+    }
+    Failure::invalid(format!("the body cannot be read, it may have {MAX_BODY_BYTES} bytes: {error}")).into()
+}
+
+/// `limit=10&cursor=...` as JSON, whose mapping takes numbers as text too.
+fn fields(query: &str) -> Vec<u8> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let decoded = |text: &str| text.replace("%3D", "=").replace("%2B", "+").replace("%2F", "/");
+    let fields: Map<String, Value> =
+        pairs.map(|(name, value)| (name.to_owned(), Value::String(decoded(value)))).collect();
+    Value::Object(fields).to_string().into_bytes()
+}
+
+fn with_timeout<T>(request: T, headers: &HeaderMap) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(request);
+    let timeout = headers.get(TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(timeout) = timeout {
+        request.metadata_mut().insert(TIMEOUT, timeout);
+    }
+    request
+}
+
+async fn answer<T: Message>(
+    name: &str,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Response {
+    let answer = match call.await {
+        Ok(answer) => transcode::response(name, answer.get_ref()),
+        Err(status) => Err(status),
+    };
+    match answer {
+        Ok(json) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(status) => failure::response(&status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a cursor needs to be put into an address is taken out of it again.
+    #[test]
+    fn query_is_the_fields_of_peek() {
+        let request: PeekRequest =
+            transcode::request("PeekRequest", &fields("limit=7&bodyBytes=100&cursor=AQI%3D")).unwrap();
+        assert_eq!((request.limit, request.body_bytes, &request.cursor[..]), (7, 100, &[1, 2][..]));
+        assert_eq!(
+            transcode::request::<PeekRequest>("PeekRequest", &fields("")).unwrap(),
+            PeekRequest::default()
+        );
+    }
+}
