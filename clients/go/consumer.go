@@ -21,7 +21,7 @@ type Handler func(ctx context.Context, delivery *Delivery) error
 const (
 	defaultConcurrency = 16
 	// defaultGrace is within the 30 s that a pod has to stop.
-	defaultGrace = 20 * time.Second
+	defaultGrace = 25 * time.Second
 	// closing bounds what still has to be said when handlers are told to stop, and the wait for the other side to end a
 	// stream that we ended.
 	closing = 5 * time.Second
@@ -53,7 +53,7 @@ func WindowBytes(bytes uint64) ConsumeOption {
 	return func(s *consumeSettings) { s.windowBytes = bytes }
 }
 
-// ShutdownGrace lets handlers run so much longer, instead of 20 s, when the context of [Client.Consume] ends.
+// ShutdownGrace lets handlers run so much longer, instead of 25 s, when the context of [Client.Consume] ends.
 func ShutdownGrace(grace time.Duration) ConsumeOption {
 	return func(s *consumeSettings) { s.grace = grace }
 }

@@ -203,6 +203,551 @@ func (x *SendResult) GetError() *ItemError {
 	return nil
 }
 
+type ProduceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*ProduceRequest_Open
+	//	*ProduceRequest_Batch
+	Frame         isProduceRequest_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProduceRequest) Reset() {
+	*x = ProduceRequest{}
+	mi := &file_ackwell_v1_queues_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProduceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProduceRequest) ProtoMessage() {}
+
+func (x *ProduceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ackwell_v1_queues_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProduceRequest.ProtoReflect.Descriptor instead.
+func (*ProduceRequest) Descriptor() ([]byte, []int) {
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ProduceRequest) GetFrame() isProduceRequest_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *ProduceRequest) GetOpen() *ProduceOpen {
+	if x != nil {
+		if x, ok := x.Frame.(*ProduceRequest_Open); ok {
+			return x.Open
+		}
+	}
+	return nil
+}
+
+func (x *ProduceRequest) GetBatch() *ProduceBatch {
+	if x != nil {
+		if x, ok := x.Frame.(*ProduceRequest_Batch); ok {
+			return x.Batch
+		}
+	}
+	return nil
+}
+
+type isProduceRequest_Frame interface {
+	isProduceRequest_Frame()
+}
+
+type ProduceRequest_Open struct {
+	// First, and only first.
+	Open *ProduceOpen `protobuf:"bytes,1,opt,name=open,proto3,oneof"`
+}
+
+type ProduceRequest_Batch struct {
+	Batch *ProduceBatch `protobuf:"bytes,2,opt,name=batch,proto3,oneof"`
+}
+
+func (*ProduceRequest_Open) isProduceRequest_Frame() {}
+
+func (*ProduceRequest_Batch) isProduceRequest_Frame() {}
+
+type ProduceOpen struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Queue string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Empty for a new producer: `opened` names it. After a broken stream: that name. At most 40 B. Whoever chooses a name
+	// chooses one that no other producer has, and that was not in use within the last 2 minutes, such as a random UUID:
+	// what another producer of that name has stored under a `seq` is taken for a repetition, and not stored again.
+	Producer string `protobuf:"bytes,2,opt,name=producer,proto3" json:"producer,omitempty"`
+	// Every confirm has a result for every message, for their ids.
+	WantIds       bool `protobuf:"varint,3,opt,name=want_ids,json=wantIds,proto3" json:"want_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProduceOpen) Reset() {
+	*x = ProduceOpen{}
+	mi := &file_ackwell_v1_queues_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProduceOpen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProduceOpen) ProtoMessage() {}
+
+func (x *ProduceOpen) ProtoReflect() protoreflect.Message {
+	mi := &file_ackwell_v1_queues_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProduceOpen.ProtoReflect.Descriptor instead.
+func (*ProduceOpen) Descriptor() ([]byte, []int) {
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ProduceOpen) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *ProduceOpen) GetProducer() string {
+	if x != nil {
+		return x.Producer
+	}
+	return ""
+}
+
+func (x *ProduceOpen) GetWantIds() bool {
+	if x != nil {
+		return x.WantIds
+	}
+	return false
+}
+
+type ProduceBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Above 0, and higher than that of the batch before on the stream; gaps are fine. A batch that is sent again on another
+	// stream, within 2 minutes, is the same and keeps its seq; a new one has a seq that this producer never used. (As with
+	// request_id, the newest 200 000 items of a queue are remembered.)
+	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// 1..1000. Each is stored or refused by itself.
+	Messages      []*Message `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProduceBatch) Reset() {
+	*x = ProduceBatch{}
+	mi := &file_ackwell_v1_queues_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProduceBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProduceBatch) ProtoMessage() {}
+
+func (x *ProduceBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_ackwell_v1_queues_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProduceBatch.ProtoReflect.Descriptor instead.
+func (*ProduceBatch) Descriptor() ([]byte, []int) {
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ProduceBatch) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *ProduceBatch) GetMessages() []*Message {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type ProduceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*ProduceResponse_Opened
+	//	*ProduceResponse_Confirm
+	//	*ProduceResponse_Window
+	//	*ProduceResponse_GoAway
+	Frame         isProduceResponse_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProduceResponse) Reset() {
+	*x = ProduceResponse{}
+	mi := &file_ackwell_v1_queues_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProduceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProduceResponse) ProtoMessage() {}
+
+func (x *ProduceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ackwell_v1_queues_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProduceResponse.ProtoReflect.Descriptor instead.
+func (*ProduceResponse) Descriptor() ([]byte, []int) {
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ProduceResponse) GetFrame() isProduceResponse_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *ProduceResponse) GetOpened() *ProduceOpened {
+	if x != nil {
+		if x, ok := x.Frame.(*ProduceResponse_Opened); ok {
+			return x.Opened
+		}
+	}
+	return nil
+}
+
+func (x *ProduceResponse) GetConfirm() *ProduceConfirm {
+	if x != nil {
+		if x, ok := x.Frame.(*ProduceResponse_Confirm); ok {
+			return x.Confirm
+		}
+	}
+	return nil
+}
+
+func (x *ProduceResponse) GetWindow() *ProduceWindow {
+	if x != nil {
+		if x, ok := x.Frame.(*ProduceResponse_Window); ok {
+			return x.Window
+		}
+	}
+	return nil
+}
+
+func (x *ProduceResponse) GetGoAway() *GoAway {
+	if x != nil {
+		if x, ok := x.Frame.(*ProduceResponse_GoAway); ok {
+			return x.GoAway
+		}
+	}
+	return nil
+}
+
+type isProduceResponse_Frame interface {
+	isProduceResponse_Frame()
+}
+
+type ProduceResponse_Opened struct {
+	// First.
+	Opened *ProduceOpened `protobuf:"bytes,1,opt,name=opened,proto3,oneof"`
+}
+
+type ProduceResponse_Confirm struct {
+	Confirm *ProduceConfirm `protobuf:"bytes,2,opt,name=confirm,proto3,oneof"`
+}
+
+type ProduceResponse_Window struct {
+	// A new window; whatever is on its way is still taken.
+	Window *ProduceWindow `protobuf:"bytes,3,opt,name=window,proto3,oneof"`
+}
+
+type ProduceResponse_GoAway struct {
+	// This process is stopping: send no more, wait for the confirms, close the stream, and go on with a new one under the
+	// same name.
+	GoAway *GoAway `protobuf:"bytes,4,opt,name=go_away,json=goAway,proto3,oneof"`
+}
+
+func (*ProduceResponse_Opened) isProduceResponse_Frame() {}
+
+func (*ProduceResponse_Confirm) isProduceResponse_Frame() {}
+
+func (*ProduceResponse_Window) isProduceResponse_Frame() {}
+
+func (*ProduceResponse_GoAway) isProduceResponse_Frame() {}
+
+type ProduceOpened struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Producer      string                 `protobuf:"bytes,1,opt,name=producer,proto3" json:"producer,omitempty"`
+	Window        *ProduceWindow         `protobuf:"bytes,2,opt,name=window,proto3" json:"window,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProduceOpened) Reset() {
+	*x = ProduceOpened{}
+	mi := &file_ackwell_v1_queues_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProduceOpened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProduceOpened) ProtoMessage() {}
+
+func (x *ProduceOpened) ProtoReflect() protoreflect.Message {
+	mi := &file_ackwell_v1_queues_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProduceOpened.ProtoReflect.Descriptor instead.
+func (*ProduceOpened) Descriptor() ([]byte, []int) {
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ProduceOpened) GetProducer() string {
+	if x != nil {
+		return x.Producer
+	}
+	return ""
+}
+
+func (x *ProduceOpened) GetWindow() *ProduceWindow {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+// What may be sent and not yet confirmed. It gets smaller before the queue is full, so that producers slow down before
+// anything is refused. Beyond it nothing fails: the stream is not read on until there is room.
+type ProduceWindow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At least 1.
+	MaxMessages uint32 `protobuf:"varint,1,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
+	// Sum of the bodies. A larger batch may be sent alone.
+	MaxBytes      uint64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProduceWindow) Reset() {
+	*x = ProduceWindow{}
+	mi := &file_ackwell_v1_queues_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProduceWindow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProduceWindow) ProtoMessage() {}
+
+func (x *ProduceWindow) ProtoReflect() protoreflect.Message {
+	mi := &file_ackwell_v1_queues_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProduceWindow.ProtoReflect.Descriptor instead.
+func (*ProduceWindow) Descriptor() ([]byte, []int) {
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ProduceWindow) GetMaxMessages() uint32 {
+	if x != nil {
+		return x.MaxMessages
+	}
+	return 0
+}
+
+func (x *ProduceWindow) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+type ProduceConfirm struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All batches up to and including this one are on disk, but for the messages that `results` says were refused.
+	ThroughSeq uint64 `protobuf:"varint,1,opt,name=through_seq,json=throughSeq,proto3" json:"through_seq,omitempty"`
+	// In the order of the batches and their messages: those refused and the duplicates, of batches not confirmed before. With
+	// `want_ids`: all. A refusal that is worth trying again is sent again as part of a later batch.
+	Results       []*ProduceResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProduceConfirm) Reset() {
+	*x = ProduceConfirm{}
+	mi := &file_ackwell_v1_queues_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProduceConfirm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProduceConfirm) ProtoMessage() {}
+
+func (x *ProduceConfirm) ProtoReflect() protoreflect.Message {
+	mi := &file_ackwell_v1_queues_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProduceConfirm.ProtoReflect.Descriptor instead.
+func (*ProduceConfirm) Descriptor() ([]byte, []int) {
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ProduceConfirm) GetThroughSeq() uint64 {
+	if x != nil {
+		return x.ThroughSeq
+	}
+	return 0
+}
+
+func (x *ProduceConfirm) GetResults() []*ProduceResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type ProduceResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Seq   uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Of the message in its batch, from 0.
+	Index         uint32      `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Result        *SendResult `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProduceResult) Reset() {
+	*x = ProduceResult{}
+	mi := &file_ackwell_v1_queues_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProduceResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProduceResult) ProtoMessage() {}
+
+func (x *ProduceResult) ProtoReflect() protoreflect.Message {
+	mi := &file_ackwell_v1_queues_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProduceResult.ProtoReflect.Descriptor instead.
+func (*ProduceResult) Descriptor() ([]byte, []int) {
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ProduceResult) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *ProduceResult) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ProduceResult) GetResult() *SendResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 type ReceiveRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Queue string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
@@ -224,7 +769,7 @@ type ReceiveRequest struct {
 
 func (x *ReceiveRequest) Reset() {
 	*x = ReceiveRequest{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[3]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -236,7 +781,7 @@ func (x *ReceiveRequest) String() string {
 func (*ReceiveRequest) ProtoMessage() {}
 
 func (x *ReceiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[3]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -249,7 +794,7 @@ func (x *ReceiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveRequest.ProtoReflect.Descriptor instead.
 func (*ReceiveRequest) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{3}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReceiveRequest) GetQueue() string {
@@ -311,7 +856,7 @@ type ReceiveResponse struct {
 
 func (x *ReceiveResponse) Reset() {
 	*x = ReceiveResponse{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[4]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -323,7 +868,7 @@ func (x *ReceiveResponse) String() string {
 func (*ReceiveResponse) ProtoMessage() {}
 
 func (x *ReceiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[4]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -336,7 +881,7 @@ func (x *ReceiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveResponse.ProtoReflect.Descriptor instead.
 func (*ReceiveResponse) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{4}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReceiveResponse) GetDeliveries() []*Delivery {
@@ -363,7 +908,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[5]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +920,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[5]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +933,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{5}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Settlement) GetReceipt() []byte {
@@ -493,7 +1038,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[6]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +1050,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[6]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +1063,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{6}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{14}
 }
 
 // Failed: counts an attempt and comes back after `delay`, or after the queue's backoff when absent.
@@ -532,7 +1077,7 @@ type Nack struct {
 
 func (x *Nack) Reset() {
 	*x = Nack{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[7]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +1089,7 @@ func (x *Nack) String() string {
 func (*Nack) ProtoMessage() {}
 
 func (x *Nack) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[7]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +1102,7 @@ func (x *Nack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nack.ProtoReflect.Descriptor instead.
 func (*Nack) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{7}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Nack) GetDelay() *durationpb.Duration {
@@ -583,7 +1128,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[8]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +1140,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[8]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +1153,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{8}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{16}
 }
 
 // Never again: Dead at once.
@@ -621,7 +1166,7 @@ type Reject struct {
 
 func (x *Reject) Reset() {
 	*x = Reject{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[9]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +1178,7 @@ func (x *Reject) String() string {
 func (*Reject) ProtoMessage() {}
 
 func (x *Reject) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[9]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +1191,7 @@ func (x *Reject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reject.ProtoReflect.Descriptor instead.
 func (*Reject) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{9}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Reject) GetReason() string {
@@ -666,7 +1211,7 @@ type Lost struct {
 
 func (x *Lost) Reset() {
 	*x = Lost{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[10]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +1223,7 @@ func (x *Lost) String() string {
 func (*Lost) ProtoMessage() {}
 
 func (x *Lost) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[10]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +1236,7 @@ func (x *Lost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lost.ProtoReflect.Descriptor instead.
 func (*Lost) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{10}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Lost) GetReason() string {
@@ -712,7 +1257,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[11]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +1269,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[11]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +1282,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{11}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SettleRequest) GetQueue() string {
@@ -763,7 +1308,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[12]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +1320,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[12]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +1333,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{12}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SettleResponse) GetResults() []*SettleResult {
@@ -811,7 +1356,7 @@ type SettleResult struct {
 
 func (x *SettleResult) Reset() {
 	*x = SettleResult{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[13]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +1368,7 @@ func (x *SettleResult) String() string {
 func (*SettleResult) ProtoMessage() {}
 
 func (x *SettleResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[13]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +1381,7 @@ func (x *SettleResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResult.ProtoReflect.Descriptor instead.
 func (*SettleResult) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{13}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SettleResult) GetState() State {
@@ -874,7 +1419,7 @@ type ExtendRequest struct {
 
 func (x *ExtendRequest) Reset() {
 	*x = ExtendRequest{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[14]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +1431,7 @@ func (x *ExtendRequest) String() string {
 func (*ExtendRequest) ProtoMessage() {}
 
 func (x *ExtendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[14]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +1444,7 @@ func (x *ExtendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendRequest.ProtoReflect.Descriptor instead.
 func (*ExtendRequest) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{14}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExtendRequest) GetQueue() string {
@@ -932,7 +1477,7 @@ type ExtendResponse struct {
 
 func (x *ExtendResponse) Reset() {
 	*x = ExtendResponse{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[15]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1489,7 @@ func (x *ExtendResponse) String() string {
 func (*ExtendResponse) ProtoMessage() {}
 
 func (x *ExtendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[15]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1502,7 @@ func (x *ExtendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendResponse.ProtoReflect.Descriptor instead.
 func (*ExtendResponse) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{15}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExtendResponse) GetResults() []*ExtendResult {
@@ -977,7 +1522,7 @@ type ExtendResult struct {
 
 func (x *ExtendResult) Reset() {
 	*x = ExtendResult{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[16]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1534,7 @@ func (x *ExtendResult) String() string {
 func (*ExtendResult) ProtoMessage() {}
 
 func (x *ExtendResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[16]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1547,7 @@ func (x *ExtendResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendResult.ProtoReflect.Descriptor instead.
 func (*ExtendResult) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{16}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExtendResult) GetAckDeadline() *timestamppb.Timestamp {
@@ -1034,7 +1579,7 @@ type CommitRequest struct {
 
 func (x *CommitRequest) Reset() {
 	*x = CommitRequest{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[17]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1591,7 @@ func (x *CommitRequest) String() string {
 func (*CommitRequest) ProtoMessage() {}
 
 func (x *CommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[17]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1604,7 @@ func (x *CommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRequest.ProtoReflect.Descriptor instead.
 func (*CommitRequest) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{17}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CommitRequest) GetRequestId() string {
@@ -1095,7 +1640,7 @@ type CommitResponse struct {
 
 func (x *CommitResponse) Reset() {
 	*x = CommitResponse{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[18]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1652,7 @@ func (x *CommitResponse) String() string {
 func (*CommitResponse) ProtoMessage() {}
 
 func (x *CommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[18]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1665,7 @@ func (x *CommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitResponse.ProtoReflect.Descriptor instead.
 func (*CommitResponse) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{18}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CommitResponse) GetSettled() []*SettleResponse {
@@ -1153,7 +1698,7 @@ type ConsumeRequest struct {
 
 func (x *ConsumeRequest) Reset() {
 	*x = ConsumeRequest{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[19]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1710,7 @@ func (x *ConsumeRequest) String() string {
 func (*ConsumeRequest) ProtoMessage() {}
 
 func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[19]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1723,7 @@ func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeRequest.ProtoReflect.Descriptor instead.
 func (*ConsumeRequest) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{19}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ConsumeRequest) GetFrame() isConsumeRequest_Frame {
@@ -1285,7 +1830,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[20]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1842,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[20]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1855,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{20}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Open) GetQueue() string {
@@ -1353,7 +1898,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[21]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1910,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[21]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1923,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{21}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Window) GetMaxMessages() uint32 {
@@ -1406,7 +1951,7 @@ type SettleFrame struct {
 
 func (x *SettleFrame) Reset() {
 	*x = SettleFrame{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[22]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1963,7 @@ func (x *SettleFrame) String() string {
 func (*SettleFrame) ProtoMessage() {}
 
 func (x *SettleFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[22]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1976,7 @@ func (x *SettleFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleFrame.ProtoReflect.Descriptor instead.
 func (*SettleFrame) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{22}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SettleFrame) GetSeq() uint64 {
@@ -1459,7 +2004,7 @@ type ExtendFrame struct {
 
 func (x *ExtendFrame) Reset() {
 	*x = ExtendFrame{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[23]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +2016,7 @@ func (x *ExtendFrame) String() string {
 func (*ExtendFrame) ProtoMessage() {}
 
 func (x *ExtendFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[23]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +2029,7 @@ func (x *ExtendFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendFrame.ProtoReflect.Descriptor instead.
 func (*ExtendFrame) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{23}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExtendFrame) GetSeq() uint64 {
@@ -1516,7 +2061,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[24]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +2073,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[24]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +2086,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{24}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{32}
 }
 
 type ConsumeResponse struct {
@@ -1561,7 +2106,7 @@ type ConsumeResponse struct {
 
 func (x *ConsumeResponse) Reset() {
 	*x = ConsumeResponse{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[25]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +2118,7 @@ func (x *ConsumeResponse) String() string {
 func (*ConsumeResponse) ProtoMessage() {}
 
 func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[25]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +2131,7 @@ func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeResponse.ProtoReflect.Descriptor instead.
 func (*ConsumeResponse) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{25}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ConsumeResponse) GetFrame() isConsumeResponse_Frame {
@@ -1704,7 +2249,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[26]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +2261,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[26]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +2274,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{26}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Opened) GetWindow() *Window {
@@ -1748,7 +2293,7 @@ type Deliveries struct {
 
 func (x *Deliveries) Reset() {
 	*x = Deliveries{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[27]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +2305,7 @@ func (x *Deliveries) String() string {
 func (*Deliveries) ProtoMessage() {}
 
 func (x *Deliveries) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[27]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +2318,7 @@ func (x *Deliveries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliveries.ProtoReflect.Descriptor instead.
 func (*Deliveries) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{27}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Deliveries) GetDeliveries() []*Delivery {
@@ -1793,7 +2338,7 @@ type SettledFrame struct {
 
 func (x *SettledFrame) Reset() {
 	*x = SettledFrame{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[28]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +2350,7 @@ func (x *SettledFrame) String() string {
 func (*SettledFrame) ProtoMessage() {}
 
 func (x *SettledFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[28]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +2363,7 @@ func (x *SettledFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettledFrame.ProtoReflect.Descriptor instead.
 func (*SettledFrame) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{28}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SettledFrame) GetSeq() uint64 {
@@ -1845,7 +2390,7 @@ type ExtendedFrame struct {
 
 func (x *ExtendedFrame) Reset() {
 	*x = ExtendedFrame{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[29]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2402,7 @@ func (x *ExtendedFrame) String() string {
 func (*ExtendedFrame) ProtoMessage() {}
 
 func (x *ExtendedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[29]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2415,7 @@ func (x *ExtendedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendedFrame.ProtoReflect.Descriptor instead.
 func (*ExtendedFrame) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{29}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExtendedFrame) GetSeq() uint64 {
@@ -1897,7 +2442,7 @@ type Revoked struct {
 
 func (x *Revoked) Reset() {
 	*x = Revoked{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[30]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +2454,7 @@ func (x *Revoked) String() string {
 func (*Revoked) ProtoMessage() {}
 
 func (x *Revoked) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[30]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +2467,7 @@ func (x *Revoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoked.ProtoReflect.Descriptor instead.
 func (*Revoked) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{30}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Revoked) GetReceipts() [][]byte {
@@ -1948,7 +2493,7 @@ type GoAway struct {
 
 func (x *GoAway) Reset() {
 	*x = GoAway{}
-	mi := &file_ackwell_v1_queues_proto_msgTypes[31]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2505,7 @@ func (x *GoAway) String() string {
 func (*GoAway) ProtoMessage() {}
 
 func (x *GoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_ackwell_v1_queues_proto_msgTypes[31]
+	mi := &file_ackwell_v1_queues_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2518,7 @@ func (x *GoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoAway.ProtoReflect.Descriptor instead.
 func (*GoAway) Descriptor() ([]byte, []int) {
-	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{31}
+	return file_ackwell_v1_queues_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GoAway) GetReason() string {
@@ -2001,7 +2546,38 @@ const file_ackwell_v1_queues_proto_rawDesc = "" +
 	"SendResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tduplicate\x18\x02 \x01(\bR\tduplicate\x12+\n" +
-	"\x05error\x18\x03 \x01(\v2\x15.ackwell.v1.ItemErrorR\x05error\"\x8c\x02\n" +
+	"\x05error\x18\x03 \x01(\v2\x15.ackwell.v1.ItemErrorR\x05error\"z\n" +
+	"\x0eProduceRequest\x12-\n" +
+	"\x04open\x18\x01 \x01(\v2\x17.ackwell.v1.ProduceOpenH\x00R\x04open\x120\n" +
+	"\x05batch\x18\x02 \x01(\v2\x18.ackwell.v1.ProduceBatchH\x00R\x05batchB\a\n" +
+	"\x05frame\"Z\n" +
+	"\vProduceOpen\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x1a\n" +
+	"\bproducer\x18\x02 \x01(\tR\bproducer\x12\x19\n" +
+	"\bwant_ids\x18\x03 \x01(\bR\awantIds\"Q\n" +
+	"\fProduceBatch\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12/\n" +
+	"\bmessages\x18\x02 \x03(\v2\x13.ackwell.v1.MessageR\bmessages\"\xeb\x01\n" +
+	"\x0fProduceResponse\x123\n" +
+	"\x06opened\x18\x01 \x01(\v2\x19.ackwell.v1.ProduceOpenedH\x00R\x06opened\x126\n" +
+	"\aconfirm\x18\x02 \x01(\v2\x1a.ackwell.v1.ProduceConfirmH\x00R\aconfirm\x123\n" +
+	"\x06window\x18\x03 \x01(\v2\x19.ackwell.v1.ProduceWindowH\x00R\x06window\x12-\n" +
+	"\ago_away\x18\x04 \x01(\v2\x12.ackwell.v1.GoAwayH\x00R\x06goAwayB\a\n" +
+	"\x05frame\"^\n" +
+	"\rProduceOpened\x12\x1a\n" +
+	"\bproducer\x18\x01 \x01(\tR\bproducer\x121\n" +
+	"\x06window\x18\x02 \x01(\v2\x19.ackwell.v1.ProduceWindowR\x06window\"O\n" +
+	"\rProduceWindow\x12!\n" +
+	"\fmax_messages\x18\x01 \x01(\rR\vmaxMessages\x12\x1b\n" +
+	"\tmax_bytes\x18\x02 \x01(\x04R\bmaxBytes\"f\n" +
+	"\x0eProduceConfirm\x12\x1f\n" +
+	"\vthrough_seq\x18\x01 \x01(\x04R\n" +
+	"throughSeq\x123\n" +
+	"\aresults\x18\x02 \x03(\v2\x19.ackwell.v1.ProduceResultR\aresults\"g\n" +
+	"\rProduceResult\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12.\n" +
+	"\x06result\x18\x03 \x01(\v2\x16.ackwell.v1.SendResultR\x06result\"\x8c\x02\n" +
 	"\x0eReceiveRequest\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12!\n" +
 	"\fmax_messages\x18\x02 \x01(\rR\vmaxMessages\x12\x1b\n" +
@@ -2112,9 +2688,10 @@ const file_ackwell_v1_queues_proto_rawDesc = "" +
 	"\breceipts\x18\x01 \x03(\fR\breceipts\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\" \n" +
 	"\x06GoAway\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason2\x92\x03\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason2\xda\x03\n" +
 	"\x06Queues\x129\n" +
-	"\x04Send\x12\x17.ackwell.v1.SendRequest\x1a\x18.ackwell.v1.SendResponse\x12B\n" +
+	"\x04Send\x12\x17.ackwell.v1.SendRequest\x1a\x18.ackwell.v1.SendResponse\x12F\n" +
+	"\aProduce\x12\x1a.ackwell.v1.ProduceRequest\x1a\x1b.ackwell.v1.ProduceResponse(\x010\x01\x12B\n" +
 	"\aReceive\x12\x1a.ackwell.v1.ReceiveRequest\x1a\x1b.ackwell.v1.ReceiveResponse\x12F\n" +
 	"\aConsume\x12\x1a.ackwell.v1.ConsumeRequest\x1a\x1b.ackwell.v1.ConsumeResponse(\x010\x01\x12?\n" +
 	"\x06Settle\x12\x19.ackwell.v1.SettleRequest\x1a\x1a.ackwell.v1.SettleResponse\x12?\n" +
@@ -2134,108 +2711,128 @@ func file_ackwell_v1_queues_proto_rawDescGZIP() []byte {
 	return file_ackwell_v1_queues_proto_rawDescData
 }
 
-var file_ackwell_v1_queues_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_ackwell_v1_queues_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_ackwell_v1_queues_proto_goTypes = []any{
 	(*SendRequest)(nil),           // 0: ackwell.v1.SendRequest
 	(*SendResponse)(nil),          // 1: ackwell.v1.SendResponse
 	(*SendResult)(nil),            // 2: ackwell.v1.SendResult
-	(*ReceiveRequest)(nil),        // 3: ackwell.v1.ReceiveRequest
-	(*ReceiveResponse)(nil),       // 4: ackwell.v1.ReceiveResponse
-	(*Settlement)(nil),            // 5: ackwell.v1.Settlement
-	(*Ack)(nil),                   // 6: ackwell.v1.Ack
-	(*Nack)(nil),                  // 7: ackwell.v1.Nack
-	(*Release)(nil),               // 8: ackwell.v1.Release
-	(*Reject)(nil),                // 9: ackwell.v1.Reject
-	(*Lost)(nil),                  // 10: ackwell.v1.Lost
-	(*SettleRequest)(nil),         // 11: ackwell.v1.SettleRequest
-	(*SettleResponse)(nil),        // 12: ackwell.v1.SettleResponse
-	(*SettleResult)(nil),          // 13: ackwell.v1.SettleResult
-	(*ExtendRequest)(nil),         // 14: ackwell.v1.ExtendRequest
-	(*ExtendResponse)(nil),        // 15: ackwell.v1.ExtendResponse
-	(*ExtendResult)(nil),          // 16: ackwell.v1.ExtendResult
-	(*CommitRequest)(nil),         // 17: ackwell.v1.CommitRequest
-	(*CommitResponse)(nil),        // 18: ackwell.v1.CommitResponse
-	(*ConsumeRequest)(nil),        // 19: ackwell.v1.ConsumeRequest
-	(*Open)(nil),                  // 20: ackwell.v1.Open
-	(*Window)(nil),                // 21: ackwell.v1.Window
-	(*SettleFrame)(nil),           // 22: ackwell.v1.SettleFrame
-	(*ExtendFrame)(nil),           // 23: ackwell.v1.ExtendFrame
-	(*Drain)(nil),                 // 24: ackwell.v1.Drain
-	(*ConsumeResponse)(nil),       // 25: ackwell.v1.ConsumeResponse
-	(*Opened)(nil),                // 26: ackwell.v1.Opened
-	(*Deliveries)(nil),            // 27: ackwell.v1.Deliveries
-	(*SettledFrame)(nil),          // 28: ackwell.v1.SettledFrame
-	(*ExtendedFrame)(nil),         // 29: ackwell.v1.ExtendedFrame
-	(*Revoked)(nil),               // 30: ackwell.v1.Revoked
-	(*GoAway)(nil),                // 31: ackwell.v1.GoAway
-	(*Message)(nil),               // 32: ackwell.v1.Message
-	(*ItemError)(nil),             // 33: ackwell.v1.ItemError
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
-	(*Delivery)(nil),              // 35: ackwell.v1.Delivery
-	(State)(0),                    // 36: ackwell.v1.State
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*ProduceRequest)(nil),        // 3: ackwell.v1.ProduceRequest
+	(*ProduceOpen)(nil),           // 4: ackwell.v1.ProduceOpen
+	(*ProduceBatch)(nil),          // 5: ackwell.v1.ProduceBatch
+	(*ProduceResponse)(nil),       // 6: ackwell.v1.ProduceResponse
+	(*ProduceOpened)(nil),         // 7: ackwell.v1.ProduceOpened
+	(*ProduceWindow)(nil),         // 8: ackwell.v1.ProduceWindow
+	(*ProduceConfirm)(nil),        // 9: ackwell.v1.ProduceConfirm
+	(*ProduceResult)(nil),         // 10: ackwell.v1.ProduceResult
+	(*ReceiveRequest)(nil),        // 11: ackwell.v1.ReceiveRequest
+	(*ReceiveResponse)(nil),       // 12: ackwell.v1.ReceiveResponse
+	(*Settlement)(nil),            // 13: ackwell.v1.Settlement
+	(*Ack)(nil),                   // 14: ackwell.v1.Ack
+	(*Nack)(nil),                  // 15: ackwell.v1.Nack
+	(*Release)(nil),               // 16: ackwell.v1.Release
+	(*Reject)(nil),                // 17: ackwell.v1.Reject
+	(*Lost)(nil),                  // 18: ackwell.v1.Lost
+	(*SettleRequest)(nil),         // 19: ackwell.v1.SettleRequest
+	(*SettleResponse)(nil),        // 20: ackwell.v1.SettleResponse
+	(*SettleResult)(nil),          // 21: ackwell.v1.SettleResult
+	(*ExtendRequest)(nil),         // 22: ackwell.v1.ExtendRequest
+	(*ExtendResponse)(nil),        // 23: ackwell.v1.ExtendResponse
+	(*ExtendResult)(nil),          // 24: ackwell.v1.ExtendResult
+	(*CommitRequest)(nil),         // 25: ackwell.v1.CommitRequest
+	(*CommitResponse)(nil),        // 26: ackwell.v1.CommitResponse
+	(*ConsumeRequest)(nil),        // 27: ackwell.v1.ConsumeRequest
+	(*Open)(nil),                  // 28: ackwell.v1.Open
+	(*Window)(nil),                // 29: ackwell.v1.Window
+	(*SettleFrame)(nil),           // 30: ackwell.v1.SettleFrame
+	(*ExtendFrame)(nil),           // 31: ackwell.v1.ExtendFrame
+	(*Drain)(nil),                 // 32: ackwell.v1.Drain
+	(*ConsumeResponse)(nil),       // 33: ackwell.v1.ConsumeResponse
+	(*Opened)(nil),                // 34: ackwell.v1.Opened
+	(*Deliveries)(nil),            // 35: ackwell.v1.Deliveries
+	(*SettledFrame)(nil),          // 36: ackwell.v1.SettledFrame
+	(*ExtendedFrame)(nil),         // 37: ackwell.v1.ExtendedFrame
+	(*Revoked)(nil),               // 38: ackwell.v1.Revoked
+	(*GoAway)(nil),                // 39: ackwell.v1.GoAway
+	(*Message)(nil),               // 40: ackwell.v1.Message
+	(*ItemError)(nil),             // 41: ackwell.v1.ItemError
+	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
+	(*Delivery)(nil),              // 43: ackwell.v1.Delivery
+	(State)(0),                    // 44: ackwell.v1.State
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
 }
 var file_ackwell_v1_queues_proto_depIdxs = []int32{
-	32, // 0: ackwell.v1.SendRequest.messages:type_name -> ackwell.v1.Message
+	40, // 0: ackwell.v1.SendRequest.messages:type_name -> ackwell.v1.Message
 	2,  // 1: ackwell.v1.SendResponse.results:type_name -> ackwell.v1.SendResult
-	33, // 2: ackwell.v1.SendResult.error:type_name -> ackwell.v1.ItemError
-	34, // 3: ackwell.v1.ReceiveRequest.wait:type_name -> google.protobuf.Duration
-	34, // 4: ackwell.v1.ReceiveRequest.ack_timeout:type_name -> google.protobuf.Duration
-	35, // 5: ackwell.v1.ReceiveResponse.deliveries:type_name -> ackwell.v1.Delivery
-	6,  // 6: ackwell.v1.Settlement.ack:type_name -> ackwell.v1.Ack
-	7,  // 7: ackwell.v1.Settlement.nack:type_name -> ackwell.v1.Nack
-	8,  // 8: ackwell.v1.Settlement.release:type_name -> ackwell.v1.Release
-	9,  // 9: ackwell.v1.Settlement.reject:type_name -> ackwell.v1.Reject
-	10, // 10: ackwell.v1.Settlement.lost:type_name -> ackwell.v1.Lost
-	34, // 11: ackwell.v1.Nack.delay:type_name -> google.protobuf.Duration
-	5,  // 12: ackwell.v1.SettleRequest.settlements:type_name -> ackwell.v1.Settlement
-	13, // 13: ackwell.v1.SettleResponse.results:type_name -> ackwell.v1.SettleResult
-	36, // 14: ackwell.v1.SettleResult.state:type_name -> ackwell.v1.State
-	37, // 15: ackwell.v1.SettleResult.next_attempt_at:type_name -> google.protobuf.Timestamp
-	33, // 16: ackwell.v1.SettleResult.error:type_name -> ackwell.v1.ItemError
-	34, // 17: ackwell.v1.ExtendRequest.ack_timeout:type_name -> google.protobuf.Duration
-	16, // 18: ackwell.v1.ExtendResponse.results:type_name -> ackwell.v1.ExtendResult
-	37, // 19: ackwell.v1.ExtendResult.ack_deadline:type_name -> google.protobuf.Timestamp
-	33, // 20: ackwell.v1.ExtendResult.error:type_name -> ackwell.v1.ItemError
-	11, // 21: ackwell.v1.CommitRequest.settle:type_name -> ackwell.v1.SettleRequest
-	0,  // 22: ackwell.v1.CommitRequest.send:type_name -> ackwell.v1.SendRequest
-	12, // 23: ackwell.v1.CommitResponse.settled:type_name -> ackwell.v1.SettleResponse
-	1,  // 24: ackwell.v1.CommitResponse.sent:type_name -> ackwell.v1.SendResponse
-	20, // 25: ackwell.v1.ConsumeRequest.open:type_name -> ackwell.v1.Open
-	21, // 26: ackwell.v1.ConsumeRequest.window:type_name -> ackwell.v1.Window
-	22, // 27: ackwell.v1.ConsumeRequest.settle:type_name -> ackwell.v1.SettleFrame
-	23, // 28: ackwell.v1.ConsumeRequest.extend:type_name -> ackwell.v1.ExtendFrame
-	24, // 29: ackwell.v1.ConsumeRequest.drain:type_name -> ackwell.v1.Drain
-	21, // 30: ackwell.v1.Open.window:type_name -> ackwell.v1.Window
-	5,  // 31: ackwell.v1.SettleFrame.settlements:type_name -> ackwell.v1.Settlement
-	34, // 32: ackwell.v1.ExtendFrame.ack_timeout:type_name -> google.protobuf.Duration
-	26, // 33: ackwell.v1.ConsumeResponse.opened:type_name -> ackwell.v1.Opened
-	27, // 34: ackwell.v1.ConsumeResponse.deliveries:type_name -> ackwell.v1.Deliveries
-	28, // 35: ackwell.v1.ConsumeResponse.settled:type_name -> ackwell.v1.SettledFrame
-	29, // 36: ackwell.v1.ConsumeResponse.extended:type_name -> ackwell.v1.ExtendedFrame
-	30, // 37: ackwell.v1.ConsumeResponse.revoked:type_name -> ackwell.v1.Revoked
-	31, // 38: ackwell.v1.ConsumeResponse.go_away:type_name -> ackwell.v1.GoAway
-	21, // 39: ackwell.v1.Opened.window:type_name -> ackwell.v1.Window
-	35, // 40: ackwell.v1.Deliveries.deliveries:type_name -> ackwell.v1.Delivery
-	13, // 41: ackwell.v1.SettledFrame.results:type_name -> ackwell.v1.SettleResult
-	16, // 42: ackwell.v1.ExtendedFrame.results:type_name -> ackwell.v1.ExtendResult
-	0,  // 43: ackwell.v1.Queues.Send:input_type -> ackwell.v1.SendRequest
-	3,  // 44: ackwell.v1.Queues.Receive:input_type -> ackwell.v1.ReceiveRequest
-	19, // 45: ackwell.v1.Queues.Consume:input_type -> ackwell.v1.ConsumeRequest
-	11, // 46: ackwell.v1.Queues.Settle:input_type -> ackwell.v1.SettleRequest
-	14, // 47: ackwell.v1.Queues.Extend:input_type -> ackwell.v1.ExtendRequest
-	17, // 48: ackwell.v1.Queues.Commit:input_type -> ackwell.v1.CommitRequest
-	1,  // 49: ackwell.v1.Queues.Send:output_type -> ackwell.v1.SendResponse
-	4,  // 50: ackwell.v1.Queues.Receive:output_type -> ackwell.v1.ReceiveResponse
-	25, // 51: ackwell.v1.Queues.Consume:output_type -> ackwell.v1.ConsumeResponse
-	12, // 52: ackwell.v1.Queues.Settle:output_type -> ackwell.v1.SettleResponse
-	15, // 53: ackwell.v1.Queues.Extend:output_type -> ackwell.v1.ExtendResponse
-	18, // 54: ackwell.v1.Queues.Commit:output_type -> ackwell.v1.CommitResponse
-	49, // [49:55] is the sub-list for method output_type
-	43, // [43:49] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	41, // 2: ackwell.v1.SendResult.error:type_name -> ackwell.v1.ItemError
+	4,  // 3: ackwell.v1.ProduceRequest.open:type_name -> ackwell.v1.ProduceOpen
+	5,  // 4: ackwell.v1.ProduceRequest.batch:type_name -> ackwell.v1.ProduceBatch
+	40, // 5: ackwell.v1.ProduceBatch.messages:type_name -> ackwell.v1.Message
+	7,  // 6: ackwell.v1.ProduceResponse.opened:type_name -> ackwell.v1.ProduceOpened
+	9,  // 7: ackwell.v1.ProduceResponse.confirm:type_name -> ackwell.v1.ProduceConfirm
+	8,  // 8: ackwell.v1.ProduceResponse.window:type_name -> ackwell.v1.ProduceWindow
+	39, // 9: ackwell.v1.ProduceResponse.go_away:type_name -> ackwell.v1.GoAway
+	8,  // 10: ackwell.v1.ProduceOpened.window:type_name -> ackwell.v1.ProduceWindow
+	10, // 11: ackwell.v1.ProduceConfirm.results:type_name -> ackwell.v1.ProduceResult
+	2,  // 12: ackwell.v1.ProduceResult.result:type_name -> ackwell.v1.SendResult
+	42, // 13: ackwell.v1.ReceiveRequest.wait:type_name -> google.protobuf.Duration
+	42, // 14: ackwell.v1.ReceiveRequest.ack_timeout:type_name -> google.protobuf.Duration
+	43, // 15: ackwell.v1.ReceiveResponse.deliveries:type_name -> ackwell.v1.Delivery
+	14, // 16: ackwell.v1.Settlement.ack:type_name -> ackwell.v1.Ack
+	15, // 17: ackwell.v1.Settlement.nack:type_name -> ackwell.v1.Nack
+	16, // 18: ackwell.v1.Settlement.release:type_name -> ackwell.v1.Release
+	17, // 19: ackwell.v1.Settlement.reject:type_name -> ackwell.v1.Reject
+	18, // 20: ackwell.v1.Settlement.lost:type_name -> ackwell.v1.Lost
+	42, // 21: ackwell.v1.Nack.delay:type_name -> google.protobuf.Duration
+	13, // 22: ackwell.v1.SettleRequest.settlements:type_name -> ackwell.v1.Settlement
+	21, // 23: ackwell.v1.SettleResponse.results:type_name -> ackwell.v1.SettleResult
+	44, // 24: ackwell.v1.SettleResult.state:type_name -> ackwell.v1.State
+	45, // 25: ackwell.v1.SettleResult.next_attempt_at:type_name -> google.protobuf.Timestamp
+	41, // 26: ackwell.v1.SettleResult.error:type_name -> ackwell.v1.ItemError
+	42, // 27: ackwell.v1.ExtendRequest.ack_timeout:type_name -> google.protobuf.Duration
+	24, // 28: ackwell.v1.ExtendResponse.results:type_name -> ackwell.v1.ExtendResult
+	45, // 29: ackwell.v1.ExtendResult.ack_deadline:type_name -> google.protobuf.Timestamp
+	41, // 30: ackwell.v1.ExtendResult.error:type_name -> ackwell.v1.ItemError
+	19, // 31: ackwell.v1.CommitRequest.settle:type_name -> ackwell.v1.SettleRequest
+	0,  // 32: ackwell.v1.CommitRequest.send:type_name -> ackwell.v1.SendRequest
+	20, // 33: ackwell.v1.CommitResponse.settled:type_name -> ackwell.v1.SettleResponse
+	1,  // 34: ackwell.v1.CommitResponse.sent:type_name -> ackwell.v1.SendResponse
+	28, // 35: ackwell.v1.ConsumeRequest.open:type_name -> ackwell.v1.Open
+	29, // 36: ackwell.v1.ConsumeRequest.window:type_name -> ackwell.v1.Window
+	30, // 37: ackwell.v1.ConsumeRequest.settle:type_name -> ackwell.v1.SettleFrame
+	31, // 38: ackwell.v1.ConsumeRequest.extend:type_name -> ackwell.v1.ExtendFrame
+	32, // 39: ackwell.v1.ConsumeRequest.drain:type_name -> ackwell.v1.Drain
+	29, // 40: ackwell.v1.Open.window:type_name -> ackwell.v1.Window
+	13, // 41: ackwell.v1.SettleFrame.settlements:type_name -> ackwell.v1.Settlement
+	42, // 42: ackwell.v1.ExtendFrame.ack_timeout:type_name -> google.protobuf.Duration
+	34, // 43: ackwell.v1.ConsumeResponse.opened:type_name -> ackwell.v1.Opened
+	35, // 44: ackwell.v1.ConsumeResponse.deliveries:type_name -> ackwell.v1.Deliveries
+	36, // 45: ackwell.v1.ConsumeResponse.settled:type_name -> ackwell.v1.SettledFrame
+	37, // 46: ackwell.v1.ConsumeResponse.extended:type_name -> ackwell.v1.ExtendedFrame
+	38, // 47: ackwell.v1.ConsumeResponse.revoked:type_name -> ackwell.v1.Revoked
+	39, // 48: ackwell.v1.ConsumeResponse.go_away:type_name -> ackwell.v1.GoAway
+	29, // 49: ackwell.v1.Opened.window:type_name -> ackwell.v1.Window
+	43, // 50: ackwell.v1.Deliveries.deliveries:type_name -> ackwell.v1.Delivery
+	21, // 51: ackwell.v1.SettledFrame.results:type_name -> ackwell.v1.SettleResult
+	24, // 52: ackwell.v1.ExtendedFrame.results:type_name -> ackwell.v1.ExtendResult
+	0,  // 53: ackwell.v1.Queues.Send:input_type -> ackwell.v1.SendRequest
+	3,  // 54: ackwell.v1.Queues.Produce:input_type -> ackwell.v1.ProduceRequest
+	11, // 55: ackwell.v1.Queues.Receive:input_type -> ackwell.v1.ReceiveRequest
+	27, // 56: ackwell.v1.Queues.Consume:input_type -> ackwell.v1.ConsumeRequest
+	19, // 57: ackwell.v1.Queues.Settle:input_type -> ackwell.v1.SettleRequest
+	22, // 58: ackwell.v1.Queues.Extend:input_type -> ackwell.v1.ExtendRequest
+	25, // 59: ackwell.v1.Queues.Commit:input_type -> ackwell.v1.CommitRequest
+	1,  // 60: ackwell.v1.Queues.Send:output_type -> ackwell.v1.SendResponse
+	6,  // 61: ackwell.v1.Queues.Produce:output_type -> ackwell.v1.ProduceResponse
+	12, // 62: ackwell.v1.Queues.Receive:output_type -> ackwell.v1.ReceiveResponse
+	33, // 63: ackwell.v1.Queues.Consume:output_type -> ackwell.v1.ConsumeResponse
+	20, // 64: ackwell.v1.Queues.Settle:output_type -> ackwell.v1.SettleResponse
+	23, // 65: ackwell.v1.Queues.Extend:output_type -> ackwell.v1.ExtendResponse
+	26, // 66: ackwell.v1.Queues.Commit:output_type -> ackwell.v1.CommitResponse
+	60, // [60:67] is the sub-list for method output_type
+	53, // [53:60] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_ackwell_v1_queues_proto_init() }
@@ -2244,21 +2841,31 @@ func file_ackwell_v1_queues_proto_init() {
 		return
 	}
 	file_ackwell_v1_message_proto_init()
-	file_ackwell_v1_queues_proto_msgTypes[5].OneofWrappers = []any{
+	file_ackwell_v1_queues_proto_msgTypes[3].OneofWrappers = []any{
+		(*ProduceRequest_Open)(nil),
+		(*ProduceRequest_Batch)(nil),
+	}
+	file_ackwell_v1_queues_proto_msgTypes[6].OneofWrappers = []any{
+		(*ProduceResponse_Opened)(nil),
+		(*ProduceResponse_Confirm)(nil),
+		(*ProduceResponse_Window)(nil),
+		(*ProduceResponse_GoAway)(nil),
+	}
+	file_ackwell_v1_queues_proto_msgTypes[13].OneofWrappers = []any{
 		(*Settlement_Ack)(nil),
 		(*Settlement_Nack)(nil),
 		(*Settlement_Release)(nil),
 		(*Settlement_Reject)(nil),
 		(*Settlement_Lost)(nil),
 	}
-	file_ackwell_v1_queues_proto_msgTypes[19].OneofWrappers = []any{
+	file_ackwell_v1_queues_proto_msgTypes[27].OneofWrappers = []any{
 		(*ConsumeRequest_Open)(nil),
 		(*ConsumeRequest_Window)(nil),
 		(*ConsumeRequest_Settle)(nil),
 		(*ConsumeRequest_Extend)(nil),
 		(*ConsumeRequest_Drain)(nil),
 	}
-	file_ackwell_v1_queues_proto_msgTypes[25].OneofWrappers = []any{
+	file_ackwell_v1_queues_proto_msgTypes[33].OneofWrappers = []any{
 		(*ConsumeResponse_Opened)(nil),
 		(*ConsumeResponse_Deliveries)(nil),
 		(*ConsumeResponse_Settled)(nil),
@@ -2272,7 +2879,7 @@ func file_ackwell_v1_queues_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ackwell_v1_queues_proto_rawDesc), len(file_ackwell_v1_queues_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Queues_Send_FullMethodName    = "/ackwell.v1.Queues/Send"
+	Queues_Produce_FullMethodName = "/ackwell.v1.Queues/Produce"
 	Queues_Receive_FullMethodName = "/ackwell.v1.Queues/Receive"
 	Queues_Consume_FullMethodName = "/ackwell.v1.Queues/Consume"
 	Queues_Settle_FullMethodName  = "/ackwell.v1.Queues/Settle"
@@ -41,6 +42,10 @@ const (
 type QueuesClient interface {
 	// Stores messages. Answers once they are on disk.
 	Send(ctx context.Context, in *SendRequest, opts ...grpc.CallOption) (*SendResponse, error)
+	// Stores batches, many of them on their way at once, and confirms them in order. For throughput. A stream that ends with
+	// UNAVAILABLE, or breaks, is opened again with the producer's name, and what was not confirmed is sent again with the
+	// same `seq`: nothing is stored twice.
+	Produce(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ProduceRequest, ProduceResponse], error)
 	// Long poll: up to max_messages, as soon as there is one. The caller settles, or extends, before ack_deadline.
 	Receive(ctx context.Context, in *ReceiveRequest, opts ...grpc.CallOption) (*ReceiveResponse, error)
 	// Deliveries, settlements and extensions on one stream, within a window. While the stream lives, its deliveries
@@ -76,6 +81,19 @@ func (c *queuesClient) Send(ctx context.Context, in *SendRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *queuesClient) Produce(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ProduceRequest, ProduceResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Queues_ServiceDesc.Streams[0], Queues_Produce_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ProduceRequest, ProduceResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Queues_ProduceClient = grpc.BidiStreamingClient[ProduceRequest, ProduceResponse]
+
 func (c *queuesClient) Receive(ctx context.Context, in *ReceiveRequest, opts ...grpc.CallOption) (*ReceiveResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReceiveResponse)
@@ -88,7 +106,7 @@ func (c *queuesClient) Receive(ctx context.Context, in *ReceiveRequest, opts ...
 
 func (c *queuesClient) Consume(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConsumeRequest, ConsumeResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Queues_ServiceDesc.Streams[0], Queues_Consume_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Queues_ServiceDesc.Streams[1], Queues_Consume_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +159,10 @@ func (c *queuesClient) Commit(ctx context.Context, in *CommitRequest, opts ...gr
 type QueuesServer interface {
 	// Stores messages. Answers once they are on disk.
 	Send(context.Context, *SendRequest) (*SendResponse, error)
+	// Stores batches, many of them on their way at once, and confirms them in order. For throughput. A stream that ends with
+	// UNAVAILABLE, or breaks, is opened again with the producer's name, and what was not confirmed is sent again with the
+	// same `seq`: nothing is stored twice.
+	Produce(grpc.BidiStreamingServer[ProduceRequest, ProduceResponse]) error
 	// Long poll: up to max_messages, as soon as there is one. The caller settles, or extends, before ack_deadline.
 	Receive(context.Context, *ReceiveRequest) (*ReceiveResponse, error)
 	// Deliveries, settlements and extensions on one stream, within a window. While the stream lives, its deliveries
@@ -168,6 +190,9 @@ type UnimplementedQueuesServer struct{}
 
 func (UnimplementedQueuesServer) Send(context.Context, *SendRequest) (*SendResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Send not implemented")
+}
+func (UnimplementedQueuesServer) Produce(grpc.BidiStreamingServer[ProduceRequest, ProduceResponse]) error {
+	return status.Error(codes.Unimplemented, "method Produce not implemented")
 }
 func (UnimplementedQueuesServer) Receive(context.Context, *ReceiveRequest) (*ReceiveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Receive not implemented")
@@ -222,6 +247,13 @@ func _Queues_Send_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Queues_Produce_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(QueuesServer).Produce(&grpc.GenericServerStream[ProduceRequest, ProduceResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Queues_ProduceServer = grpc.BidiStreamingServer[ProduceRequest, ProduceResponse]
 
 func _Queues_Receive_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReceiveRequest)
@@ -331,6 +363,12 @@ var Queues_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Produce",
+			Handler:       _Queues_Produce_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
 		{
 			StreamName:    "Consume",
 			Handler:       _Queues_Consume_Handler,

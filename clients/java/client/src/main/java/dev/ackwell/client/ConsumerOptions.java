@@ -16,8 +16,8 @@ import java.util.concurrent.Executor;
  */
 public record ConsumerOptions(
         int concurrency, int prefetch, long windowBytes, Duration grace, String name, Executor executor) {
-    /** 16 handlers, nothing prefetched, 20 s to stop: within the 30 s that a pod has. */
-    public static final ConsumerOptions DEFAULT = new ConsumerOptions(16, 0, 0, Duration.ofSeconds(20), null, null);
+    /** 16 handlers, nothing prefetched, 25 s to stop: within the 30 s that a pod has. */
+    public static final ConsumerOptions DEFAULT = new ConsumerOptions(16, 0, 0, Duration.ofSeconds(25), null, null);
 
     public ConsumerOptions {
         if (concurrency < 1 || prefetch < 0) {
