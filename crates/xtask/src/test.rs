@@ -44,6 +44,8 @@ enum Layer {
     Unit,
     /// Real processes over real sockets.
     It,
+    /// The clients of all languages: their own tests, and the conformance suite.
+    Clients,
     /// A real cluster.
     E2e,
 }
@@ -61,7 +63,8 @@ impl Options {
 }
 
 fn layers(session: &mut Session<'_>, options: &Options) -> anyhow::Result<()> {
-    let needs_binaries = options.wants(Layer::It) || options.wants(Layer::E2e);
+    let needs_binaries =
+        [Layer::It, Layer::Clients, Layer::E2e].into_iter().any(|layer| options.wants(layer));
     if needs_binaries {
         packages::install(session)?;
     }
@@ -76,6 +79,9 @@ fn layers(session: &mut Session<'_>, options: &Options) -> anyhow::Result<()> {
     let built = needs_binaries && session.step("binaries", image::static_binaries(session.workspace))?;
     if options.wants(Layer::It) {
         it(session, built)?;
+    }
+    if options.wants(Layer::Clients) {
+        clients(session, built)?;
     }
     match kubernetes {
         Some(kubernetes) => e2e(session, options, kubernetes, built),
@@ -124,6 +130,19 @@ fn it(session: &mut Session<'_>, built: bool) -> anyhow::Result<()> {
     let mut cargo = session.workspace.cargo(["test", "--package", "ackwell-tests", "--test", "it"]);
     cargo.env("ACKWELL_BINARIES", image::static_folder(session.workspace));
     session.step("it", cargo)?;
+    Ok(())
+}
+
+/// A language whose toolchain is not here is named and counted as skipped.
+fn clients(session: &mut Session<'_>, built: bool) -> anyhow::Result<()> {
+    if !built {
+        session.fail("clients", &anyhow::anyhow!("there are no binaries to test"));
+        return Ok(());
+    }
+    let mut suite = child::command("tests/conformance/run", ["--unit", "--allow-missing"]);
+    suite.current_dir(&session.workspace.top);
+    suite.env("ACKWELL_BINARIES", image::static_folder(session.workspace));
+    session.step("clients", suite)?;
     Ok(())
 }
 

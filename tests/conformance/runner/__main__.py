@@ -34,8 +34,7 @@ def main():
         for run in concurrent.futures.as_completed(runs):
             verdicts[runs[run]] = run.result()
     if options.unit:
-        for language in present:
-            verdicts |= {(language.key, "unit"): unit(language) for _ in language.unit[:1]}
+        verdicts |= {(language.key, "unit"): unit(language) for language in present if language.unit}
     return conclude(chosen_languages, chosen_scenarios, verdicts, options)
 
 

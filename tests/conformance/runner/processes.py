@@ -61,7 +61,14 @@ class Process:
         self.child.wait(LIMIT_SECONDS)
 
     def pause(self):
+        """Stops it; a thread that runs meanwhile may take a while to notice."""
         self.child.send_signal(signal.SIGSTOP)
+        wait_until(self.is_stopped, f"{self.name} to be stopped")
+
+    def is_stopped(self):
+        tasks = Path(f"/proc/{self.child.pid}/task").glob("*/stat")
+        # The state stands behind the name, which is in brackets and may have any characters.
+        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
     def resume(self):
         self.child.send_signal(signal.SIGCONT)
