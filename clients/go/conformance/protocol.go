@@ -44,6 +44,7 @@ type command struct {
 	Producer       string        `json:"producer"`
 	MaxOutstanding int           `json:"max_outstanding"`
 	Concurrency    int           `json:"concurrency"`
+	Prefetch       int           `json:"prefetch"`
 	Delivery       string        `json:"delivery"`
 	Outcome        string        `json:"outcome"`
 	Reason         string        `json:"reason"`

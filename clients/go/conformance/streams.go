@@ -56,6 +56,9 @@ func (d *driver) consume(c *command) {
 		return d.handle(ctx, c.Consumer, delivery)
 	}
 	options := []ackwell.ConsumeOption{ackwell.ConsumerName(c.Consumer)}
+	if c.Prefetch > 0 {
+		options = append(options, ackwell.Prefetch(c.Prefetch))
+	}
 	if c.Concurrency > 0 {
 		options = append(options, ackwell.Concurrency(c.Concurrency))
 	}

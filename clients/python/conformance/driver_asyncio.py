@@ -198,6 +198,7 @@ class Driver:
             command["queue"],
             lambda delivery: self.handle(name, delivery),
             concurrency=command.get("concurrency", 1),
+            prefetch=command.get("prefetch", 0),
             name=name,
         )
         self.consumers[name] = consumer.start()

@@ -103,8 +103,8 @@ const calls: Record<string, Call> = {
     await producers.get(producer)?.producer.close();
     return {};
   },
-  async consume({ consumer: name, queue, concurrency }) {
-    const consumer = client.consume(queue, (delivery) => handle(name, delivery), { concurrency, name });
+  async consume({ consumer: name, queue, concurrency, prefetch }) {
+    const consumer = client.consume(queue, (delivery) => handle(name, delivery), { concurrency, prefetch, name });
     consumers.set(name, consumer);
     consumer.done.then(
       () => say({ event: "consumer_ended", consumer: name }),

@@ -152,6 +152,8 @@ impl Client {
             };
             match answer {
                 Ok(answered) => results.extend(answered),
+                // A call with one message fails as a whole with it; the others are not affected.
+                Err(error) if count == 1 && error.is_of_an_item() => results.push(Err(error)),
                 Err(error) => {
                     results.extend(std::iter::repeat_n(Err(error.clone()), count));
                     failed = Some(error);

@@ -73,6 +73,11 @@ impl Error {
         }
     }
 
+    /// Whether a call with a single item may have failed with it, where a larger one would not have.
+    pub(crate) fn is_of_an_item(&self) -> bool {
+        self.reason().is_some_and(|reason| reason.code() != Code::Unavailable)
+    }
+
     /// When trying again can help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

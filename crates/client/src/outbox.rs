@@ -218,3 +218,102 @@ impl Outbox {
 fn bytes_of(batch: &[Entry]) -> usize {
     batch.iter().map(|entry| entry.bytes).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ackwell_proto::v1::{ItemError, ProduceOpened, ProduceResult};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn outbox(limit: Duration) -> Outbox {
+        let mut outbox = Outbox::new("orders".to_owned(), limit);
+        outbox.open();
+        outbox
+    }
+
+    async fn push(outbox: &mut Outbox) -> oneshot::Receiver<Result<Sent, Error>> {
+        let room = Arc::new(Semaphore::new(2));
+        let permit = || Arc::clone(&room).acquire_owned();
+        let room = [permit().await.unwrap(), permit().await.unwrap()];
+        let (confirm, confirmed) = oneshot::channel();
+        let taken_at = Instant::now();
+        outbox.push(Entry { message: Message::default(), bytes: 1, taken_at, confirm, room });
+        confirmed
+    }
+
+    fn opened(max_messages: u32) -> Told {
+        let window = Some(ProduceWindow { max_messages, max_bytes: 0 });
+        Told::Opened(ProduceOpened { producer: "p".to_owned(), window })
+    }
+
+    fn confirm(seq: u64, results: impl IntoIterator<Item = SendResult>) -> Told {
+        let result = |(index, result)| ProduceResult { seq, index, result: Some(result) };
+        let results = (0..).zip(results).map(result).collect();
+        Told::Confirm(ProduceConfirm { through_seq: seq, results })
+    }
+
+    fn batch(outbox: &mut Outbox) -> Option<ProduceBatch> {
+        match outbox.next_frame()?.frame? {
+            Say::Batch(batch) => Some(batch),
+            Say::Open(open) => panic!("{open:?}"),
+        }
+    }
+
+    /// Promise: what is sent again after a broken connection is known again, and not stored twice, in a smaller window too.
+    #[tokio::test]
+    async fn unconfirmed_batch_keeps_its_seq_on_the_next_stream() {
+        let mut outbox = outbox(LIMIT);
+        outbox.take(opened(100));
+        let _first = push(&mut outbox).await;
+        let _second = push(&mut outbox).await;
+        let first = batch(&mut outbox).unwrap();
+        outbox.open();
+        assert_eq!(batch(&mut outbox), None, "the window is not known yet");
+        outbox.take(opened(1));
+        assert_eq!(batch(&mut outbox), Some(first));
+    }
+
+    /// Promise: a producer slows down when it is told to, and confirms tell each message its id.
+    #[tokio::test]
+    async fn nothing_is_said_beyond_the_window() {
+        let mut outbox = outbox(LIMIT);
+        outbox.take(opened(2));
+        let (first, second, _third) =
+            (push(&mut outbox).await, push(&mut outbox).await, push(&mut outbox).await);
+        assert_eq!(batch(&mut outbox).unwrap().messages.len(), 2);
+        assert_eq!(batch(&mut outbox), None);
+        let stored = |id: &str, duplicate| SendResult { id: id.to_owned(), duplicate, error: None };
+        outbox.take(confirm(1, [stored("a", false), stored("b", true)]));
+        assert_eq!(first.await.unwrap().unwrap(), Sent { id: "a".to_owned(), duplicate: false });
+        assert_eq!(second.await.unwrap().unwrap(), Sent { id: "b".to_owned(), duplicate: true });
+        assert_eq!(batch(&mut outbox).unwrap().messages.len(), 1);
+    }
+
+    /// Promise: a broker that is away for a moment is a pause; one that stays away is an error, in the end.
+    #[tokio::test(start_paused = true)]
+    async fn message_refused_for_the_moment_is_said_again_until_it_is_late() {
+        let away = || {
+            let error = ItemError { reason: "BROKER_UNAVAILABLE".to_owned(), ..ItemError::default() };
+            SendResult { error: Some(error), ..SendResult::default() }
+        };
+        let mut outbox = outbox(LIMIT);
+        outbox.take(opened(10));
+        let confirmed = push(&mut outbox).await;
+        batch(&mut outbox).unwrap();
+        assert_eq!(outbox.take(confirm(1, [away()])), Some(SAY_AGAIN));
+        outbox.say_again();
+        assert_eq!(batch(&mut outbox).unwrap().seq, 2);
+        tokio::time::advance(LIMIT * 2).await;
+        assert_eq!(outbox.take(confirm(2, [away()])), None);
+        assert_eq!(
+            confirmed.await.unwrap().unwrap_err().reason(),
+            Some(ackwell_proto::Reason::BrokerUnavailable)
+        );
+        assert!(outbox.is_idle());
+    }
+}

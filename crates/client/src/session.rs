@@ -241,3 +241,96 @@ impl Session {
         revoked
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ackwell_proto::v1::{Deliveries, GoAway, ItemError, Revoked, SettledFrame, settlement};
+
+    use super::*;
+    use crate::settlement::ack;
+
+    fn opened() -> Session {
+        let mut session = Session::new("orders".to_owned(), "c".to_owned(), 4);
+        session.open();
+        session
+    }
+
+    fn arrive(session: &mut Session, receipts: &[&'static str]) {
+        let delivery =
+            |receipt: &&'static str| Delivery { receipt: (*receipt).into(), ..Delivery::default() };
+        session.take(Told::Deliveries(Deliveries { deliveries: receipts.iter().map(delivery).collect() }));
+    }
+
+    fn settled(seq: u64, reason: Option<&str>) -> Told {
+        let error = reason.map(|reason| ItemError { reason: reason.to_owned(), ..ItemError::default() });
+        Told::Settled(SettledFrame { seq, results: vec![SettleResult { error, ..SettleResult::default() }] })
+    }
+
+    fn settle_frame(session: &mut Session) -> SettleFrame {
+        match session.next_frame().and_then(|request| request.frame) {
+            Some(Say::Settle(frame)) => frame,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Promise: what was settled while the connection broke is settled by the same receipt on the next one.
+    #[test]
+    fn unconfirmed_settlement_is_said_again_on_the_next_stream() {
+        let mut session = opened();
+        arrive(&mut session, &["r"]);
+        session.begin().unwrap();
+        session.settle(&b"r".to_vec(), ack);
+        let first = settle_frame(&mut session);
+        let Some(Say::Open(open)) = session.open().frame else { panic!("a stream begins with open") };
+        assert_eq!(open.held, [b"r"]);
+        let again = settle_frame(&mut session);
+        assert_eq!(again.settlements, first.settlements);
+        session.take(settled(again.seq, None));
+        session.drain();
+        assert!(session.is_done());
+    }
+
+    /// Promise: stopping costs no message an attempt.
+    #[test]
+    fn drain_releases_what_no_handler_has_begun() {
+        let mut session = opened();
+        arrive(&mut session, &["1", "2"]);
+        assert_eq!(session.begin().unwrap().receipt, "1");
+        session.drain();
+        assert!(matches!(session.next_frame().unwrap().frame, Some(Say::Drain(_))));
+        let released = settle_frame(&mut session).settlements;
+        assert_eq!(released.len(), 1);
+        assert!(matches!(released[0].outcome, Some(settlement::Outcome::Release(_))));
+        assert!(session.begin().is_none());
+        assert!(!session.is_over());
+    }
+
+    /// Promise: nothing is said about a message that somebody else holds.
+    #[test]
+    fn revoked_delivery_is_not_settled() {
+        let mut session = opened();
+        arrive(&mut session, &["r"]);
+        session.begin().unwrap();
+        let revoked = Revoked { receipts: vec![b"r".to_vec()], reason: String::new() };
+        assert_eq!(session.take(Told::Revoked(revoked)).revoked, [b"r"]);
+        session.settle(&b"r".to_vec(), ack);
+        assert!(!session.has_frame());
+    }
+
+    /// Promise: an ack is not lost because a broker was away for too long; any other refusal is final.
+    #[test]
+    fn settlement_that_could_not_be_carried_out_is_said_again() {
+        let mut session = opened();
+        arrive(&mut session, &["r"]);
+        session.begin().unwrap();
+        session.settle(&b"r".to_vec(), ack);
+        let seq = settle_frame(&mut session).seq;
+        let effects = session.take(settled(seq, Some("BROKER_UNAVAILABLE")));
+        assert!(!session.has_frame());
+        session.say_again(effects.again);
+        let seq = settle_frame(&mut session).seq;
+        session.take(settled(seq, Some("RECEIPT_EXPIRED")));
+        session.take(Told::GoAway(GoAway::default()));
+        assert!(session.is_over());
+    }
+}

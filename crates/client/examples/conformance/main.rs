@@ -165,9 +165,10 @@ impl Driver {
 
     fn consume(&self, command: &Value) -> Value {
         let name = text(command, "consumer");
-        let concurrency = command["concurrency"].as_u64().unwrap_or(1);
+        let number = |field: &str| command[field].as_u64().and_then(|number| u32::try_from(number).ok());
         let options = Consume {
-            concurrency: u32::try_from(concurrency).unwrap_or(u32::MAX),
+            concurrency: number("concurrency").unwrap_or(1),
+            prefetch: number("prefetch").unwrap_or(0),
             name: name.clone(),
             ..Consume::default()
         };

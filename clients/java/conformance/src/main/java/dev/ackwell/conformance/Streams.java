@@ -84,6 +84,9 @@ final class Streams {
     JsonObject consume(JsonObject command) {
         String name = command.get("consumer").getAsString();
         ConsumerOptions options = ConsumerOptions.DEFAULT.withName(name).withGrace(FOR_EVER);
+        if (command.has("prefetch")) {
+            options = options.withPrefetch(command.get("prefetch").getAsInt());
+        }
         if (command.has("concurrency")) {
             options = options.withConcurrency(command.get("concurrency").getAsInt());
         }
