@@ -11,6 +11,7 @@ mod salvage;
 mod select;
 mod send;
 mod settle;
+mod survey;
 #[cfg(test)]
 mod tests;
 

@@ -11,6 +11,7 @@ pub mod disk;
 mod encoding;
 mod log;
 mod memory;
+pub mod offline;
 mod on_disk;
 pub(crate) mod record;
 mod suspect;

@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use folder::Folder;
+pub(super) use folder::LOCK;
 
 /// All files of one store. Names are plain: no separators.
 pub trait Disk: Debug + Send + Sync + 'static {

@@ -27,6 +27,7 @@ use crate::message::{Location, Payload};
 pub use damage::{Harm, LogDamage};
 use recent::Recent;
 use segments::Segments;
+pub(super) use segments::{name_of, number_of};
 
 pub(super) struct Log {
     segments: Segments,

@@ -226,8 +226,12 @@ pub(crate) fn recognize(segment: u64, offset: u32, bytes: &[u8]) -> Option<Posit
 
 /// The records somewhere in `bytes`, which lie at this place of this segment.
 pub(crate) fn find(segment: u64, offset: u32, bytes: &[u8]) -> impl Iterator<Item = Position> {
-    let begins = bytes.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC);
-    begins.filter_map(move |(at, _)| recognize(segment, offset + stored(at), &bytes[at..]))
+    beginnings(bytes).filter_map(move |at| recognize(segment, offset + stored(at), &bytes[at..]))
+}
+
+/// Where in `bytes` something begins like a record.
+pub(crate) fn beginnings(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    bytes.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC).map(|(at, _)| at)
 }
 
 /// A payload whose bytes are those of its [`Blob`]. Its body is a part of `bytes`.

@@ -22,6 +22,7 @@ use crate::dense::{Page, PageNo, page_of};
 use crate::memory::{FrozenMemory, Memorized, MemoryKey};
 use crate::message::{Location, QueueId, Row, Seq};
 use crate::messages::Summary;
+pub(super) use aside::DAMAGED;
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const QUEUES: TableDefinition<u32, &[u8]> = TableDefinition::new("queues");
@@ -30,12 +31,12 @@ pub(super) const MESSAGES: TableDefinition<u64, &[u8]> = TableDefinition::new("m
 pub(super) const INDEX: TableDefinition<u64, &[u8]> = TableDefinition::new("index");
 pub(super) const DELIVERIES: TableDefinition<u64, &[u8]> = TableDefinition::new("deliveries");
 /// By segment and offset.
-const PAYLOADS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("payloads");
+pub(super) const PAYLOADS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("payloads");
 pub(super) const MEMORY: TableDefinition<&[u8], &[u8]> = TableDefinition::new("memory");
 
 /// The rows of META: what the engine counts, and how far the log is applied.
 pub(super) const SHARD: &str = "shard";
-const APPLIED: &str = "applied";
+pub(super) const APPLIED: &str = "applied";
 /// Page cache of redb. What a checkpoint touches fits; a pod of 128 MiB still does.
 const CACHE_BYTES: usize = 32 << 20;
 pub(super) const FILE: &str = "state.redb";
@@ -244,7 +245,7 @@ fn initialise(database: &Database, entropy: Entropy) -> Result<(), StoreError> {
     write.open_table(DELIVERIES).map_err(checkpoint_error)?;
     write.open_table(MEMORY).map_err(checkpoint_error)?;
     write.open_table(PAYLOADS).map_err(checkpoint_error)?;
-    write.open_table(aside::DAMAGED).map_err(checkpoint_error)?;
+    write.open_table(DAMAGED).map_err(checkpoint_error)?;
     write.commit().map_err(checkpoint_error)
 }
 

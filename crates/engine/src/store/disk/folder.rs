@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::{Disk, DiskFile, Space};
 
 /// Who has it locked has the folder. Its content means nothing, and it is not one of the store's files.
-const LOCK: &str = "lock";
+pub(in crate::store) const LOCK: &str = "lock";
 
 /// A folder that nobody else has open.
 #[derive(Debug)]

@@ -241,11 +241,11 @@ impl Segment {
     }
 }
 
-pub(super) fn name_of(number: u64) -> String {
+pub(in crate::store) fn name_of(number: u64) -> String {
     format!("{number:016x}.log")
 }
 
-fn number_of(name: &str) -> Option<u64> {
+pub(in crate::store) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok()
 }

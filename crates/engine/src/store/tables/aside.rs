@@ -14,7 +14,7 @@ use crate::store::damage::Damage;
 use crate::store::{StoreError, codec};
 
 /// By the name of the table and the key there.
-pub(super) const DAMAGED: TableDefinition<(&str, &[u8]), &[u8]> = TableDefinition::new("damaged");
+pub(in crate::store) const DAMAGED: TableDefinition<(&str, &[u8]), &[u8]> = TableDefinition::new("damaged");
 
 impl Tables {
     /// Takes a page of messages, and what is known of it, out of the state.
