@@ -5,13 +5,16 @@ use ackwell_proto::QueueName;
 use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{cancel, dev, explain, get, pause, peek, purge, receive, redrive, send, stats};
+use crate::{
+    cancel, dev, explain, export, get, import, inspect, pause, peek, purge, receive, redrive, send, stats,
+    verify,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed, or only a part was done; stderr says why
-  2  the command line is wrong
+  1  failed, or only a part was done, or verify found something; stderr says why
+  2  the command line is wrong, or inspect, verify or export could not read the folder
   3  receive: no message came in time";
 
 /// Durable message queues: serve them on this machine, send, receive, look, redrive.
@@ -40,6 +43,10 @@ pub(crate) enum Command {
     Cancel(cancel::Cancel),
     Pause(pause::Pause),
     Resume(pause::Resume),
+    Inspect(inspect::Inspect),
+    Verify(verify::Verify),
+    Export(export::Export),
+    Import(import::Import),
 }
 
 /// How data is printed.
@@ -81,7 +88,7 @@ pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn queue_name(text: &str) -> Result<String, String> {
+pub(crate) fn queue_name(text: &str) -> Result<String, String> {
     // The namespace is only a stand-in: the broker knows its own.
     QueueName::parse(text, "default").map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -141,6 +148,12 @@ mod tests {
             "ackwell cancel orders a b",
             "ackwell pause orders",
             "ackwell resume orders",
+            "ackwell inspect .ackwell",
+            "ackwell inspect .ackwell --segment 2a --output json",
+            "ackwell inspect .ackwell --record 4711",
+            "ackwell verify .ackwell --output json",
+            "ackwell export .ackwell --queue orders --state dead --from log --to messages.jsonl",
+            "ackwell import messages.jsonl --queue orders --dry-run --from-line 7",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }

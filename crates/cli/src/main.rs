@@ -1,7 +1,7 @@
 //! `ackwell`: serve Queue manifests on one machine, and send, receive and look after messages anywhere.
 //!
 //! A command prints its data on stdout and everything else on stderr. It ends with 0 (done), 1 (failed, or only part
-//! of it was done), 2 (the command line is wrong) or 3 (nothing was received).
+//! of it was done), 2 (the command line is wrong, or a folder cannot be read) or 3 (nothing was received).
 
 mod args;
 mod cancel;
@@ -9,9 +9,14 @@ mod clock;
 mod dev;
 mod duration;
 mod explain;
+mod export;
+mod exported;
 mod filter;
 mod get;
+mod import;
+mod inspect;
 mod manifest;
+mod offline;
 mod output;
 mod pause;
 mod peek;
@@ -21,6 +26,7 @@ mod redrive;
 mod send;
 mod shown;
 mod stats;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -35,6 +41,8 @@ enum Outcome {
     Incomplete,
     /// No message came in time.
     Nothing,
+    /// What a command is about could not be read, so that nothing can be said about it; stderr says why.
+    Unreadable,
 }
 
 fn main() -> ExitCode {
@@ -64,6 +72,10 @@ async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Cancel(cancel) => cancel.run(output).await,
         Command::Pause(pause) => pause.run(output).await,
         Command::Resume(resume) => resume.run(output).await,
+        Command::Inspect(inspect) => inspect.run(output),
+        Command::Verify(verify) => verify.run(output),
+        Command::Export(export) => export.run(),
+        Command::Import(import) => import.run(output).await,
     }
 }
 
@@ -72,6 +84,7 @@ fn exit_code(result: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Incomplete) => ExitCode::FAILURE,
         Ok(Outcome::Nothing) => ExitCode::from(3),
+        Ok(Outcome::Unreadable) => ExitCode::from(2),
         // Whoever reads has seen enough, like `head`.
         Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(error) => failed(&error),

@@ -1,0 +1,51 @@
+//! What the commands about the folder of a stopped broker share.
+
+use std::path::PathBuf;
+
+use ackwell_engine::Timestamp;
+use ackwell_engine::store::offline::{Offline, OfflineError};
+use clap::Args;
+
+use crate::Outcome;
+
+/// The folder of a stopped broker.
+#[derive(Args)]
+pub(crate) struct Folder {
+    /// Folder of a stopped broker: --data of `ackwell dev`, the volume of a shard.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn open(&self) -> Result<Offline, OfflineError> {
+        Offline::open(&self.dir)
+    }
+}
+
+/// What could not be read at all is told apart from what is damaged.
+pub(crate) fn unreadable(error: anyhow::Error) -> anyhow::Result<Outcome> {
+    match error.downcast_ref::<OfflineError>() {
+        Some(OfflineError::Told(_)) | None => Err(error),
+        Some(_) => {
+            crate::output::note(format_args!("error: {error:#}"));
+            Ok(Outcome::Unreadable)
+        }
+    }
+}
+
+/// `2026-11-25T02:00:00.123Z`; the number where it is no time that a calendar has.
+pub(crate) fn time(at: Timestamp) -> String {
+    let calendar = i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    calendar.map_or_else(|| at.0.to_string(), |time| format!("{time:.3}"))
+}
+
+/// The word for a state, as everywhere in Ackwell.
+pub(crate) fn state(state: ackwell_engine::State) -> &'static str {
+    use ackwell_engine::State::{Dead, Delayed, InFlight, Ready};
+    match state {
+        Ready => "Ready",
+        Delayed => "Delayed",
+        InFlight => "InFlight",
+        Dead => "Dead",
+    }
+}
