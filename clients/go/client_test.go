@@ -48,6 +48,23 @@ func TestReasonsAreThoseOfTheReference(t *testing.T) {
 	}
 }
 
+// Ready tells whether somebody answers, and waits no longer than it may.
+func TestReadyWaitsForAnAnswer(t *testing.T) {
+	if err := clientOf(t, &fake{}).Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	nobody, err := NewClient(WithAddress("127.0.0.1:9"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nobody.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := nobody.Ready(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
 // A broker that restarts is a pause, and the repeated call is recognised by its request id.
 func TestUnavailableBrokerIsWaitedFor(t *testing.T) {
 	var ids []string

@@ -280,3 +280,22 @@ func TestProducerThatIsClosedInHasteTellsWhatIsLeft(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Messages do not wait longer than calls do for a broker that does not answer.
+func TestProducerGivesUpOnSilence(t *testing.T) {
+	client := clientOf(t, &fake{produce: func(wire ackwellv1.Queues_ProduceServer) error {
+		p := producing{t, wire}
+		p.opened(1000)
+		p.next()
+		<-wire.Context().Done()
+		return nil
+	}}, quiet, WithRetryLimit(time.Second))
+	producer := client.NewProducer("orders")
+	begun := time.Now()
+	if _, err := send(t, producer, "a")[0].Wait(t.Context()); err == nil || errors.Is(err, ErrClosed) || time.Since(begun) > soon {
+		t.Error(err, time.Since(begun))
+	}
+	if err := producer.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -44,7 +44,8 @@ final class Mailbox implements Executor {
     private static void guarded(Runnable task) {
         try {
             task.run();
-        } catch (RuntimeException failure) {
+        } catch (Throwable failure) {
+            // Whatever it was, the tasks after it still have their turn.
             LOG.log(Level.ERROR, "a task of a stream failed", failure);
         }
     }

@@ -17,6 +17,11 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Executor;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.AfterEach;
@@ -111,7 +116,48 @@ class AckwellClientTest {
         }
     }
 
-    /** An interrupt ends a call, also one that waits for a broker, and is not swallowed. */
+    /** The same, where the last call got no answer at all. */
+    @Test
+    void silenceReportsTheLastReason() {
+        CountDownLatch end = new CountDownLatch(1);
+        AtomicInteger calls = new AtomicInteger();
+        server.send = request -> {
+            if (calls.incrementAndGet() == 1) {
+                throw FakeServer.refusal(Reason.BROKER_UNAVAILABLE, null);
+            }
+            try {
+                end.await();
+            } catch (InterruptedException stopped) {
+                Thread.currentThread().interrupt();
+            }
+            throw FakeServer.broken();
+        };
+        try (AckwellClient client = server.client().retryLimit(Duration.ofSeconds(2)).build()) {
+            AckwellException refusal = assertThrows(AckwellException.class, () -> client.send("orders", Message.of("a")));
+            assertTrue(refusal.is(Reason.BROKER_UNAVAILABLE), refusal.getMessage());
+        } finally {
+            end.countDown();
+        }
+        assertEquals(2, calls.get());
+    }
+
+    /** An interrupt ends the wait before a call is repeated, and is not swallowed. */
+    @Test
+    void interruptEndsAPause() {
+        Thread caller = Thread.currentThread();
+        Executor soon = CompletableFuture.delayedExecutor(300, TimeUnit.MILLISECONDS);
+        server.send = request -> {
+            soon.execute(caller::interrupt);
+            throw FakeServer.refusal(Reason.BROKER_UNAVAILABLE, Duration.ofSeconds(20));
+        };
+        try (AckwellClient client = server.client().build()) {
+            AckwellException end = assertThrows(AckwellException.class, () -> client.send("orders", Message.of("a")));
+            assertEquals(Code.CANCELLED, end.code());
+            assertTrue(Thread.interrupted());
+        }
+    }
+
+    /** An interrupt ends a call, and is not swallowed. */
     @Test
     void interruptEndsACall() throws InterruptedException {
         Thread caller = Thread.currentThread();

@@ -275,4 +275,17 @@ class ProducerTest {
             assertEquals("c", sent(second).id());
         }
     }
+
+    /** Messages do not wait longer than calls do for a broker that does not answer. */
+    @Test
+    void givesUpOnSilence() {
+        server.produce = List.of(stream -> {
+            opened(stream, 1000);
+            stream.drained();
+        });
+        try (AckwellClient impatient = server.client().retryLimit(Duration.ofSeconds(1)).build();
+                Producer producer = impatient.producer("orders")) {
+            assertEquals("", refusal(producer.send(Message.of("a"))).reason());
+        }
+    }
 }
