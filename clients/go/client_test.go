@@ -151,6 +151,9 @@ func TestRetryLimitReportsTheLastReason(t *testing.T) {
 	impatient := clientOf(t, &fake{send: func(*ackwellv1.SendRequest) (*ackwellv1.SendResponse, error) {
 		return nil, refusalStatus(BrokerUnavailable, 0)
 	}}, WithRetryLimit(time.Second))
+	if err := impatient.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := impatient.Send(t.Context(), "orders", Message{}); !errors.Is(err, BrokerUnavailable) {
 		t.Error(err)
 	}

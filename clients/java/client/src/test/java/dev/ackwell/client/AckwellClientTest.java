@@ -107,11 +107,14 @@ class AckwellClientTest {
     /** Who waits no longer learns why there was no answer, not only that there was none. */
     @Test
     void limitReportsTheLastReason() {
-        server.send = request -> {
-            throw FakeServer.refusal(Reason.BROKER_UNAVAILABLE, null);
-        };
-        try (AckwellClient client = server.client().retryLimit(Duration.ofSeconds(2)).build()) {
-            AckwellException refusal = assertThrows(AckwellException.class, () -> client.send("orders", Message.of("a")));
+        server.send = FakeServer::stored;
+        try (AckwellClient client = server.client().build()) {
+            client.send("orders", Message.of("connects"));
+            server.send = request -> {
+                throw FakeServer.refusal(Reason.BROKER_UNAVAILABLE, null);
+            };
+            AckwellClient impatient = client.withTimeout(Duration.ofSeconds(2));
+            AckwellException refusal = assertThrows(AckwellException.class, () -> impatient.send("orders", Message.of("a")));
             assertTrue(refusal.is(Reason.BROKER_UNAVAILABLE), refusal.getMessage());
         }
     }
@@ -121,24 +124,31 @@ class AckwellClientTest {
     void silenceReportsTheLastReason() {
         CountDownLatch end = new CountDownLatch(1);
         AtomicInteger calls = new AtomicInteger();
-        server.send = request -> {
-            if (calls.incrementAndGet() == 1) {
-                throw FakeServer.refusal(Reason.BROKER_UNAVAILABLE, null);
+        server.send = request -> switch (calls.incrementAndGet()) {
+            case 1 -> FakeServer.stored(request);
+            case 2 -> throw FakeServer.refusal(Reason.BROKER_UNAVAILABLE, null);
+            default -> {
+                await(end);
+                throw FakeServer.broken();
             }
-            try {
-                end.await();
-            } catch (InterruptedException stopped) {
-                Thread.currentThread().interrupt();
-            }
-            throw FakeServer.broken();
         };
-        try (AckwellClient client = server.client().retryLimit(Duration.ofSeconds(2)).build()) {
-            AckwellException refusal = assertThrows(AckwellException.class, () -> client.send("orders", Message.of("a")));
+        try (AckwellClient client = server.client().build()) {
+            client.send("orders", Message.of("connects"));
+            AckwellClient impatient = client.withTimeout(Duration.ofSeconds(2));
+            AckwellException refusal = assertThrows(AckwellException.class, () -> impatient.send("orders", Message.of("a")));
             assertTrue(refusal.is(Reason.BROKER_UNAVAILABLE), refusal.getMessage());
         } finally {
             end.countDown();
         }
-        assertEquals(2, calls.get());
+        assertEquals(3, calls.get());
+    }
+
+    private static void await(CountDownLatch latch) {
+        try {
+            latch.await();
+        } catch (InterruptedException stopped) {
+            Thread.currentThread().interrupt();
+        }
     }
 
     /** An interrupt ends the wait before a call is repeated, and is not swallowed. */

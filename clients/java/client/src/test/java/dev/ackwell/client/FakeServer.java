@@ -84,8 +84,8 @@ final class FakeServer extends QueuesImplBase implements AutoCloseable {
         }
     }
 
-    Function<SendRequest, SendResponse> send;
-    Function<SettleRequest, SettleResponse> settle;
+    volatile Function<SendRequest, SendResponse> send;
+    volatile Function<SettleRequest, SettleResponse> settle;
     /** One for each stream, in order; all but the last one end by an error. */
     List<Script<ConsumeRequest, ConsumeResponse>> consume = List.of();
     List<Script<ProduceRequest, ProduceResponse>> produce = List.of();
