@@ -45,6 +45,7 @@ def parse():
     parser.add_argument("--table", help="the file whose table of results is written anew")
     parser.add_argument("--jobs", type=int, default=DEFAULT_JOBS, help="scenarios at a time")
     parser.add_argument("--repeat", type=int, default=1, help="plays each scenario so many times")
+    parser.add_argument("--patience", type=float, default=1, help="waits so many times longer: for a busy machine")
     parser.add_argument("--allow-missing", action="store_true", help="a language without its toolchain is skipped")
     parser.add_argument("--unit", action="store_true", help="runs the languages' own tests, too")
     parser.add_argument("--verbose", action="store_true", help="shows each step and its answer")
@@ -121,7 +122,7 @@ def play_once(language, scenario, options):
         folder = Path(folder)
         try:
             with World(scenario, language.run, folder) as world:
-                Play(scenario, world, log).run()
+                Play(scenario, world, log, options.patience).run()
             verdict = "passed"
         except Unsupported as error:
             verdict = "skipped"

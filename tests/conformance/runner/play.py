@@ -22,8 +22,9 @@ class Failure(Exception):
 class Play:
     """One run of one scenario with one language."""
 
-    def __init__(self, scenario, world, say):
+    def __init__(self, scenario, world, say, patience=1.0):
         self.scenario = scenario
+        self.patience = patience
         self.world = world
         self.say = say
         self.variables = {}
@@ -71,7 +72,7 @@ class Play:
     def answers(self, driver, commands, step):
         for number, command in enumerate(commands):
             self.variables["n"] = number
-            answer = driver.answer(command, within(step))
+            answer = driver.answer(command, self.within(step))
             self.say(f"     {short(json.dumps(answer, ensure_ascii=False))}")
             self.judge(answer, step)
 
@@ -99,7 +100,7 @@ class Play:
         driver = self.driver(step)
         where = filled(step.get("where", {}), self.variables)
         for number in range(step.get("times", 1)):
-            event = driver.event(step["event"], lambda event: matches(where, event), within(step))
+            event = driver.event(step["event"], lambda event: matches(where, event), self.within(step))
             self.say(f"     {short(json.dumps(event, ensure_ascii=False))}")
             self.variables["n"] = number
             compare(filled(step.get("expect", {}), self.variables), event, "event")
@@ -117,7 +118,7 @@ class Play:
 
     def do_queue(self, step):
         expected, counts = step["queue"], None
-        until = time.monotonic() + within(step)
+        until = time.monotonic() + self.within(step)
         while not matches(expected, counts := self.world.looking.counts()):
             if time.monotonic() > until:
                 compare(expected, counts, "queue")
@@ -151,8 +152,12 @@ class Play:
         self.driver(step).signal(getattr(signal, f"SIG{step['signal']}"))
 
     def do_exits(self, step):
-        code = self.driver(step).exit_code(within(step))
+        code = self.driver(step).exit_code(self.within(step))
         compare(step["exits"], code, "exit code")
+
+    def within(self, step):
+        """How long to wait for what should come, in seconds."""
+        return step.get("within_ms", WITHIN_MS) / 1000 * self.patience
 
     def driver(self, step):
         return self.world.driver(step.get("driver", "app"))
@@ -167,7 +172,3 @@ def as_expected(answer, step):
     if "error" in answer and len(step.get("expect", {}).get("results", [])) == 1:
         return {"ok": {"results": [{"error": answer["error"]}]}}
     return answer
-
-
-def within(step):
-    return step.get("within_ms", WITHIN_MS) / 1000
