@@ -160,6 +160,10 @@ async fn broken_protocol_ends_the_stream() {
             let status = producer.try_next().await.unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         }
+        let (mut producer, _) = client.produce("", false).await;
+        let too_large = Message { body: vec![0; 21 << 20].into(), ..Message::default() };
+        producer.batch(1, vec![too_large]).await;
+        assert_eq!(producer.try_next().await.unwrap_err().code(), Code::OutOfRange);
         drain(&mut client, 3).await;
     }
 }

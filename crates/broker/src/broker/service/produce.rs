@@ -142,7 +142,8 @@ impl Session {
                 read = incoming.message(), if reads_on => match read {
                     Ok(Some(request)) => self.take(request).await,
                     Ok(None) => { is_closed = true; Ok(()) }
-                    Err(_) => return End::Dropped,
+                    // A connection that broke does not hear it; a frame that is too large has a sender that does.
+                    Err(status) => return End::Failed(status),
                 },
             };
             if let Err(end) = done {

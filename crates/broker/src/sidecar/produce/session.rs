@@ -88,7 +88,8 @@ impl Session {
                 read = requests.message(), if reads_on => match read {
                     Ok(Some(request)) => self.stalled = Some(self.parse(request)?),
                     Ok(None) => is_closed = true,
-                    Err(_) => return Ok(()),
+                    // A connection that broke does not hear it; a frame that is too large has a sender that does.
+                    Err(status) => return Err(status),
                 },
                 () = self.expiry() => return Err(self.expired().into()),
             }
