@@ -187,7 +187,7 @@ class ProducerTest {
         try (Producer producer = client.producer("orders", ProducerOptions.DEFAULT.withMaxOutstanding(2))) {
             producer.send(Message.of("a"));
             producer.send(Message.of("b"));
-            Thread.currentThread().interrupt();
+            CompletableFuture.delayedExecutor(300, TimeUnit.MILLISECONDS).execute(Thread.currentThread()::interrupt);
             assertThrows(AckwellException.class, () -> producer.send(Message.of("c")));
             assertTrue(Thread.interrupted());
             release.countDown();
