@@ -8,6 +8,7 @@
 
 mod client;
 mod compare;
+mod rot;
 mod trouble;
 
 use std::ops::Add;
@@ -23,6 +24,7 @@ use crate::disk::{Faults, Lie, SimDisk};
 use crate::violation::{Violation, ensure};
 use client::Client;
 use compare::{difference, is_counted_right};
+pub use rot::endure;
 pub use trouble::Troubles;
 
 const START: Timestamp = Timestamp(1_000_000_000);
@@ -31,6 +33,11 @@ const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
 const MOST_LIVES: u64 = 4;
 /// Recoveries that are struck, of one life, at most.
 const MOST_STRUCK: u64 = 3;
+
+/// Batches at which the clock is set back, one in so many.
+const CLOCK_SET_BACK_ONCE_IN: u64 = 60;
+/// Schedules in which the store has its own threads, one in so many: these cannot be played again exactly.
+const SEVERAL_THREADS_ONCE_IN: u64 = 16;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +50,12 @@ pub struct Tally {
     pub in_recovery: u64,
     /// Batches that nobody got an answer to, and that were there all the same.
     pub unheard: u64,
+    /// Bits that were turned over.
+    pub flips: u64,
+    /// Stores that named damage.
+    pub named: u64,
+    /// Stores that did not open, since their state was damaged.
+    pub refused: u64,
 }
 
 impl Add for Tally {
@@ -54,6 +67,9 @@ impl Add for Tally {
             troubles: self.troubles + other.troubles,
             in_recovery: self.in_recovery + other.in_recovery,
             unheard: self.unheard + other.unheard,
+            flips: self.flips + other.flips,
+            named: self.named + other.named,
+            refused: self.refused + other.refused,
         }
     }
 }
@@ -80,13 +96,7 @@ pub struct Fallen {
 
 /// Plays the schedule of the seed.
 pub fn survive(seed: u64, plan: Plan) -> Result<Tally, Box<Fallen>> {
-    let mut schedule = Schedule::new(seed, plan);
-    let result =
-        catch_unwind(AssertUnwindSafe(|| schedule.run())).unwrap_or_else(|panic| Err(Violation::of(&*panic)));
-    match result {
-        Ok(()) => Ok(schedule.tally),
-        Err(violation) => Err(Box::new(Fallen { seed, story: schedule.story, violation })),
-    }
+    Schedule::new(seed, plan).play(seed, Schedule::run)
 }
 
 struct Schedule {
@@ -94,7 +104,8 @@ struct Schedule {
     plan: Plan,
     options: Options,
     disk: SimDisk,
-    /// What the machine's clock says. It is never set back: that is looked at elsewhere.
+    /// What the machine's clock says, except where it is set back. Not over a restart: what was asked and changed nothing
+    /// leaves no trace of its time.
     clock: Timestamp,
     twin: Engine,
     client: Client,
@@ -125,6 +136,19 @@ impl Schedule {
         }
     }
 
+    fn play(
+        mut self,
+        seed: u64,
+        play: impl FnOnce(&mut Self) -> Result<(), Violation>,
+    ) -> Result<Tally, Box<Fallen>> {
+        let result = catch_unwind(AssertUnwindSafe(|| play(&mut self)))
+            .unwrap_or_else(|panic| Err(Violation::of(&*panic)));
+        match result {
+            Ok(()) => Ok(self.tally),
+            Err(violation) => Err(Box::new(Fallen { seed, story: self.story, violation })),
+        }
+    }
+
     fn run(&mut self) -> Result<(), Violation> {
         let mut engine = self.recover(None)?;
         for _ in 0..self.dice.count(1, MOST_LIVES) {
@@ -149,12 +173,14 @@ impl Schedule {
     fn work(&mut self, engine: &mut Engine) -> Result<Unheard, Violation> {
         for _ in 0..self.dice.count(1, 40) {
             self.clock = self.clock.plus_ms(self.dice.pick(&[0, 0, 1, 40, 40, 3000]));
+            let is_set_back = self.dice.one_in(CLOCK_SET_BACK_ONCE_IN);
+            let now = if is_set_back { Timestamp(self.clock.0 - 10_000) } else { self.clock };
             let commands = self.client.commands(&mut self.dice, &self.twin);
-            match engine.apply(self.clock, commands.clone()) {
-                Ok(applied) => self.answered(&commands, &applied)?,
+            match engine.apply(now, commands.clone()) {
+                Ok(applied) => self.answered(now, &commands, &applied)?,
                 Err(error) => {
                     self.expect(&error)?;
-                    return Ok(Some((self.clock, commands)));
+                    return Ok(Some((now, commands)));
                 }
             }
             is_counted_right(engine)?;
@@ -162,8 +188,8 @@ impl Schedule {
         Ok(None)
     }
 
-    fn answered(&mut self, commands: &[Command], applied: &Applied) -> Result<(), Violation> {
-        let expected = self.twin.apply(self.clock, commands.to_vec()).map_err(store)?;
+    fn answered(&mut self, now: Timestamp, commands: &[Command], applied: &Applied) -> Result<(), Violation> {
+        let expected = self.twin.apply(now, commands.to_vec()).map_err(store)?;
         self.tally.batches += 1;
         for ((command, reply), expected) in commands.iter().zip(&applied.replies).zip(&expected.replies) {
             ensure(reply == expected, "answers are those of the twin", || {
@@ -250,10 +276,8 @@ impl Schedule {
 
 /// A disk that only forgets what was not synced damages nothing.
 fn is_sound(engine: &Engine) -> Result<(), Violation> {
-    let mut damage = engine.log_damage().iter().filter(|damage| damage.is_certain());
-    ensure(damage.next().is_none(), "nothing is called damaged that is not", || {
-        format!("{:?}", engine.log_damage())
-    })
+    let damage = engine.damage().map_err(store)?;
+    ensure(damage.is_empty(), "nothing is called damaged that is not", || format!("{damage:?}"))
 }
 
 /// So small that a schedule goes through several segments and checkpoints.
@@ -262,7 +286,8 @@ fn small(dice: &mut Dice) -> Options {
         segment_bytes: dice.pick(&[4 << 10, 16 << 10, 64 << 10]),
         checkpoint_bytes: dice.pick(&[1, 3 << 10, 20 << 10, 100 << 10]),
         max_rows: dice.pick(&[0, 300, 600, 10_000]),
-        threads: Threads::One,
+        // Then what the disk is asked when, and so where trouble meets it, is another thing each time.
+        threads: if dice.one_in(SEVERAL_THREADS_ONCE_IN) { Threads::Several } else { Threads::One },
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ackwell_engine_check::crash::{Fallen, Plan, Tally, Troubles, survive};
+use ackwell_engine_check::crash::{Fallen, Plan, Tally, Troubles, endure, survive};
 use ackwell_engine_check::disk::Lie;
 use clap::{Parser, ValueEnum};
 
@@ -31,6 +31,9 @@ struct Options {
     /// Only cut the power and kill: the disk itself works.
     #[arg(long)]
     power_cuts: bool,
+    /// Turn bits over and lose files, instead of all else.
+    #[arg(long)]
+    rot: bool,
     /// Let the disk lie: then most schedules must fail, or this program is worth nothing.
     #[arg(long)]
     lie: Option<Syncs>,
@@ -83,7 +86,8 @@ impl Run {
             if number >= self.options.schedules {
                 return;
             }
-            match survive(self.options.seed.wrapping_add(number), plan) {
+            let seed = self.options.seed.wrapping_add(number);
+            match if self.options.rot { endure(seed) } else { survive(seed, plan) } {
                 Ok(tally) => self.count(tally),
                 Err(fallen) => self.tell(&fallen),
             }
@@ -117,10 +121,11 @@ impl Run {
         let seconds = (now() - self.started_at).as_secs_f64().max(0.001);
         #[expect(clippy::cast_precision_loss, reason = "a rate is told in whole numbers")]
         let rate = schedules as f64 / seconds;
-        let Tally { batches, troubles, in_recovery, unheard } = tally;
+        let Tally { batches, troubles, in_recovery, unheard, flips, named, refused } = tally;
         print(&format!(
             "{schedules} schedules survived, {} not, in {seconds:.1} s: {rate:.0} a second; {batches} batches, \
-             {troubles} troubles, {in_recovery} more in recoveries, {unheard} batches kept unheard\n",
+             {troubles} troubles, {in_recovery} more in recoveries, {unheard} batches kept unheard; {flips} bits turned over, {named} stores named damage, {refused} did \
+             not open for it\n",
             self.failed.load(Ordering::Relaxed),
         ));
     }

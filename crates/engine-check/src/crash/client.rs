@@ -29,6 +29,7 @@ pub(super) struct Client {
     receipts: Vec<(QueueId, Bytes)>,
     ids: Vec<(QueueId, MessageId)>,
     habits: Habits,
+    is_gentle: bool,
 }
 
 /// What a schedule likes.
@@ -49,6 +50,8 @@ const MIX: [u64; 11] = [2, 2, 16, 16, 20, 4, 6, 2, 2, 1, 1];
 /// The kinds that need receipts, and what is done where there are none.
 const OF_RECEIPTS: [usize; 3] = [4, 5, 6];
 const RECEIVE: usize = 3;
+/// This kind and those behind it remove messages without settling them, or bring them back.
+const CANCEL: usize = 7;
 
 impl Client {
     pub(super) fn new(dice: &mut Dice) -> Self {
@@ -66,7 +69,13 @@ impl Client {
             priorities: dice.pick(&[&[4], &[0, 4, 9]]),
             special_once_in: dice.pick(&[2, 10, 1000]),
         };
-        Self { generation: 0, sent: 0, receipts: Vec::new(), ids: Vec::new(), habits }
+        Self { generation: 0, sent: 0, receipts: Vec::new(), ids: Vec::new(), habits, is_gentle: false }
+    }
+
+    /// From now on nothing goes but what is settled: no ttl, purge, cancel or delete, no retention.
+    pub(super) fn be_gentle(&mut self) {
+        self.is_gentle = true;
+        self.habits.special_once_in = u64::MAX;
     }
 
     /// What is asked next of a shard that is as the engine is.
@@ -96,7 +105,10 @@ impl Client {
     fn command(&mut self, dice: &mut Dice, engine: &Engine) -> Command {
         let name = dice.pick(&QUEUES);
         let Some(queue) = engine.queue(name) else { return self.configure(dice, name) };
-        let kind = dice.weighted(&self.habits.weights);
+        let kind = match dice.weighted(&self.habits.weights) {
+            CANCEL.. if self.is_gentle => RECEIVE,
+            kind => kind,
+        };
         let is_idle = OF_RECEIPTS.contains(&kind) && self.receipts.iter().all(|(of, _)| *of != queue);
         match if is_idle { RECEIVE } else { kind } {
             0 => self.configure(dice, name),
@@ -105,7 +117,7 @@ impl Client {
                 queue,
                 messages: self.messages(dice),
                 batch: dice.pick(&[Batch::Each, Batch::Atomic]),
-                request_id: request_id(dice),
+                request_id: self.request_id(dice),
             }),
             RECEIVE => receive(dice, queue),
             4 => Command::Settle(self.settle(dice, queue)),
@@ -116,9 +128,9 @@ impl Client {
             6 => Command::Commit(Commit {
                 settle: vec![self.settle(dice, queue)],
                 send: vec![Outgoing { queue, messages: self.messages(dice) }],
-                request_id: request_id(dice),
+                request_id: self.request_id(dice),
             }),
-            7 => {
+            CANCEL => {
                 let ids = self.ids.iter().filter(|(of, _)| *of == queue).map(|(_, id)| *id);
                 Command::Cancel(Cancel { queue, ids: ids.filter(|_| dice.one_in(20)).collect() })
             }
@@ -135,8 +147,8 @@ impl Client {
         self.generation += 1;
         let settings = Settings {
             ack_timeout_ms: dice.pick(&[2000, 30_000]),
-            max_attempts: dice.pick(&[1, 3, 10]),
-            dead_ms: dice.pick(&[5000, 1_000_000]),
+            max_attempts: if self.is_gentle { 100 } else { dice.pick(&[1, 3, 10]) },
+            dead_ms: if self.is_gentle { 0 } else { dice.pick(&[5000, 1_000_000]) },
             ..Settings::default()
         };
         Command::Configure(Configure { name: name.to_owned(), generation: self.generation, settings })
@@ -178,6 +190,11 @@ impl Client {
         Settle { queue, settlements }
     }
 
+    /// Two calls with one id are one call: here they are not, which only a store that knows all of them can tell.
+    fn request_id(&self, dice: &mut Dice) -> String {
+        if self.is_gentle { String::new() } else { request_id(dice) }
+    }
+
     fn some_receipts(&self, dice: &mut Dice, queue: QueueId) -> Vec<Bytes> {
         let mine = self.receipts.iter().filter(|(of, _)| *of == queue).map(|(_, receipt)| receipt.clone());
         let most = dice.count(0, 40);
@@ -191,7 +208,7 @@ fn keep_newest<T>(known: &mut Vec<T>) {
 }
 
 /// No two are the same, nor any two parts of one.
-fn body(number: u64, bytes: usize) -> Bytes {
+pub(super) fn body(number: u64, bytes: usize) -> Bytes {
     let words = (0_u64..).flat_map(|word| (number << 32 | word).to_le_bytes());
     words.take(bytes).collect::<Vec<u8>>().into()
 }

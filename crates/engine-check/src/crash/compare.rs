@@ -1,8 +1,8 @@
 //! Whether two engines are the same, down to the bodies.
 
-use ackwell_engine::Engine;
 use ackwell_engine::command::Filter;
 use ackwell_engine::message::{Message, QueueId};
+use ackwell_engine::{Engine, StoreError};
 
 use super::client::queues;
 use super::store;
@@ -15,7 +15,9 @@ pub(super) fn difference(engine: &Engine, twin: &Engine) -> Result<Option<String
             return Ok(Some(format!("{name} is {:?}, not {queue:?}", engine.queue(name))));
         }
         let Some(queue) = queue else { continue };
-        if let Some(difference) = between(&all_of(engine, queue)?, &all_of(twin, queue)?) {
+        if let Some(difference) =
+            between(&all_of(engine, queue).map_err(store)?, &all_of(twin, queue).map_err(store)?)
+        {
             return Ok(Some(format!("{name}: {difference}")));
         }
     }
@@ -57,10 +59,11 @@ fn shown(message: &Message) -> String {
     format!("{shown:?} (body of {bytes} bytes, sum {sum:x})")
 }
 
-fn all_of(engine: &Engine, queue: QueueId) -> Result<Vec<Message>, Violation> {
+/// Every message, with its body.
+pub(super) fn all_of(engine: &Engine, queue: QueueId) -> Result<Vec<Message>, StoreError> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let (messages, next) = engine.peek(queue, &Filter::default(), after, 1000).map_err(store)?;
+        let (messages, next) = engine.peek(queue, &Filter::default(), after, 1000)?;
         all.extend(messages);
         match next {
             Some(_) => after = next,

@@ -1,7 +1,7 @@
 //! A store on a disk: a log that makes every batch durable, and tables that the log's effects are carried into from time to
 //! time, so that its beginning can be forgotten.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::tables::{self, Tables};
 use super::worker::Worker;
 use super::{Changes, Entropy, Loaded, Options, StoreError};
 use crate::dense::{Page, number_at};
-use crate::message::{Location, Payload, Row, Seq};
+use crate::message::{Location, Payload, QueueId, Row, Seq};
 use crate::messages::Stored;
 
 /// A checkpoint that takes so much longer than its share is waited for: otherwise what it leaves to the next one grows, and
@@ -60,7 +60,7 @@ impl OnDisk {
     /// Opens the store, or makes it.
     pub(super) fn open(disk: Arc<dyn Disk>, entropy: Entropy, options: Options) -> Result<Self, StoreError> {
         let tables = Arc::new(Tables::open(&disk, entropy)?);
-        let applied = tables.applied()?;
+        let applied = tables.guarded(|| tables.applied())?;
         let log = Log::open(Arc::clone(&disk), options, applied)?;
         // A process that was killed may have made or renamed what is here, and not made it durable.
         disk.sync_folder().map_err(StoreError::Files)?;
@@ -89,14 +89,16 @@ impl OnDisk {
     /// Nothing can be appended before everything behind it was replayed.
     pub(super) fn load(&mut self) -> Result<Loaded, StoreError> {
         self.settle()?;
-        let applied = self.tables.applied()?;
+        let applied = self.tables.guarded(|| self.tables.applied())?;
         self.log.rewind(applied);
         self.ends.clear();
         self.applied_here = self.log.appended();
         (self.begun, self.durable) = (0, 0);
-        let loaded = self.tables.load()?;
+        let loaded = self.tables.guarded(|| self.tables.load())?;
+        every_queue_is_known(&loaded)?;
         self.dropped.clear();
-        self.moved = self.tables.moved()?.into_iter().map(|segment| (segment, 0)).collect();
+        let moved = self.tables.guarded(|| self.tables.moved())?;
+        self.moved = moved.into_iter().map(|segment| (segment, 0)).collect();
         for (no, summary) in &loaded.rows {
             let seqs = number_at(*no, u8::MIN)..=number_at(*no, u8::MAX);
             summary.stored.iter().for_each(|stored| self.note_stored(seqs.clone(), *stored));
@@ -131,7 +133,7 @@ impl OnDisk {
         if !self.moved.contains_key(&location.segment) {
             return self.log.payload(location).map_err(StoreError::ReadLog);
         }
-        let moved = self.tables.payload(location)?;
+        let moved = self.tables.guarded(|| self.tables.payload(location))?;
         Ok(moved.and_then(|bytes| record::decode_payload(&bytes, location.crc)))
     }
 
@@ -237,5 +239,15 @@ impl OnDisk {
 
     pub(super) fn disk_used(&self) -> u64 {
         self.log.bytes() + tables::bytes(&*self.disk)
+    }
+}
+
+/// Messages of a queue without settings could not be decided over.
+fn every_queue_is_known(loaded: &Loaded) -> Result<(), StoreError> {
+    let known: BTreeSet<QueueId> = loaded.queues.iter().map(|(id, _)| *id).collect();
+    let groups = loaded.rows.iter().flat_map(|(_, summary)| &summary.groups);
+    match groups.map(|group| group.alike.queue).find(|queue| !known.contains(queue)) {
+        None => Ok(()),
+        Some(queue) => Err(StoreError::Corrupt { what: "queue", key: queue.0.to_string() }),
     }
 }

@@ -18,16 +18,14 @@ pub(super) struct Watched {
     pub(super) disk: Arc<dyn Disk>,
 }
 
-impl Watched {
-    /// Best effort. If the power is cut before the mark is durable, nothing is left that could be read and is not.
-    fn mark(&self) {
-        if let Err(error) = self.disk.create(MARK)
-            && error.kind() != io::ErrorKind::AlreadyExists
-        {
-            return;
-        }
-        _ = self.disk.sync_folder();
+/// Best effort. If the power is cut before the mark is durable, nothing is left that could be read and is not.
+pub(super) fn mark(disk: &dyn Disk) {
+    if let Err(error) = disk.create(MARK)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return;
     }
+    _ = disk.sync_folder();
 }
 
 impl DiskFile for Watched {
@@ -48,16 +46,17 @@ impl DiskFile for Watched {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync().inspect_err(|_| self.mark())
+        self.file.sync().inspect_err(|_| mark(&*self.disk))
     }
 }
 
-/// Makes all of the file durable that can be read, if it is marked. The copy has the name `unfinished` until it is whole.
-pub(super) fn renew(disk: &dyn Disk, name: &str, unfinished: &str) -> io::Result<()> {
+/// Makes all of the file durable that can be read, if it is marked, and says whether it was. The copy has the name
+/// `unfinished` until it is whole.
+pub(super) fn renew(disk: &dyn Disk, name: &str, unfinished: &str) -> io::Result<bool> {
     let names = disk.list()?;
     let is_there = |wanted: &str| names.iter().any(|name| name == wanted);
     if !is_there(MARK) {
-        return Ok(());
+        return Ok(false);
     }
     if is_there(name) {
         if is_there(unfinished) {
@@ -68,7 +67,8 @@ pub(super) fn renew(disk: &dyn Disk, name: &str, unfinished: &str) -> io::Result
         disk.sync_folder()?;
     }
     disk.remove(MARK)?;
-    disk.sync_folder()
+    disk.sync_folder()?;
+    Ok(true)
 }
 
 /// Makes the whole content durable in another file.

@@ -4,6 +4,7 @@
 //! what it reads.
 
 mod aside;
+mod sound;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use super::disk::{Disk, DiskFile};
 use super::encoding::Writer;
 use super::on_disk::Checkpoint;
 use super::record::Position;
-use super::suspect::{self, Watched};
+use super::suspect;
 use super::{Entropy, Loaded, Meta, QueueState, StoreError, codec, unreadable};
 use crate::dense::{Page, PageNo, page_of};
 use crate::memory::{FrozenMemory, Memorized, MemoryKey};
 use crate::message::{Location, QueueId, Row, Seq};
 use crate::messages::Summary;
 pub(super) use aside::DAMAGED;
+use sound::{Check, Guarded};
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const QUEUES: TableDefinition<u32, &[u8]> = TableDefinition::new("queues");
@@ -41,24 +43,30 @@ pub(super) const APPLIED: &str = "applied";
 const CACHE_BYTES: usize = 32 << 20;
 pub(super) const FILE: &str = "state.redb";
 const UNFINISHED: &str = "state.new";
+/// What is called corrupt when a page of messages is.
+const PAGE: &str = "messages, page";
 
 #[derive(Debug)]
 pub(super) struct Tables {
-    pub(super) database: Database,
+    pub(super) database: Guarded,
+    disk: Arc<dyn Disk>,
 }
 
 impl Tables {
     /// Opens the file, or makes it.
     pub(super) fn open(disk: &Arc<dyn Disk>, entropy: Entropy) -> Result<Self, StoreError> {
-        suspect::renew(&**disk, FILE, UNFINISHED).map_err(StoreError::Files)?;
+        let was_suspect = suspect::renew(&**disk, FILE, UNFINISHED).map_err(StoreError::Files)?;
         let names = disk.list().map_err(StoreError::Files)?;
         if !names.iter().any(|name| name == FILE) {
             create(&**disk, &names, entropy)?;
         }
-        let file = disk.open(FILE).map_err(StoreError::Files)?;
-        let file = Arc::new(Watched { file, disk: Arc::clone(disk) });
-        let database = builder().create_with_backend(Backend(file)).map_err(StoreError::OpenState)?;
-        Ok(Self { database })
+        let check = if was_suspect { Check::All } else { Check::Small };
+        Ok(Self { database: sound::open(disk, check)?, disk: Arc::clone(disk) })
+    }
+
+    /// What redb cannot make sense of is an error, and the next opening looks into it.
+    pub(super) fn guarded<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        sound::guarded(&*self.disk, read)
     }
 
     /// How far the log is applied to what [`Tables::load`] reads.
@@ -78,14 +86,16 @@ impl Tables {
         let table = read.open_table(MESSAGES).map_err(read_error)?;
         let bytes = table.get(no).map_err(read_error)?;
         let page = bytes.and_then(|bytes| codec::decode_page(bytes.value(), codec::read_row));
-        page.ok_or_else(|| corrupt("messages, page", no.to_string()))
+        page.ok_or_else(|| corrupt(PAGE, no.to_string()))
     }
 
     /// A page that makes no sense is set aside: the store opens again without it.
     fn rows_or_end(&self, no: PageNo) -> Arc<Page<Row>> {
-        let error = match self.rows(no) {
+        let error = match self.guarded(|| self.rows(no)) {
             Ok(page) => return page,
-            Err(error @ StoreError::Corrupt { .. }) => self.set_page_aside(no).err().unwrap_or(error),
+            Err(error @ StoreError::Corrupt { what: PAGE, .. }) => {
+                self.set_page_aside(no).err().unwrap_or(error)
+            }
             Err(error) => error,
         };
         unreadable::end_with(error)

@@ -16,6 +16,9 @@ use crate::store::{StoreError, codec};
 /// By the name of the table and the key there.
 pub(in crate::store) const DAMAGED: TableDefinition<(&str, &[u8]), &[u8]> = TableDefinition::new("damaged");
 
+/// A row that stands for what is missing since the file was made anew.
+pub(super) const WHOLE_FILE: (&str, &[u8]) = ("file", b"state.redb");
+
 impl Tables {
     /// Takes a page of messages, and what is known of it, out of the state.
     pub(super) fn set_page_aside(&self, no: PageNo) -> Result<(), StoreError> {
@@ -131,6 +134,11 @@ fn describe(table: &str, key: &[u8], value: &[u8]) -> Option<Damage> {
         "index" => {
             let summary = codec::decode_summary(value)?;
             (format!("page {} of messages", no()?), missing(no()?, &summary))
+        }
+        "file" => {
+            let lost =
+                "it was made anew from what could be read; messages and what is remembered may be missing";
+            (String::from_utf8_lossy(key).into_owned(), lost.to_owned())
         }
         "deliveries" => {
             let lost = "settling one of its deliveries again is refused instead of repeating the answer";

@@ -6,10 +6,14 @@ use crate::command::{Commit, Delivery, Handover, Outcome, Outgoing, Oversized, R
 const FIRST: &str = "0000000000000001.log";
 
 fn open(disk: &Arc<MemoryDisk>) -> Engine {
+    try_open(disk).unwrap()
+}
+
+fn try_open(disk: &Arc<MemoryDisk>) -> Result<Engine, StoreError> {
     // Checkpoints come by themselves only where a queue is made.
     let options = Options { checkpoint_bytes: 1 << 30, ..SMALL };
-    let store = Store::on_disk(Arc::<MemoryDisk>::clone(disk), ENTROPY, options).unwrap();
-    Engine::open(store, Timestamp(3)).unwrap()
+    let store = Store::on_disk(Arc::<MemoryDisk>::clone(disk), ENTROPY, options)?;
+    Engine::open(store, Timestamp(3))
 }
 
 /// A store with a queue, whose record is the second.
@@ -277,4 +281,29 @@ fn messages_for_an_unknown_queue_are_named() {
     let named = Harm::Unplaced { queue: other.0, messages: 1 };
     assert!(engine.log_damage().iter().any(|damage| damage.what == named), "{:?}", engine.log_damage());
     assert_eq!(ready(&engine, engine.queue("shop/other").unwrap()), []);
+}
+
+/// Promise: whatever is damaged in the state, the store opens and names it, or is refused by name: nothing panics, and nothing is
+/// missing in silence.
+#[test]
+fn damaged_state_is_made_anew_or_refused() {
+    let mut made_anew = 0;
+    for page in 0..24 {
+        let (disk, mut engine, queue) = with_queue();
+        for fill in 1..30 {
+            engine.apply(Timestamp(2), vec![send(queue, fill, 10)]).unwrap();
+        }
+        engine.close().unwrap();
+        let file = disk.open(FILE).unwrap();
+        let at = page * 4096 + 9;
+        let mut bytes = [0; 8];
+        file.read_at(at, &mut bytes).unwrap();
+        file.write_at(at, &bytes.map(|byte| byte ^ 0x41)).unwrap();
+        let opened = (0..3).find_map(|_| try_open(&disk).ok());
+        let Some(engine) = opened else { continue };
+        let is_named = !engine.damage().unwrap().is_empty();
+        assert!(is_named || ready(&engine, queue).len() == 29, "page {page}");
+        made_anew += u32::from(is_named);
+    }
+    assert!(made_anew > 0);
 }
