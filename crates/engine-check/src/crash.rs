@@ -178,6 +178,8 @@ impl Schedule {
             let commands = self.client.commands(&mut self.dice, &self.twin);
             match engine.apply(now, commands.clone()) {
                 Ok(applied) => self.answered(now, &commands, &applied)?,
+                // As if nothing had been asked.
+                Err(StoreError::Full(_)) if self.disk.asked().errors > 0 => {}
                 Err(error) => {
                     self.expect(&error)?;
                     return Ok(Some((now, commands)));
@@ -286,6 +288,7 @@ fn small(dice: &mut Dice) -> Options {
         segment_bytes: dice.pick(&[4 << 10, 16 << 10, 64 << 10]),
         checkpoint_bytes: dice.pick(&[1, 3 << 10, 20 << 10, 100 << 10]),
         max_rows: dice.pick(&[0, 300, 600, 10_000]),
+        reserve_bytes: dice.pick(&[0, 16 << 10, 256 << 10]),
         // Then what the disk is asked when, and so where trouble meets it, is another thing each time.
         threads: if dice.one_in(SEVERAL_THREADS_ONCE_IN) { Threads::Several } else { Threads::One },
     }

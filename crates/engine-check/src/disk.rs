@@ -177,6 +177,10 @@ impl DiskFile for SimFile {
         self.disk.world().set_len(self.id, len)
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.disk.world().allocate(self.id, len)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.disk.world().sync(self.id)
     }

@@ -24,8 +24,13 @@ const START: Timestamp = Timestamp(1_000_000_000);
 /// Every message of so many batches is explained: the model looks through everything for each.
 const EXPLAINED_ONCE_IN: usize = 4;
 /// So small that a history goes through several.
-const SMALL: Options =
-    Options { segment_bytes: 16 << 10, checkpoint_bytes: 24 << 10, max_rows: 300, threads: Threads::One };
+const SMALL: Options = Options {
+    segment_bytes: 16 << 10,
+    checkpoint_bytes: 24 << 10,
+    max_rows: 300,
+    reserve_bytes: 0,
+    threads: Threads::One,
+};
 const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
 
 /// Where the second engine keeps its state. What the two kinds of stores keep cannot differ without an answer differing.

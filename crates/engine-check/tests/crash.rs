@@ -61,7 +61,12 @@ fn store_that_met_an_error_while_it_was_made_opens() {
 
 fn open(disk: &SimDisk) -> Result<Engine, StoreError> {
     let entropy = Entropy { receipt_key: [7; 16], salt: 1 };
-    let options =
-        Options { segment_bytes: 4096, checkpoint_bytes: 4096, max_rows: 1000, threads: Threads::One };
+    let options = Options {
+        segment_bytes: 4096,
+        checkpoint_bytes: 4096,
+        max_rows: 1000,
+        reserve_bytes: 0,
+        threads: Threads::One,
+    };
     Engine::open(Store::on_disk(Arc::new(disk.clone()), entropy, options)?, Timestamp(1_000_000_000))
 }

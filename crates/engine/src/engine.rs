@@ -26,6 +26,7 @@ use crate::message::{DeadReason, Epoch, Hold, Location, Message, MessageId, Queu
 use crate::messages::{Ageing, Counts, Messages};
 use crate::receipt::{Receipt, Sealer};
 use crate::settings::Settings;
+use crate::store::disk::Space;
 use crate::store::record::Batch;
 use crate::store::{Changes, Loaded, LogDamage, Meta, QueueRecord, QueueState, Store, StoreError, catching};
 use crate::time::Timestamp;
@@ -131,20 +132,26 @@ impl Engine {
 
     /// Applies the commands in order, once they are durable.
     ///
-    /// After an error nothing of the batch may be confirmed, and the engine must be opened anew.
+    /// After an error nothing of the batch may be confirmed, and the engine must be opened anew; but
+    /// [`Full`](StoreError::Full) is as if nothing had been asked.
     pub fn apply(&mut self, now: Timestamp, commands: Vec<Command>) -> Result<Applied, StoreError> {
         debug_assert!(self.submitted.is_empty(), "who submits also finishes");
         self.submit(now, commands)?;
         let mut applied = self.finish()?;
         while !self.corrupt.is_empty() {
-            self.submit(now, Vec::new())?;
+            match self.submit(now, Vec::new()) {
+                // What was asked is done and has to be answered; the rest waits for room.
+                Err(StoreError::Full(_)) => break,
+                submitted => submitted?,
+            }
             applied.expired.extend(self.finish()?.expired);
         }
         Ok(applied)
     }
 
     /// Has a batch made durable, once those submitted before are. So that one batch can be written while another is applied:
-    /// [`Engine::finish`] applies the oldest. After an error the engine must be opened anew.
+    /// [`Engine::finish`] applies the oldest. After an error the engine must be opened anew; but
+    /// [`Full`](StoreError::Full) is as if this batch had not been submitted.
     pub fn submit(&mut self, now: Timestamp, commands: Vec<Command>) -> Result<(), StoreError> {
         let latest = self.submitted.back().map_or(self.meta.clock, |submitted| submitted.batch.now);
         let corrupt = std::mem::take(&mut self.corrupt);
@@ -244,13 +251,22 @@ impl Engine {
         self.messages.let_go(self.store.max_pages(), self.store.checkpoints());
     }
 
+    /// Room of the store's volume, see [`Store::space`].
+    pub fn space(&self) -> Result<Space, StoreError> {
+        self.store.space()
+    }
+
     /// Size of the store's files.
     pub fn disk_used(&self) -> u64 {
         self.store.disk_used()
     }
 
-    fn append(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let written = Some(self.store.append(&batch)?);
+    fn append(&mut self, mut batch: Batch) -> Result<(), StoreError> {
+        let written = self.store.append(&batch);
+        if written.is_err() {
+            self.corrupt.append(&mut batch.corrupt);
+        }
+        let written = Some(written?);
         self.submitted.push_back(Submitted { batch, written });
         Ok(())
     }

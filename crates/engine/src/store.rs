@@ -14,6 +14,8 @@ mod memory;
 pub mod offline;
 mod on_disk;
 pub(crate) mod record;
+mod reserve;
+mod state;
 mod suspect;
 mod tables;
 #[cfg(test)]
@@ -33,7 +35,7 @@ use crate::messages::{Summary, Turns};
 use crate::settings::Settings;
 use crate::time::Timestamp;
 pub use damage::Damage;
-use disk::{Disk, Folder};
+use disk::{Disk, Folder, Space};
 pub(crate) use log::Replayed;
 pub use log::{Harm, LogDamage};
 use memory::MemoryTables;
@@ -41,7 +43,7 @@ use on_disk::OnDisk;
 use record::Batch;
 pub(crate) use unreadable::catching;
 
-/// Why the store could not do it. After any of these but `Corrupt` nothing may be confirmed until it was opened anew.
+/// Why the store could not do it. After any of these but `Corrupt` and `Full` nothing may be confirmed until it was opened anew.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The folder could not be made or read.
@@ -67,6 +69,9 @@ pub enum StoreError {
     /// A batch could not be made durable.
     #[error("append to the log")]
     Append(#[source] io::Error),
+    /// The volume has no room for what was asked, which is as if it had not been asked.
+    #[error("find room on the volume")]
+    Full(#[source] io::Error),
     /// Reading the log failed.
     #[error("read from the log")]
     ReadLog(#[source] io::Error),
@@ -92,11 +97,13 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the volume is full.
     pub fn is_disk_full(&self) -> bool {
-        let (Self::Append(source) | Self::Files(source) | Self::Checkpoint(redb::Error::Io(source))) = self
-        else {
-            return false;
-        };
-        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        match self {
+            Self::Full(_) => true,
+            Self::Append(source) | Self::Files(source) | Self::Checkpoint(redb::Error::Io(source)) => {
+                reserve::is_full(source)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -178,6 +185,8 @@ pub struct Options {
     /// Rows of messages in memory, about 200 bytes each and what failed attempts were told about; more are only there while
     /// a checkpoint is being written. The others are read when they are needed.
     pub max_rows: usize,
+    /// Room that is kept back for a full volume, see [`Store::space`].
+    pub reserve_bytes: u64,
     /// Who writes.
     pub threads: Threads,
 }
@@ -198,12 +207,20 @@ const SEGMENTS_OF_VOLUME: u64 = 64;
 const MIN_SEGMENT_BYTES: u64 = 1 << 20;
 /// 50 MB: what is stored within a second at full speed need not be written and read before it is delivered.
 const MAX_ROWS: usize = 256 << 10;
+/// What acks of a full volume are written to until a checkpoint makes room, and that checkpoint.
+const RESERVED_SEGMENTS: u64 = 4;
+const MAX_RESERVE_BYTES: u64 = 128 << 20;
 
 impl Options {
     fn for_volume(total_bytes: u64) -> Self {
         let segment_bytes = (total_bytes / SEGMENTS_OF_VOLUME).clamp(MIN_SEGMENT_BYTES, SEGMENT_BYTES);
-        let max_rows = MAX_ROWS;
-        Self { segment_bytes, checkpoint_bytes: segment_bytes, max_rows, threads: Threads::Several }
+        Self {
+            segment_bytes,
+            checkpoint_bytes: segment_bytes,
+            max_rows: MAX_ROWS,
+            reserve_bytes: (segment_bytes * RESERVED_SEGMENTS).min(MAX_RESERVE_BYTES),
+            threads: Threads::Several,
+        }
     }
 }
 
@@ -255,6 +272,14 @@ impl Store {
         match &self.0 {
             Kind::Disk(store) => store.disk_used(),
             Kind::Memory(_) => 0,
+        }
+    }
+
+    /// Room of its volume. What it keeps back for acks and checkpoints counts as free: who stores must leave more than that.
+    pub fn space(&self) -> Result<Space, StoreError> {
+        match &self.0 {
+            Kind::Disk(store) => store.space(),
+            Kind::Memory(_) => Ok(Space { total_bytes: u64::MAX, free_bytes: u64::MAX }),
         }
     }
 
@@ -346,7 +371,7 @@ impl Store {
     /// What was set aside, now or in earlier times, since it could not be read.
     pub(crate) fn damage(&self) -> Result<Vec<Damage>, StoreError> {
         match &self.0 {
-            Kind::Disk(store) => store.tables.damage(),
+            Kind::Disk(store) => store.state.read(tables::Tables::damage),
             Kind::Memory(_) => Ok(Vec::new()),
         }
     }

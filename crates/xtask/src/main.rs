@@ -8,6 +8,7 @@ mod generate;
 mod image;
 mod test;
 mod tools;
+mod torture;
 mod workspace;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Command {
     Test(test::Options),
     /// Measure how fast the store or a broker is, beside what the disk can do.
     Bench(bench::Options),
+    /// Kill brokers, fill volumes and flip bits of stores, and see whether every promise is kept.
+    Torture(torture::Options),
     /// Build the container images and write them as OCI archives to target/images.
     Image(image::Options),
     /// Run the one-node Kubernetes of the tests.
@@ -56,6 +59,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Gen { check } => generate::run(check)?,
         Command::Test(options) => return test::run(&workspace, &options),
         Command::Bench(options) => bench::run(&workspace, &options)?,
+        Command::Torture(options) => torture::run(&workspace, &options)?,
         Command::Image(options) => image::run(&workspace, &options)?,
         Command::Cluster(options) => cluster::run(&workspace, &options)?,
         Command::Tools => {

@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ackwell-operator", &["ackwell-api", "ackwell-proto"]),
     ("ackwell", &["ackwell-api", "ackwell-client", "ackwell-engine", "ackwell-proto", "ackwelld"]),
     ("ackwell-bench", &["ackwell-engine", "ackwell-proto"]),
+    ("ackwell-torture", &["ackwell-client", "ackwell-engine", "ackwell-proto"]),
     ("xtask", &["ackwell-api", "ackwell-proto"]),
     ("ackwell-tests", &["ackwell-api", "ackwell-client", "ackwell-proto"]),
 ];

@@ -40,7 +40,7 @@ fn reason(refusal: &Refusal) -> Reason {
 pub(crate) fn storage_failure(error: &StoreError) -> Failure {
     match error {
         StoreError::Corrupt { .. } => Failure::new(Reason::Corrupt, error.to_string()),
-        error if error.is_disk_full() => disk_full(),
+        error if error.is_disk_full() => no_room(),
         _ => storage_unavailable(),
     }
 }
@@ -48,6 +48,13 @@ pub(crate) fn storage_failure(error: &StoreError) -> Failure {
 pub(crate) fn disk_full() -> Failure {
     Failure::new(Reason::DiskFull, "the broker's volume is nearly full; consume, or grow its volume claim")
         .retry_after(DISK_FULL_RETRY)
+}
+
+/// A write met the end of the volume. Unlike [`disk_full`], which senders are told before anything is tried, it is worth
+/// repeating at once: acks need little, and find it when senders are refused.
+fn no_room() -> Failure {
+    Failure::new(Reason::StorageUnavailable, "the broker's volume is full; try again")
+        .retry_after(STORAGE_RETRY)
 }
 
 pub(crate) fn storage_unavailable() -> Failure {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::survival::{Judge, Tick};
 use crate::dice::Dice;
@@ -13,6 +13,7 @@ pub(super) const PAGE: usize = 4096;
 /// `None` is zeros that take no room. Shared by the versions of a file, and by the disks that come of one.
 type Page = Option<Arc<[u8]>>;
 static ZEROS: [u8; PAGE] = [0; PAGE];
+static ZERO_PAGE: LazyLock<Arc<[u8]>> = LazyLock::new(|| Arc::from(ZEROS));
 
 /// The pages of a file, and how they became what they are since the last sync.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +89,21 @@ impl Pages {
         }
         self.shown.truncate(pages);
         self.become_long(tick, len);
+    }
+
+    /// Takes room for all of the file up to there, which becomes that long; as far as there is room. `false`: there is not.
+    pub(super) fn allocate(&mut self, tick: &mut Tick, len: u64, mut room: u64) -> bool {
+        for index in 0..page_count(len) {
+            if self.shown.get(index).is_some_and(Option::is_some) {
+                continue;
+            }
+            let Some(left) = room.checked_sub(1) else { return false };
+            room = left;
+            self.lengthen(tick, len.min((index as u64 + 1) * PAGE as u64));
+            self.put(tick, index, Some(Arc::clone(&ZERO_PAGE)));
+        }
+        self.lengthen(tick, len);
+        true
     }
 
     /// All of it reaches the medium.

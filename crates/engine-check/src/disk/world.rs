@@ -158,6 +158,17 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn allocate(&mut self, id: FileId, len: u64) -> io::Result<()> {
+        self.fate.strike(Operation::SetLen)?;
+        let room = self.room_pages();
+        let pages = self.files.get_mut(&id).expect(HANDLE);
+        if pages.allocate(&mut self.tick, len, room) {
+            return Ok(());
+        }
+        self.fate.errors += 1;
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
     pub(super) fn sync(&mut self, id: FileId) -> io::Result<()> {
         let struck = self.fate.strike(Operation::Sync);
         let pages = self.files.get_mut(&id).expect(HANDLE);
@@ -171,15 +182,19 @@ impl World {
     }
 
     fn write_what_fits(&mut self, id: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
-        let room =
-            self.fate.faults.room_bytes.map_or(u64::MAX, |room| room.saturating_sub(self.used_bytes()));
+        let room = self.room_pages();
         let pages = self.files.get_mut(&id).expect(HANDLE);
-        let written = pages.write_at(&mut self.tick, offset, data, room / PAGE as u64);
+        let written = pages.write_at(&mut self.tick, offset, data, room);
         if written == data.len() {
             return Ok(());
         }
         self.fate.errors += 1;
         Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn room_pages(&self) -> u64 {
+        let room = |bytes: u64| bytes.saturating_sub(self.used_bytes()) / PAGE as u64;
+        self.fate.faults.room_bytes.map_or(u64::MAX, room)
     }
 
     fn pages(&mut self, id: FileId) -> &mut Pages {

@@ -55,6 +55,12 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     /// Cuts the file, or lengthens it with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Lengthens the file with zeros, and takes the room for all of it, so that writing into it never finds the volume full.
+    /// Where a volume cannot do that, it is as [`set_len`](Self::set_len).
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        if self.len()? < len { self.set_len(len) } else { Ok(()) }
+    }
+
     /// Makes content and length durable; not the name.
     fn sync(&self) -> io::Result<()>;
 }

@@ -21,6 +21,7 @@ use bytes::Bytes;
 
 use super::disk::{Disk, DiskFile};
 use super::record::{self, Batch, Blob, Decoded, Position};
+use super::reserve;
 use super::worker::Worker;
 use super::{Options, StoreError};
 use crate::message::{Location, Payload};
@@ -216,12 +217,14 @@ impl Log {
 
     /// Has the batch written, once those before it are durable; not at all if one of these fails: how much of that one is on
     /// disk is not known until the log is read anew. Tells where the payloads of its messages will lie, in order.
+    /// [`Full`](StoreError::Full): nothing was begun.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<Vec<Location>, StoreError> {
         let mut buffer = self.recent.buffer();
         let mut blobs = record::encode(&self.end, batch, &mut buffer);
         if !self.segments.has_room(self.end.segment, self.end.offset, buffer.len()) {
-            self.end = self.end.in_next_segment();
-            self.segments.begin(self.end.segment, buffer.len() as u64).map_err(StoreError::Append)?;
+            let next = self.end.in_next_segment();
+            self.segments.begin(next.segment, buffer.len() as u64).map_err(no_segment)?;
+            self.end = next;
             blobs = record::encode(&self.end, batch, &mut buffer);
         }
         let at = self.end;
@@ -306,6 +309,10 @@ pub(crate) struct Replayed {
 fn location(record: Position, blob: &Blob) -> Location {
     let Blob { offset, len, crc } = *blob;
     Location { segment: record.segment, offset: record.offset + offset, len, crc }
+}
+
+fn no_segment(error: io::Error) -> StoreError {
+    if reserve::is_full(&error) { StoreError::Full(error) } else { StoreError::Append(error) }
 }
 
 fn stored(bytes: usize) -> u32 {

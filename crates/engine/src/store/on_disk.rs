@@ -2,12 +2,15 @@
 //! time, so that its beginning can be forgotten.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, Space};
 use super::log::{Log, Replayed};
 use super::record::{self, Batch, Position};
+use super::reserve::Reserved;
+use super::state::{State, Written};
 use super::tables::{self, Tables};
 use super::worker::Worker;
 use super::{Changes, Entropy, Loaded, Options, StoreError};
@@ -18,12 +21,20 @@ use crate::messages::Stored;
 /// A checkpoint that takes so much longer than its share is waited for: otherwise what it leaves to the next one grows, and
 /// a restart takes ever longer.
 const LATE: u64 = 4;
+/// Room is short when less than one in so many bytes of the volume is free.
+const SHORT: u64 = 5;
 
 pub(super) struct OnDisk {
-    disk: Arc<dyn Disk>,
-    pub(super) tables: Arc<Tables>,
+    disk: Arc<Reserved>,
+    pub(super) state: Arc<State>,
     pub(super) log: Log,
     checkpoints: Worker<Checkpoint>,
+    /// One was begun, and it was not looked at yet what it has made needless.
+    is_under_way: bool,
+    /// A checkpoint for which there was no room, as the one who writes it leaves it.
+    undone: Arc<Mutex<Option<Checkpoint>>>,
+    /// The same, once that was noticed.
+    postponed: Option<Postponed>,
     checkpoint_bytes: u64,
     max_pages: usize,
     /// Checkpoints since it was loaded: begun, and durable.
@@ -37,6 +48,8 @@ pub(super) struct OnDisk {
     applied_here: u64,
     /// Appended since the last checkpoint began.
     bytes_since: u64,
+    /// Payloads that went since the last checkpoint began, or since the volume was found to have room.
+    freed_since: u64,
     /// Segments that nothing needs once the checkpoint being written is durable.
     unused: Vec<u64>,
     /// Segments from which that checkpoint moves payloads into the tables.
@@ -56,20 +69,32 @@ pub(super) struct Checkpoint {
     pub(super) dropped: Vec<Location>,
 }
 
+/// A checkpoint that waits for room.
+struct Postponed {
+    checkpoint: Checkpoint,
+    /// As much was free when it found none, all of which it may have used up itself.
+    free_bytes: u64,
+}
+
 impl OnDisk {
     /// Opens the store, or makes it.
     pub(super) fn open(disk: Arc<dyn Disk>, entropy: Entropy, options: Options) -> Result<Self, StoreError> {
-        let tables = Arc::new(Tables::open(&disk, entropy)?);
-        let applied = tables.guarded(|| tables.applied())?;
-        let log = Log::open(Arc::clone(&disk), options, applied)?;
+        let disk = Reserved::find(disk, options.reserve_bytes).map_err(StoreError::Files)?;
+        let disk = Arc::new(disk);
+        let state = Arc::new(State::open(Arc::<Reserved>::clone(&disk), entropy)?);
+        let applied = state.read(Tables::applied)?;
+        let log = Log::open(Arc::<Reserved>::clone(&disk), options, applied)?;
         // A process that was killed may have made or renamed what is here, and not made it durable.
         disk.sync_folder().map_err(StoreError::Files)?;
-        let written_to = Arc::clone(&tables);
-        let write = move |checkpoint: Checkpoint| written_to.write(&checkpoint);
+        disk.replenish();
+        let undone = Arc::default();
         Ok(Self {
             disk,
-            checkpoints: Worker::new(options.threads, "checkpoint", write)?,
-            tables,
+            checkpoints: Worker::new(options.threads, "checkpoint", writer(&state, &undone))?,
+            is_under_way: false,
+            undone,
+            postponed: None,
+            state,
             log,
             checkpoint_bytes: options.checkpoint_bytes,
             max_pages: options.max_rows.div_ceil(Page::<Row>::SLOTS),
@@ -79,6 +104,7 @@ impl OnDisk {
             ends: VecDeque::new(),
             applied_here: 0,
             bytes_since: 0,
+            freed_since: 0,
             unused: Vec::new(),
             moving: Vec::new(),
             moved: BTreeMap::new(),
@@ -89,15 +115,15 @@ impl OnDisk {
     /// Nothing can be appended before everything behind it was replayed.
     pub(super) fn load(&mut self) -> Result<Loaded, StoreError> {
         self.settle()?;
-        let applied = self.tables.guarded(|| self.tables.applied())?;
+        let applied = self.state.read(Tables::applied)?;
         self.log.rewind(applied);
         self.ends.clear();
         self.applied_here = self.log.appended();
         (self.begun, self.durable) = (0, 0);
-        let loaded = self.tables.guarded(|| self.tables.load())?;
+        let loaded = State::load(&self.state)?;
         every_queue_is_known(&loaded)?;
         self.dropped.clear();
-        let moved = self.tables.guarded(|| self.tables.moved())?;
+        let moved = self.state.read(Tables::moved)?;
         self.moved = moved.into_iter().map(|segment| (segment, 0)).collect();
         for (no, summary) in &loaded.rows {
             let seqs = number_at(*no, u8::MIN)..=number_at(*no, u8::MAX);
@@ -133,7 +159,7 @@ impl OnDisk {
         if !self.moved.contains_key(&location.segment) {
             return self.log.payload(location).map_err(StoreError::ReadLog);
         }
-        let moved = self.tables.guarded(|| self.tables.payload(location))?;
+        let moved = self.state.read(|tables| tables.payload(location))?;
         Ok(moved.and_then(|bytes| record::decode_payload(&bytes, location.crc)))
     }
 
@@ -150,6 +176,7 @@ impl OnDisk {
     }
 
     pub(super) fn freed(&mut self, location: Location) {
+        self.freed_since += u64::from(location.len);
         if let Some(payloads) = self.moved.get_mut(&location.segment) {
             *payloads -= 1;
             if *payloads == 0 {
@@ -178,35 +205,79 @@ impl OnDisk {
 
     /// Whether the next checkpoint should begin; waits for the one before when that is late.
     pub(super) fn is_due(&mut self, changed_pages: usize) -> Result<bool, StoreError> {
-        let is_late = self.bytes_since >= self.checkpoint_bytes * LATE || changed_pages > self.max_pages;
-        if is_late {
-            self.checkpoints.wait()?;
-        }
-        let is_done = self.checkpoints.poll()?;
-        if is_done {
+        let mut is_idle = self.checkpoints.poll()?;
+        if is_idle {
             self.forget()?;
         }
+        if self.postponed.is_some() {
+            self.try_again()?;
+            return Ok(false);
+        }
+        if self.bytes_since >= self.checkpoint_bytes * LATE || changed_pages > self.max_pages {
+            self.checkpoints.wait()?;
+            self.forget()?;
+            is_idle = self.postponed.is_none();
+        }
         let is_due = self.bytes_since >= self.checkpoint_bytes || changed_pages > self.max_pages / 2;
-        Ok(is_done && is_due)
+        Ok(is_idle && (is_due || self.would_make_room()))
+    }
+
+    /// Whether room is short and a checkpoint makes some. Without this a full volume from which everything was received could
+    /// stay full: acks alone take long to fill as much of the log as makes a checkpoint due.
+    fn would_make_room(&mut self) -> bool {
+        if self.freed_since < self.checkpoint_bytes {
+            return false;
+        }
+        let is_short = |space: Space| space.free_bytes.saturating_mul(SHORT) < space.total_bytes;
+        if self.disk.space().is_ok_and(is_short) {
+            return true;
+        }
+        self.freed_since = 0;
+        false
+    }
+
+    /// Begins the checkpoint anew for which there was no room, if there is more now.
+    fn try_again(&mut self) -> Result<(), StoreError> {
+        let free_bytes = self.disk.space().map_err(StoreError::Files)?.free_bytes;
+        let has_more = |postponed: &mut Postponed| {
+            free_bytes >= postponed.free_bytes.saturating_add(self.checkpoint_bytes)
+        };
+        match self.postponed.take_if(has_more) {
+            Some(Postponed { checkpoint, .. }) => self.begin(checkpoint),
+            None => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, checkpoint: Checkpoint) -> Result<(), StoreError> {
+        self.is_under_way = true;
+        self.checkpoints.begin(checkpoint)
     }
 
     /// Everything applied, which is durable, is in the state that the changes lead to.
     pub(super) fn checkpoint(&mut self, changes: Changes) -> Result<(), StoreError> {
         self.settle()?;
-        self.bytes_since = 0;
+        (self.bytes_since, self.freed_since) = (0, 0);
         self.unused = self.log.segments().unused_before(self.applied.segment);
         self.moving = changes.sparse.iter().map(|(segment, _)| *segment).collect();
         let files = self.moving.iter().map(|segment| self.log.segments().file(*segment));
         let files = files.collect::<Result<_, _>>().map_err(StoreError::ReadLog)?;
         let dropped = std::mem::take(&mut self.dropped);
         self.begun += 1;
-        self.checkpoints.begin(Checkpoint { changes, applied: self.applied, files, dropped })
+        self.begin(Checkpoint { changes, applied: self.applied, files, dropped })
     }
 
-    /// Waits until no checkpoint is being written.
+    /// Waits until no checkpoint is being written or has to be.
     pub(super) fn settle(&mut self) -> Result<(), StoreError> {
         self.checkpoints.wait()?;
-        self.forget()
+        self.forget()?;
+        let Some(Postponed { checkpoint, .. }) = self.postponed.take() else { return Ok(()) };
+        self.begin(checkpoint)?;
+        self.checkpoints.wait()?;
+        self.forget()?;
+        match self.postponed {
+            None => Ok(()),
+            Some(_) => Err(StoreError::Full(io::ErrorKind::StorageFull.into())),
+        }
     }
 
     pub(super) fn max_pages(&self) -> usize {
@@ -217,8 +288,16 @@ impl OnDisk {
         self.durable
     }
 
-    /// The checkpoint that was begun last is durable.
+    /// What the checkpoint has made needless, unless there was no room for it.
     fn forget(&mut self) -> Result<(), StoreError> {
+        if !std::mem::take(&mut self.is_under_way) {
+            return Ok(());
+        }
+        if let Some(checkpoint) = self.undone.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let free_bytes = self.disk.space().map_err(StoreError::Files)?.free_bytes;
+            self.postponed = Some(Postponed { checkpoint, free_bytes });
+            return Ok(());
+        }
         self.durable = self.begun;
         let mut unused = std::mem::take(&mut self.unused);
         for segment in std::mem::take(&mut self.moving) {
@@ -228,7 +307,9 @@ impl OnDisk {
             }
             unused.push(segment);
         }
-        self.log.segments().free(unused).map_err(StoreError::Files)
+        self.log.segments().free(unused).map_err(StoreError::Files)?;
+        self.disk.replenish();
+        Ok(())
     }
 
     /// How many payloads are in the tables.
@@ -239,6 +320,24 @@ impl OnDisk {
 
     pub(super) fn disk_used(&self) -> u64 {
         self.log.bytes() + tables::bytes(&*self.disk)
+    }
+
+    pub(super) fn space(&self) -> Result<Space, StoreError> {
+        self.disk.space().map_err(StoreError::Files)
+    }
+}
+
+/// Writes checkpoints, and leaves one for which there is no room.
+fn writer(
+    state: &Arc<State>,
+    undone: &Arc<Mutex<Option<Checkpoint>>>,
+) -> impl FnMut(Checkpoint) -> Result<(), StoreError> + Send + 'static {
+    let (state, undone) = (Arc::clone(state), Arc::clone(undone));
+    move |checkpoint| {
+        if let Written::Nothing = state.write(&checkpoint)? {
+            *undone.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
+        }
+        Ok(())
     }
 }
 

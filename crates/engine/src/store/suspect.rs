@@ -45,6 +45,10 @@ impl DiskFile for Watched {
         self.file.set_len(len)
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.file.allocate(len)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.file.sync().inspect_err(|_| mark(&*self.disk))
     }

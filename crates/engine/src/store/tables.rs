@@ -18,8 +18,8 @@ use super::encoding::Writer;
 use super::on_disk::Checkpoint;
 use super::record::Position;
 use super::suspect;
-use super::{Entropy, Loaded, Meta, QueueState, StoreError, codec, unreadable};
-use crate::dense::{Page, PageNo, page_of};
+use super::{Entropy, Loaded, Meta, QueueState, StoreError, codec};
+use crate::dense::{Fetch, Page, PageNo, page_of};
 use crate::memory::{FrozenMemory, Memorized, MemoryKey};
 use crate::message::{Location, QueueId, Row, Seq};
 use crate::messages::Summary;
@@ -44,7 +44,7 @@ const CACHE_BYTES: usize = 32 << 20;
 pub(super) const FILE: &str = "state.redb";
 const UNFINISHED: &str = "state.new";
 /// What is called corrupt when a page of messages is.
-const PAGE: &str = "messages, page";
+pub(super) const PAGE: &str = "messages, page";
 
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -89,32 +89,19 @@ impl Tables {
         page.ok_or_else(|| corrupt(PAGE, no.to_string()))
     }
 
-    /// A page that makes no sense is set aside: the store opens again without it.
-    fn rows_or_end(&self, no: PageNo) -> Arc<Page<Row>> {
-        let error = match self.guarded(|| self.rows(no)) {
-            Ok(page) => return page,
-            Err(error @ StoreError::Corrupt { what: PAGE, .. }) => {
-                self.set_page_aside(no).err().unwrap_or(error)
-            }
-            Err(error) => error,
-        };
-        unreadable::end_with(error)
-    }
-
     /// All but the rows. What makes no sense is set aside, where the rest can do without it.
-    pub(super) fn load(self: &Arc<Self>) -> Result<Loaded, StoreError> {
+    pub(super) fn load(&self, fetch: Fetch<Row>) -> Result<Loaded, StoreError> {
         let read = self.database.begin_read().map_err(read_error)?;
         let deliveries =
             scan(&read, DELIVERIES, |no, value| Some((no, codec::decode_page(value, codec::read_ended)?)))?;
         let memory = scan_memory(&read)?;
         self.set_aside(DELIVERIES, &deliveries.damaged)?;
         self.set_aside(MEMORY, &memory.damaged.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-        let tables = Arc::clone(self);
         Ok(Loaded {
             meta: read_meta(&read)?,
             queues: load_queues(&read)?,
             rows: self.load_index()?,
-            fetch: Arc::new(move |no| tables.rows_or_end(no)),
+            fetch,
             deliveries: deliveries.sound,
             memory: memory.sound,
         })

@@ -5,7 +5,7 @@ mod memory_disk;
 
 use redb::TableDefinition;
 
-use super::tables::{FILE, INDEX, MEMORY, MESSAGES, META, SHARD};
+use super::tables::{FILE, INDEX, MEMORY, MESSAGES, META, SHARD, Tables};
 use super::*;
 use crate::command::{Batch as Whole, Cancel, Command, Configure, Filter, NewMessage, Reply, Send};
 use crate::engine::Engine;
@@ -14,8 +14,13 @@ pub(crate) use memory_disk::MemoryDisk;
 
 pub(crate) const ENTROPY: Entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
 /// So small that every test sees segments end.
-pub(crate) const SMALL: Options =
-    Options { segment_bytes: 4096, checkpoint_bytes: 8192, max_rows: 1024, threads: Threads::One };
+pub(crate) const SMALL: Options = Options {
+    segment_bytes: 4096,
+    checkpoint_bytes: 8192,
+    max_rows: 1024,
+    reserve_bytes: 0,
+    threads: Threads::One,
+};
 
 impl Store {
     /// A store of which nothing is left when it is dropped.
@@ -66,14 +71,18 @@ impl Store {
         key: impl std::borrow::Borrow<K::SelfType<'a>>,
         value: Option<&[u8]>,
     ) {
-        let write = self.files().tables.database.begin_write().unwrap();
-        let mut rows = write.open_table(table).unwrap();
-        match value {
-            Some(value) => _ = rows.insert(key, value).unwrap(),
-            None => _ = rows.remove(key).unwrap(),
-        }
-        drop(rows);
-        write.commit().unwrap();
+        let changed = self.files().state.read(|tables| {
+            let write = tables.database.begin_write().unwrap();
+            let mut rows = write.open_table(table).unwrap();
+            match value {
+                Some(value) => _ = rows.insert(key, value).unwrap(),
+                None => _ = rows.remove(key).unwrap(),
+            }
+            drop(rows);
+            write.commit().unwrap();
+            Ok(())
+        });
+        changed.unwrap();
     }
 }
 
@@ -161,7 +170,7 @@ fn unfinished_store_is_made_anew() {
     let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["0000000000000001.log", "lock", FILE]);
+    assert_eq!(names, ["0000000000000001.log", "lock", "reserve", FILE]);
     assert!(store.disk_used() > 0);
 }
 
@@ -248,7 +257,11 @@ fn what_survives_does_not_keep_its_segment() {
     }
     engine.close().unwrap();
     let mut engine = open();
-    assert_eq!(engine.store.files().tables.moved().unwrap(), Vec::<u64>::new(), "what was moved is removed");
+    assert_eq!(
+        engine.store.files().state.read(Tables::moved).unwrap(),
+        Vec::<u64>::new(),
+        "what was moved is removed"
+    );
 }
 
 /// Promise: whichever messages stay, the files of the log are hardly larger than what they hold, once the others are gone.

@@ -24,18 +24,18 @@ use asks::Asked;
 use commits::UnderWay;
 
 use super::demand::{Asker, Demands, Handed, Poll, Subscription, SubscriptionId};
+use super::disk::Volume;
 use super::extension::{self, Orphans, RESUME_GRACE_MS};
-use super::{Answer, Closed, Event, Job, Levels, View, disk};
+use super::{Answer, Closed, Event, Job, Levels, View};
 use crate::broker::refusal;
 use crate::clock;
 use crate::stream_end::StreamEnd;
 
 /// Jobs taken into one commit. Enough to use a slow disk well, few enough that one commit stays short.
 const MAX_BATCH: usize = 1024;
-/// Between two tries to open a store that failed.
-const REOPEN_EVERY: Duration = Duration::from_secs(1);
-/// How often the volume's free space is looked at.
-const DISK_CHECK_EVERY_MS: u64 = 1_000;
+/// Between two tries to open a store that failed, whether or not it was open in between: a full volume must not make a broker
+/// busy with nothing but reading its log.
+const REOPEN_EVERY_MS: u64 = 1_000;
 
 /// What to do with the reply to a command of the batch.
 enum Then {
@@ -66,8 +66,9 @@ pub(super) struct Driver {
     asked: HashMap<QueueId, Asked>,
     /// How often in a row the asks of a queue changed nothing, since the last jobs.
     in_vain: HashMap<QueueId, u8>,
-    is_disk_full: bool,
-    next_disk_check: Timestamp,
+    volume: Volume,
+    /// When a failed store may be opened.
+    next_opening: Timestamp,
 }
 
 impl Driver {
@@ -92,8 +93,8 @@ impl Driver {
             is_granting: true,
             asked: HashMap::new(),
             in_vain: HashMap::new(),
-            is_disk_full: false,
-            next_disk_check: Timestamp(0),
+            volume: Volume::default(),
+            next_opening: Timestamp(0),
         }
     }
 
@@ -124,6 +125,10 @@ impl Driver {
             self.in_vain.clear();
         }
         let mut goes_on = true;
+        if let Some(engine) = &self.engine {
+            self.volume.learn(clock::now(), engine.space().ok());
+            self.levels.publish_disk(self.volume.is_full());
+        }
         for job in jobs.drain(..) {
             goes_on &= self.take_in(job);
         }
@@ -153,7 +158,7 @@ impl Driver {
     }
 
     fn wait(&self) -> Option<Duration> {
-        let Some(engine) = &self.engine else { return Some(REOPEN_EVERY) };
+        let Some(engine) = &self.engine else { return Some(self.until_opening(clock::now())) };
         let extensions = self.demands.consumers.values().filter_map(|consumer| consumer.extend_at).min();
         let next = [engine.next_wakeup(), self.demands.next_give_up(), self.orphans.next_due(), extensions];
         let at = next.into_iter().flatten().min()?;
@@ -190,13 +195,16 @@ impl Driver {
     }
 
     fn take_command(&mut self, command: Command, answer: Answer) {
-        if self.engine.is_none() || answer.is_cut_off() {
+        if answer.is_cut_off() {
+            return answer.fail(refusal::storage_unavailable());
+        }
+        if stores(&command) && !self.volume.admits(commits::body_bytes(&command) as u64) {
+            return answer.give(Err(refusal::disk_full()));
+        }
+        if self.engine.is_none() {
             return answer.fail(refusal::storage_unavailable());
         }
         let then = match &command {
-            command if self.is_disk_full && stores(command) => {
-                return answer.give(Err(refusal::disk_full()));
-            }
             Command::Settle(settle) => Then::AnswerSettled(answer, receipts([settle])),
             Command::Commit(commit) => Then::AnswerSettled(answer, receipts(&commit.settle)),
             _ => Then::Answer(answer),
@@ -274,14 +282,6 @@ impl Driver {
         }
     }
 
-    fn check_disk(&mut self, now: Timestamp) {
-        if now >= self.next_disk_check {
-            self.next_disk_check = now.plus_ms(DISK_CHECK_EVERY_MS);
-            self.is_disk_full = disk::is_nearly_full(&self.data);
-            self.levels.publish_disk(self.is_disk_full);
-        }
-    }
-
     /// What is due by itself: calls that waited long enough, lost consumers, extensions.
     fn add_due(&mut self, now: Timestamp) {
         for poll in self.demands.give_up(now) {
@@ -304,9 +304,11 @@ impl Driver {
     }
 
     fn ensure_open(&mut self) {
-        if self.engine.is_some() {
+        let now = clock::now();
+        if self.engine.is_some() || !self.until_opening(now).is_zero() {
             return;
         }
+        self.next_opening = now.plus_ms(REOPEN_EVERY_MS);
         match super::open(&self.data) {
             Ok(engine) => {
                 info!("the store is open again");
@@ -315,6 +317,11 @@ impl Driver {
             }
             Err(error) => error!(error = &*error as &dyn std::error::Error, "cannot reopen the store"),
         }
+    }
+
+    /// At most as long as between two tries, should the clock be set back.
+    fn until_opening(&self, now: Timestamp) -> Duration {
+        Duration::from_millis(self.next_opening.ms_since(now).min(REOPEN_EVERY_MS))
     }
 }
 

@@ -21,7 +21,8 @@ const SPARSE_PERCENT: u64 = 50;
 const WASTEFUL_PERCENT: u64 = 77;
 /// It is being emptied when one in so many of these was freed from one checkpoint to the next.
 const FALLING: u64 = 16;
-/// Moved by one checkpoint, which takes longer by so much; a larger segment is moved alone.
+/// Moved by one checkpoint, which takes longer and needs more room by so much; a larger segment is moved alone. On a small
+/// volume it is as much as a segment has: there room counts.
 const MAX_MOVED_BYTES: u64 = 16 << 20;
 
 pub(in crate::store) struct Segments {
@@ -70,16 +71,14 @@ impl Segments {
         self.files.get(&number).is_some_and(|segment| end <= segment.len)
     }
 
-    /// Makes the segment, of a free one if there is one of the size. Its name is durable before anything is in it.
+    /// Makes the segment, of a free one if there is one of the size. Its name is durable, and its room taken, before anything
+    /// is in it. When there is no room it is as if nothing had been asked.
     pub(super) fn begin(&mut self, number: u64, min_len: u64) -> io::Result<()> {
         if self.files.get(&number).is_some_and(|segment| segment.len >= min_len) {
             return Ok(());
         }
         let segment = match self.free.pop().and_then(|free| Some((free, self.files.remove(&free)?))) {
-            Some((free, segment)) if segment.len >= min_len => {
-                self.disk.rename(&name_of(free), &name_of(number))?;
-                segment
-            }
+            Some((free, segment)) if segment.len >= min_len => self.reuse(free, number, segment)?,
             Some((free, _)) => {
                 self.disk.remove(&name_of(free))?;
                 self.create(number, min_len)?
@@ -91,13 +90,30 @@ impl Segments {
         Ok(())
     }
 
+    fn reuse(&mut self, free: u64, number: u64, segment: Segment) -> io::Result<Segment> {
+        // Not all of it has room if an earlier version of the program made it.
+        let renamed = segment.file.allocate(segment.len);
+        match renamed.and_then(|()| self.disk.rename(&name_of(free), &name_of(number))) {
+            Ok(()) => Ok(segment),
+            Err(error) => {
+                self.files.insert(free, segment);
+                self.free.push(free);
+                Err(error)
+            }
+        }
+    }
+
     fn create(&self, number: u64, min_len: u64) -> io::Result<Segment> {
         let len = self.length.max(min_len);
         let file = match self.disk.create(&name_of(number)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.disk.open(&name_of(number))?,
             created => created?,
         };
-        file.set_len(len)?;
+        if let Err(error) = file.allocate(len) {
+            // What it has of its room would be missed elsewhere.
+            self.disk.remove(&name_of(number))?;
+            return Err(error);
+        }
         file.sync()?;
         Ok(Segment { file, len, live: Live::default() })
     }
@@ -150,7 +166,8 @@ impl Segments {
 
     /// Segments before this one that have been sparse for a while, and between which messages what is left was stored.
     pub(in crate::store) fn sparse_before(&mut self, number: u64) -> Vec<(u64, RangeInclusive<Seq>)> {
-        let (mut bytes, percent) = (0, self.sparse_percent(number));
+        let (mut bytes, most) = (0, MAX_MOVED_BYTES.min(self.length));
+        let percent = self.sparse_percent(number);
         let mut sparse = Vec::new();
         for (number, segment) in self.files.range_mut(..number) {
             let Some((first, last)) = segment.stays_sparse(percent).then_some(segment.live.seqs).flatten()
@@ -158,7 +175,7 @@ impl Segments {
                 continue;
             };
             bytes += segment.live.bytes;
-            if bytes > MAX_MOVED_BYTES && !sparse.is_empty() {
+            if bytes > most && !sparse.is_empty() {
                 break;
             }
             sparse.push((*number, first..=last));

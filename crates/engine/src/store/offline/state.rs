@@ -115,6 +115,7 @@ fn open(disk: &Arc<dyn Disk>) -> Result<Engine, String> {
         segment_bytes: SEGMENT_BYTES,
         checkpoint_bytes: CHECKPOINT_BYTES,
         max_rows: MAX_ROWS,
+        reserve_bytes: 0,
         threads: Threads::One,
     };
     let store = Store::on_disk(overlay(disk)?, entropy, options).map_err(told)?;

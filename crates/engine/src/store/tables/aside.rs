@@ -21,7 +21,7 @@ pub(super) const WHOLE_FILE: (&str, &[u8]) = ("file", b"state.redb");
 
 impl Tables {
     /// Takes a page of messages, and what is known of it, out of the state.
-    pub(super) fn set_page_aside(&self, no: PageNo) -> Result<(), StoreError> {
+    pub(in crate::store) fn set_page_aside(&self, no: PageNo) -> Result<(), StoreError> {
         let write = self.database.begin_write().map_err(checkpoint_error)?;
         page_aside(&write, no).map_err(StoreError::Checkpoint)?;
         write.commit().map_err(checkpoint_error)

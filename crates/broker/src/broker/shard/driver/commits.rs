@@ -6,10 +6,10 @@ use ackwell_engine::command::NewMessage;
 use ackwell_engine::message::QueueId;
 use ackwell_engine::{Command, StoreError, Timestamp};
 use ackwell_proto::Failure;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::asks::{Asked, arriving};
-use super::{Asker, Driver, Then};
+use super::{Asker, Driver, Then, stores};
 use crate::broker::refusal;
 use crate::clock;
 
@@ -54,7 +54,6 @@ impl Driver {
     /// applies another.
     pub(super) fn step(&mut self) {
         let now = clock::now();
-        self.check_disk(now);
         self.add_due(now);
         if self.is_due(now) {
             self.in_vain.clear();
@@ -86,19 +85,29 @@ impl Driver {
         let asked = self.add_asks(&arriving);
         self.is_behind = !rest.is_empty();
         let batch = std::mem::replace(&mut self.batch, rest);
-        let owed = owed(&batch);
+        let (owed, has_stores) = (owed(&batch), batch.iter().any(|(command, _)| stores(command)));
         let (commands, thens): (Vec<Command>, Vec<Then>) = batch.into_iter().unzip();
         let is_idle = commands.is_empty() && !(self.under_way.is_empty() && self.is_due(now));
         self.under_way.commits.push_back(Commit { now, thens, owed, asked, arriving });
         match &mut self.engine {
             None => self.fail(&refusal::storage_unavailable()),
             Some(_) if is_idle => _ = self.under_way.commits.pop_back(),
-            Some(engine) => {
-                if let Err(error) = engine.submit(now, commands) {
-                    self.lose_store(&error);
-                }
-            }
+            Some(engine) => match engine.submit(now, commands) {
+                Ok(()) => {}
+                Err(error @ StoreError::Full(_)) if has_stores => self.refuse_last(now, &error),
+                Err(error) => self.lose_store(&error),
+            },
         }
+    }
+
+    /// What was submitted last found no room, and is as if it had not been. What needs less may find it.
+    fn refuse_last(&mut self, now: Timestamp, error: &StoreError) {
+        warn!(error = error as &dyn std::error::Error, "the volume is full");
+        self.volume.is_found_full(now);
+        let Some(Commit { thens, owed, .. }) = self.under_way.commits.pop_back() else { return };
+        let behind = std::mem::replace(&mut self.batch, owed);
+        self.batch.extend(behind);
+        thens.into_iter().for_each(|then| self.fail_one(now, then, &refusal::storage_failure(error)));
     }
 
     /// Whether something happens by itself. What is under way may be about to do it.
@@ -125,6 +134,9 @@ impl Driver {
 
     fn lose_store(&mut self, error: &StoreError) {
         error!(error = error as &dyn std::error::Error, "the store failed; reopening it");
+        if error.is_disk_full() {
+            self.volume.is_found_full(clock::now());
+        }
         self.engine = None;
         self.is_ready.send_replace(false);
         self.fail(&refusal::storage_failure(error));
@@ -167,7 +179,7 @@ pub(super) fn fitting(batch: &[(Command, Then)]) -> usize {
     fitting.max(1).min(batch.len())
 }
 
-fn body_bytes(command: &Command) -> usize {
+pub(super) fn body_bytes(command: &Command) -> usize {
     let of = |messages: &[NewMessage]| messages.iter().map(|message| message.payload.body.len()).sum();
     match command {
         Command::Send(send) => of(&send.messages),
