@@ -13,7 +13,7 @@ mod shards;
 #[path = "sidecar/stub.rs"]
 mod stub;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use ackwell_proto::v1::consume_response::Frame;
@@ -352,25 +352,28 @@ async fn peek_all(client: &mut Client) -> usize {
     }
 }
 
-/// The consumer's window holds over all shards.
+/// The consumer's window holds over all shards. It acks one at a time: of acks for several shards in one frame, those that
+/// are done make room before the frame is answered.
 async fn consume_rest(client: &mut Client, mut seen: BTreeSet<String>, total: usize) {
     let mut consumer = client.consume(3, Vec::new()).await;
-    let mut held = 0;
-    let mut settling = HashMap::new();
+    let mut held: VecDeque<Delivery> = VecDeque::new();
     let mut seq = 0;
-    while seen.len() < total || held > 0 {
+    let mut answered = 0;
+    while seen.len() < total || !held.is_empty() {
         match consumer.next().await {
-            Frame::Deliveries(frame) => {
-                held += frame.deliveries.len();
-                assert!(held <= 3, "{held} held");
-                seq += 1;
-                settling.insert(seq, frame.deliveries.len());
-                seen.extend(frame.deliveries.iter().map(body));
-                let settlements = acks(&frame.deliveries);
-                consumer.tell(consume_request::Frame::Settle(SettleFrame { seq, settlements })).await;
+            Frame::Deliveries(frame) => held.extend(frame.deliveries),
+            Frame::Settled(frame) => {
+                answered = frame.seq;
+                held.pop_front();
             }
-            Frame::Settled(frame) => held -= settling.remove(&frame.seq).unwrap(),
             other => panic!("{other:?}"),
+        }
+        assert!(held.len() <= 3, "{} held", held.len());
+        if let (Some(first), true) = (held.front(), answered == seq) {
+            seq += 1;
+            seen.insert(body(first));
+            let settlements = acks(std::slice::from_ref(first));
+            consumer.tell(consume_request::Frame::Settle(SettleFrame { seq, settlements })).await;
         }
     }
 }
