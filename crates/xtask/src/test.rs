@@ -130,25 +130,6 @@ fn it(session: &mut Session<'_>, built: bool) -> anyhow::Result<()> {
     let mut cargo = session.workspace.cargo(["test", "--package", "ackwell-tests", "--test", "it"]);
     cargo.env("ACKWELL_BINARIES", image::static_folder(session.workspace));
     session.step("it", cargo)?;
-    torture(session)
-}
-
-/// A short share of what `cargo xtask torture` does.
-fn torture(session: &mut Session<'_>) -> anyhow::Result<()> {
-    let broker = image::static_folder(session.workspace).join("ackwelld");
-    let some = |args: &[&str]| {
-        let mut cargo = session.workspace.cargo(["run", "--package", "ackwell-torture", "--"]);
-        cargo.args(args);
-        cargo
-    };
-    let mut kill = some(&["kill", "--kills", "20"]);
-    kill.arg("--ackwelld").arg(&broker);
-    let mut full = some(&["full", "--volume-mib", "64", "--rounds", "1"]);
-    full.arg("--ackwelld").arg(&broker);
-    let flip = some(&["flip", "--flips", "200"]);
-    session.step("torture-kill", kill)?;
-    session.step("torture-full", full)?;
-    session.step("torture-flip", flip)?;
     Ok(())
 }
 
