@@ -5,7 +5,7 @@
 //! Of one that fails, whatever rows can be read are copied into a new file, from both ends of each table; that these are their
 //! own rows, their checksums tell. The old one is kept as `state.damaged`.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -94,12 +94,6 @@ impl Deref for Guarded {
 
     fn deref(&self) -> &Database {
         self.0.as_ref().expect(OPEN)
-    }
-}
-
-impl DerefMut for Guarded {
-    fn deref_mut(&mut self) -> &mut Database {
-        self.0.as_mut().expect(OPEN)
     }
 }
 
