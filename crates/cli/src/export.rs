@@ -86,6 +86,11 @@ impl Export {
         });
         let missing = missing.map_err(closed)?;
         counted.tell();
+        if let (Some(queue), 0) = (&self.queue, counted.messages) {
+            output::note(format_args!(
+                "there is none of {queue}; `ackwell inspect` lists the queues of the folder"
+            ));
+        }
         missing.iter().for_each(|why| output::note(format_args!("warning: {why}")));
         let is_all = missing.is_empty() && counted.damaged == 0;
         Ok(if is_all { Outcome::Done } else { Outcome::Incomplete })

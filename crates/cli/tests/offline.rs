@@ -57,6 +57,14 @@ fn damage(file: &Path, wanted: &[u8]) {
     fs::write(file, bytes).unwrap();
 }
 
+/// Promise: a queue that is not there is told from one that is empty.
+#[test]
+fn export_of_an_unknown_queue_says_where_the_names_are() {
+    let ended = offline(&stopped(), "export", &["--queue", "nope"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, ""));
+    assert!(ended.stderr.contains("there is none of nope; `ackwell inspect` lists"), "{}", ended.stderr);
+}
+
 /// Promise: what a broker left is whole, also one that was killed, and no command changes a byte of it.
 #[test]
 fn stopped_and_killed_brokers_leave_what_is_whole() {
