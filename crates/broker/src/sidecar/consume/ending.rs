@@ -41,6 +41,7 @@ impl Session {
         orphans: &Orphans,
     ) {
         self.drain();
+        orphans.leave(self.stream);
         match end {
             End::Caller(StreamEnd::Broken) => self.linger(&app, &mut events, orphans).await,
             End::Caller(StreamEnd::Deliberate) => self.finish(&app, &mut events, DEFAULT_BUDGET).await,

@@ -20,7 +20,7 @@ use tonic::{Status, Streaming};
 use super::answers::{Answers, FrameId, Results};
 use super::ledger::Ledger;
 use super::leg::{Event, Leg, Line, What};
-use super::orphans::Orphans;
+use super::orphans::{Orphans, StreamId};
 use super::window::{Demand, Limits};
 use crate::sidecar::merge::{self, Part, Split};
 use crate::sidecar::receipt::Receipt;
@@ -68,6 +68,7 @@ pub(super) struct Session {
     queued: u64,
     pub(super) is_draining: bool,
     settled: Arc<Listener>,
+    pub(super) stream: StreamId,
     /// Since when no shard is reachable, and the last reason.
     down: Option<(Instant, Status)>,
 }
@@ -83,6 +84,7 @@ impl Session {
         let mut session = Self {
             line,
             settled,
+            stream: orphans.enter(),
             ledger: Ledger::new(window),
             answers: Answers::default(),
             legs: Vec::new(),
@@ -207,7 +209,7 @@ impl Session {
         for receipt in held {
             let receipt = Bytes::from(receipt);
             if Receipt::open(&receipt, shards).is_ok() {
-                orphans.claim(&receipt);
+                orphans.claim_for(self.stream, &receipt);
                 self.ledger.resume(receipt);
             } else {
                 invalid.push(receipt.to_vec());
