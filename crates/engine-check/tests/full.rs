@@ -44,6 +44,19 @@ fn full_volume_is_drained_and_filled_again() {
     assert!(disk.content("reserve").is_ok(), "it is made again");
 }
 
+/// Promise: acks on a volume that is short of room, less than a fifth of it free, make some, though they fill too little of the
+/// log to make a checkpoint due.
+#[test]
+fn acks_on_a_nearly_full_volume_make_room() {
+    let disk = small_disk();
+    let (mut engine, queue) =
+        opened(&disk, Options { checkpoint_bytes: ROOM / 4, max_rows: 100_000, ..NO_RESERVE });
+    fill(&mut engine, queue, ROOM / 10);
+    while drain(&mut engine, queue, 100).expect("there is room") > 0 {}
+    let free_bytes = engine.space().expect("nothing is wrong with this disk").free_bytes;
+    assert!(free_bytes > ROOM / 5, "{free_bytes} of {ROOM} are free");
+}
+
 /// Promise: messages that find no room are as if they had never been sent; what needs less goes on.
 #[test]
 fn batch_without_room_changes_nothing() {
