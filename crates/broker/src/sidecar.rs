@@ -6,6 +6,7 @@
 //! It stores nothing. What it confirmed was confirmed by a broker.
 
 mod admin;
+mod attempt;
 mod commit;
 mod consume;
 mod find;

@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::ledger::Unsettled;
-use super::leg::{Event, Leg, What};
+use super::leg::{Event, Leg};
 use super::orphans::Orphans;
 use super::session::{Application, End, Session};
+use crate::sidecar::attempt::What;
 use crate::sidecar::receipt::Receipt;
 use crate::sidecar::receive::{RELEASE_BUDGET, settle_all};
 use crate::sidecar::retry::{DEFAULT_BUDGET, Deadline};

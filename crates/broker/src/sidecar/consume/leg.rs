@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_proto::v1::consume_response::Frame;
-use ackwell_proto::v1::{ConsumeRequest, Drain, Open, consume_request};
+use ackwell_proto::v1::queues_client::QueuesClient;
+use ackwell_proto::v1::{ConsumeRequest, ConsumeResponse, Drain, Open, consume_request};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
-use tonic::Status;
+use tonic::transport::Channel;
+use tonic::{Response, Status, Streaming};
 
 use super::answers::FrameId;
 use super::window::Limits;
-use crate::sidecar::retry::{Backoff, DEFAULT_BUDGET, Deadline};
+use crate::sidecar::attempt::{self, Attempt, Call};
+use crate::sidecar::retry::Backoff;
 use crate::sidecar::route::Queue;
 
 /// Frames to a broker: twice what may be unanswered (see `MAX_UNANSWERED` of the session), and windows.
@@ -30,18 +33,7 @@ pub(crate) struct Line {
 }
 
 /// Something came from a shard.
-pub(crate) struct Event {
-    pub(crate) shard: usize,
-    /// Which of the leg's streams; what an ended one still says is old.
-    pub(crate) epoch: u64,
-    pub(crate) what: What,
-}
-
-pub(crate) enum What {
-    Frame(Frame),
-    /// The stream is over; `None` when the broker closed it in peace.
-    Ended(Option<Status>),
-}
+pub(crate) type Event = attempt::Event<Frame>;
 
 /// A part of an application's frame that the shard has not answered.
 pub(crate) struct Unanswered {
@@ -158,7 +150,7 @@ impl Leg {
             part.is_refused = false;
         }
         self.unanswered.values().for_each(|part| self.tell(part.frame.clone()));
-        let attempt = Attempt {
+        let attempt = Attempt::<Consume> {
             queue: Arc::clone(&line.queue),
             shard: self.shard,
             epoch: self.epoch,
@@ -168,40 +160,22 @@ impl Leg {
     }
 }
 
-/// One stream, from its beginning to its end.
-struct Attempt {
-    queue: Arc<Queue>,
-    shard: usize,
-    epoch: u64,
-    events: mpsc::Sender<Event>,
-}
+/// What a leg is a stream of.
+struct Consume;
 
-impl Attempt {
-    /// Ends with the stream, or with the session: then the broker sees a cancelled call.
-    async fn run(self, requests: mpsc::Receiver<ConsumeRequest>, delay: Duration) {
-        let stream = async {
-            tokio::time::sleep(delay).await;
-            let ended = self.pass_on(requests).await.err();
-            self.queue.refresh_after_failure(ended.as_ref());
-            self.tell(What::Ended(ended)).await;
-        };
-        tokio::select! { () = stream => {}, () = self.events.closed() => {} }
+impl Call for Consume {
+    type Request = ConsumeRequest;
+    type Response = ConsumeResponse;
+    type Frame = Frame;
+
+    async fn begin(
+        mut queues: QueuesClient<Channel>,
+        requests: ReceiverStream<ConsumeRequest>,
+    ) -> Result<Response<Streaming<ConsumeResponse>>, Status> {
+        queues.consume(requests).await
     }
 
-    async fn pass_on(&self, requests: mpsc::Receiver<ConsumeRequest>) -> Result<(), Status> {
-        let channel = self.queue.shard(self.shard, Deadline::within(DEFAULT_BUDGET)).await?;
-        let mut queues = channel.queues();
-        let call = queues.consume(ReceiverStream::new(requests));
-        let mut responses = channel.watch(call).await?.into_inner();
-        while let Some(response) = responses.message().await? {
-            if let Some(frame) = response.frame {
-                self.tell(What::Frame(frame)).await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn tell(&self, what: What) {
-        _ = self.events.send(Event { shard: self.shard, epoch: self.epoch, what }).await;
+    fn frame(response: ConsumeResponse) -> Option<Frame> {
+        response.frame
     }
 }

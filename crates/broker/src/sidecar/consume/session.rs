@@ -19,9 +19,10 @@ use tonic::{Status, Streaming};
 
 use super::answers::{Answers, FrameId, Results};
 use super::ledger::Ledger;
-use super::leg::{Event, Leg, Line, What};
+use super::leg::{Event, Leg, Line};
 use super::orphans::{Orphans, StreamId};
 use super::window::{Demand, Limits};
+use crate::sidecar::attempt::What;
 use crate::sidecar::merge::{self, Part, Split};
 use crate::sidecar::receipt::Receipt;
 use crate::sidecar::receive::{RELEASE_BUDGET, release, seal};

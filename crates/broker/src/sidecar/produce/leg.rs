@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_proto::v1::produce_response::Frame;
-use ackwell_proto::v1::{ProduceBatch, ProduceOpen, ProduceRequest, ProduceWindow, produce_request};
+use ackwell_proto::v1::queues_client::QueuesClient;
+use ackwell_proto::v1::{
+    ProduceBatch, ProduceOpen, ProduceRequest, ProduceResponse, ProduceWindow, produce_request,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
-use tonic::Status;
+use tonic::transport::Channel;
+use tonic::{Response, Status, Streaming};
 
 use super::session::MAX_PENDING;
-use crate::sidecar::retry::{Backoff, DEFAULT_BUDGET, Deadline};
+use crate::sidecar::attempt::{self, Attempt, Call};
+use crate::sidecar::retry::Backoff;
 use crate::sidecar::route::Queue;
 
 /// What all legs of a session have in common.
@@ -25,18 +30,7 @@ pub(super) struct Line {
 }
 
 /// Something came from a shard.
-pub(super) struct Event {
-    pub(super) shard: usize,
-    /// Which of the leg's streams; what an ended one still says is old.
-    pub(super) epoch: u64,
-    pub(super) what: What,
-}
-
-pub(super) enum What {
-    Frame(Frame),
-    /// The stream is over; `None` when the broker closed it in peace.
-    Ended(Option<Status>),
-}
+pub(super) type Event = attempt::Event<Frame>;
 
 /// A shard's part of a batch.
 pub(super) struct Part {
@@ -124,7 +118,7 @@ impl Leg {
         let open = ProduceOpen { queue, producer, want_ids: line.want_ids };
         self.tell_frame(produce_request::Frame::Open(open));
         self.tell(self.unconfirmed.iter().map(|part| part.batch.clone()));
-        let attempt = Attempt {
+        let attempt = Attempt::<Produce> {
             queue: Arc::clone(&line.queue),
             shard: self.shard,
             epoch: self.epoch,
@@ -145,40 +139,22 @@ impl Leg {
     }
 }
 
-/// One stream, from its beginning to its end.
-struct Attempt {
-    queue: Arc<Queue>,
-    shard: usize,
-    epoch: u64,
-    events: mpsc::Sender<Event>,
-}
+/// What a leg is a stream of.
+struct Produce;
 
-impl Attempt {
-    /// Ends with the stream, or with the session: then the broker sees a cancelled call.
-    async fn run(self, requests: mpsc::Receiver<ProduceRequest>, delay: Duration) {
-        let stream = async {
-            tokio::time::sleep(delay).await;
-            let ended = self.pass_on(requests).await.err();
-            self.queue.refresh_after_failure(ended.as_ref());
-            self.tell(What::Ended(ended)).await;
-        };
-        tokio::select! { () = stream => {}, () = self.events.closed() => {} }
+impl Call for Produce {
+    type Request = ProduceRequest;
+    type Response = ProduceResponse;
+    type Frame = Frame;
+
+    async fn begin(
+        mut queues: QueuesClient<Channel>,
+        requests: ReceiverStream<ProduceRequest>,
+    ) -> Result<Response<Streaming<ProduceResponse>>, Status> {
+        queues.produce(requests).await
     }
 
-    async fn pass_on(&self, requests: mpsc::Receiver<ProduceRequest>) -> Result<(), Status> {
-        let channel = self.queue.shard(self.shard, Deadline::within(DEFAULT_BUDGET)).await?;
-        let mut queues = channel.queues();
-        let call = queues.produce(ReceiverStream::new(requests));
-        let mut responses = channel.watch(call).await?.into_inner();
-        while let Some(response) = responses.message().await? {
-            if let Some(frame) = response.frame {
-                self.tell(What::Frame(frame)).await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn tell(&self, what: What) {
-        _ = self.events.send(Event { shard: self.shard, epoch: self.epoch, what }).await;
+    fn frame(response: ProduceResponse) -> Option<Frame> {
+        response.frame
     }
 }

@@ -13,9 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tonic::{Status, Streaming};
 
-use super::leg::{Event, Leg, Line, Part, What};
+use super::leg::{Event, Leg, Line, Part};
 use super::pending::{Batch, Pending};
 use crate::producer::Producer;
+use crate::sidecar::attempt::What;
 use crate::sidecar::merge;
 use crate::sidecar::retry::{DEFAULT_BUDGET, Deadline, describe, is_transient};
 use crate::sidecar::route::passed_on;
