@@ -24,6 +24,8 @@ use ackwell_proto::v1::{
 use ackwell_proto::{Failure, Reason, duration};
 use rig::{Broker, Client, Network, PATIENCE, QUEUE, Sidecar, attempts, body};
 use stub::{Asked, Stub};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::{Code, Request};
 
 fn acks<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<Settlement> {
@@ -239,6 +241,21 @@ async fn held_delivery_outlives_its_ack_timeout_through_a_kill() {
 
 /// Long enough for a killed broker to be back on a busy machine.
 const ACK_TIMEOUT: u32 = 5;
+
+/// An application that is frozen keeps its connection open until the last moment; what it holds is given back all the same.
+#[tokio::test]
+async fn frozen_application_does_not_keep_deliveries() {
+    let (address, mut asked) = Stub::slow().await;
+    let sidecar = Sidecar::start(address).await;
+    sidecar.client().await.receive_one().await;
+    let Some(Asked::Receive(_)) = asked.recv().await else { panic!() };
+    let mut frozen = TcpStream::connect(sidecar.address).await.unwrap();
+    frozen.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    frozen.read_u8().await.expect("a connection that is served");
+    sidecar.stop().await;
+    let Ok(Asked::Settle(settle)) = asked.try_recv() else { panic!("not given back") };
+    assert!(matches!(settle.settlements[0].outcome, Some(settlement::Outcome::Release(_))));
+}
 
 /// When the pod ends, what its application did not settle is free for others, without blame.
 #[tokio::test]

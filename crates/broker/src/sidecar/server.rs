@@ -11,7 +11,7 @@ use ackwell_proto::v1::queues_server::QueuesServer;
 use anyhow::Context as _;
 use futures::future::join_all;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -35,6 +35,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONCURRENT_CALLS: u32 = 1024;
 /// A native sidecar is stopped last and may have no more than the rest of the pod's grace period.
 const STOP_BUDGET: Duration = Duration::from_secs(5);
+/// For giving back what is held after that, which an application that hangs must not use up.
+const RELEASE_BUDGET: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown` resolves, then gives back what the application did not settle.
 /// `ready` is told the bound gRPC address once calls are served, whether or not any broker is up.
@@ -62,11 +64,10 @@ pub async fn run(
         () = shutdown => {}
     }
     stopping.cancel();
-    let until = Instant::now() + STOP_BUDGET;
-    if timeout_at(until, serving).await.is_err() {
+    if timeout(STOP_BUDGET, serving).await.is_err() {
         tracing::warn!("calls were still open {STOP_BUDGET:?} after the signal");
     }
-    stop(&sidecar, until).await;
+    stop(&sidecar, Instant::now() + RELEASE_BUDGET).await;
     Ok(())
 }
 

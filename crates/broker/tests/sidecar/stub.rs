@@ -1,8 +1,9 @@
-//! A broker that loses its first answer: for what a real one does too rarely to be tested.
+//! A broker that loses its first answer, or is slow: for what a real one does too rarely to be tested.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ackwell_proto::v1::queues_server::{Queues, QueuesServer};
 use ackwell_proto::v1::shard_server::{Shard, ShardServer};
@@ -26,18 +27,29 @@ pub(crate) enum Asked {
     Settle(SettleRequest),
 }
 
-/// Hands out one delivery, but the first answer never arrives.
+/// Hands out one delivery a call.
 pub(crate) struct Stub {
     asked: mpsc::Sender<Asked>,
-    was_asked: AtomicBool,
+    loses_next: AtomicBool,
+    settles_in: Duration,
 }
 
 impl Stub {
+    /// Its first answer never arrives.
     pub(crate) async fn start() -> (SocketAddr, mpsc::Receiver<Asked>) {
+        Self::serve(true, Duration::ZERO).await
+    }
+
+    /// Takes a moment to settle.
+    pub(crate) async fn slow() -> (SocketAddr, mpsc::Receiver<Asked>) {
+        Self::serve(false, Duration::from_millis(200)).await
+    }
+
+    async fn serve(loses_first: bool, settles_in: Duration) -> (SocketAddr, mpsc::Receiver<Asked>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, asked) = mpsc::channel(16);
-        let stub = Self { asked: tell, was_asked: AtomicBool::new(false) };
+        let stub = Self { asked: tell, loses_next: AtomicBool::new(loses_first), settles_in };
         let server =
             Server::builder().add_service(QueuesServer::new(stub)).add_service(ShardServer::new(Alone));
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
@@ -60,7 +72,7 @@ impl Queues for Stub {
 
     async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>, Status> {
         self.asked.send(Asked::Receive(request.into_inner())).await.unwrap();
-        if !self.was_asked.swap(true, Ordering::Relaxed) {
+        if self.loses_next.swap(false, Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
         let delivery = Delivery { receipt: "receipt".into(), ..Delivery::default() };
@@ -69,6 +81,7 @@ impl Queues for Stub {
 
     async fn settle(&self, request: Request<SettleRequest>) -> Result<Response<SettleResponse>, Status> {
         let results = vec![SettleResult::default(); request.get_ref().settlements.len()];
+        tokio::time::sleep(self.settles_in).await;
         self.asked.send(Asked::Settle(request.into_inner())).await.unwrap();
         Ok(Response::new(SettleResponse { results }))
     }
