@@ -17,6 +17,9 @@ const UNITS: [(&str, u128); 12] = [
     ("E", 1_000_000_000_000_000_000),
 ];
 
+const BINARY: [(&str, u64); 6] =
+    [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("Ti", 1 << 40), ("Pi", 1 << 50), ("Ei", 1 << 60)];
+
 /// The text is not a number of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a number of bytes: use digits and k, M, G, T, Ki, Mi, Gi or Ti, like 10Gi")]
@@ -26,6 +29,16 @@ pub struct InvalidBytes(String);
 /// does not fit is the largest number, as in Kubernetes.
 pub fn parse_bytes(quantity: &Quantity) -> Result<u64, InvalidBytes> {
     parse(&quantity.0).ok_or_else(|| InvalidBytes(quantity.0.chars().take(64).collect()))
+}
+
+/// Writes a number of bytes with the largest binary unit that it is a multiple of.
+pub fn format_bytes(bytes: u64) -> Quantity {
+    let (suffix, unit) = BINARY
+        .into_iter()
+        .rev()
+        .find(|(_, unit)| bytes != 0 && bytes.is_multiple_of(*unit))
+        .unwrap_or(("", 1));
+    Quantity(format!("{}{suffix}", bytes / unit))
 }
 
 fn parse(text: &str) -> Option<u64> {
@@ -78,6 +91,21 @@ mod tests {
     fn what_is_no_number_of_bytes_is_refused() {
         for text in ["", "Gi", "-1", "1Zi", "1.5.5", ".5", "5.", "1e3", "100m", "+1", "1 Gi"] {
             assert_eq!(bytes(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn written_bytes_are_read_back() {
+        for (number, text) in [
+            (0, "0"),
+            (1, "1"),
+            (1 << 30, "1Gi"),
+            (3 << 29, "1536Mi"),
+            (1_000_000, "1000000"),
+            (1 << 60, "1Ei"),
+        ] {
+            assert_eq!(format_bytes(number).0, text);
+            assert_eq!(bytes(text), Some(number));
         }
     }
 }

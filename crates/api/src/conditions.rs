@@ -12,11 +12,16 @@ pub mod types {
     pub const AVAILABLE: &str = "Available";
     /// Every volume is bound, and served by a shard.
     pub const STORAGE_HEALTHY: &str = "StorageHealthy";
+    /// Shards hand their messages to others, to leave.
+    pub const DRAINING: &str = "Draining";
+    /// The brokers are stopped because the spec says so.
+    pub const SUSPENDED: &str = "Suspended";
     /// There are Dead messages.
     pub const DEAD_LETTERS: &str = "DeadLetters";
 
     /// All of them.
-    pub const ALL: [&str; 6] = [READY, RECONCILING, STALLED, AVAILABLE, STORAGE_HEALTHY, DEAD_LETTERS];
+    pub const ALL: [&str; 8] =
+        [READY, RECONCILING, STALLED, AVAILABLE, STORAGE_HEALTHY, DRAINING, SUSPENDED, DEAD_LETTERS];
 }
 
 /// Reasons.
@@ -37,10 +42,36 @@ pub mod reasons {
     pub const VOLUMES_BOUND: &str = "VolumesBound";
     /// Volumes of an earlier Queue hold messages that no shard serves.
     pub const VOLUMES_UNSERVED: &str = "VolumesUnserved";
+    /// Volumes are getting larger.
+    pub const EXPANDING: &str = "Expanding";
+    /// The StorageClass does not let volumes grow.
+    pub const EXPANSION_UNSUPPORTED: &str = "ExpansionUnsupported";
+    /// The storage cannot make a volume as large as it shall be.
+    pub const EXPANSION_INFEASIBLE: &str = "ExpansionInfeasible";
+    /// The API server refused to let a volume claim ask for more: a quota, a policy.
+    pub const EXPANSION_REFUSED: &str = "ExpansionRefused";
+    /// A growth was taken back, and a claim still asks for more than the spec.
+    pub const EXPANSION_ABANDONED: &str = "ExpansionAbandoned";
+    /// The brokers are stopped, or about to be, because the spec says so.
+    pub const SUSPENDED: &str = "Suspended";
+    /// `spec.suspend` is true.
+    pub const BY_SPEC: &str = "BySpec";
+    /// `spec.suspend` is false.
+    pub const NOT_SUSPENDED: &str = "NotSuspended";
+    /// No shard is about to leave.
+    pub const NOT_DRAINING: &str = "NotDraining";
+    /// An annotation keeps the operator from changing anything.
+    pub const PAUSED: &str = "Paused";
     /// Pods cannot be made: a quota or an admission policy refuses them.
     pub const PODS_REFUSED: &str = "PodsRefused";
     /// Brokers are being replaced by others with a new template.
     pub const ROLLING_OUT: &str = "RollingOut";
+    /// Brokers keep their template, since other Queues come first.
+    pub const ROLLOUT_WAITING: &str = "RolloutWaiting";
+    /// Brokers keep their template, since the spec says so.
+    pub const ROLLOUT_HELD: &str = "RolloutHeld";
+    /// A broker does not serve with the new template; the others keep the old one.
+    pub const ROLLOUT_HALTED: &str = "RolloutHalted";
     /// A broker serves but does not answer the operator.
     pub const BROKER_UNREACHABLE: &str = "BrokerUnreachable";
     /// New settings are not confirmed by every shard yet.

@@ -17,13 +17,13 @@ mod spec;
 mod status;
 mod validated;
 
-pub use bytes::{InvalidBytes, parse_bytes};
+pub use bytes::{InvalidBytes, format_bytes, parse_bytes};
 pub use schema::Violation;
 pub use spec::{
-    AccessMode, Backoff, BackoffPolicy, DeletionPolicy, Delivery, ExpiredPolicy, Limits, Queue, QueueSpec,
-    Retention, Scheduling, Storage,
+    AccessMode, Backoff, BackoffPolicy, DeletionPolicy, Delivery, ExpiredPolicy, Limits, OperatorUpgrade,
+    Queue, QueueSpec, Retention, Rollout, Scheduling, Storage,
 };
-pub use status::{MessageCounts, QueueStatus};
+pub use status::{MessageCounts, QueueStatus, StorageStatus, VolumeState, VolumeStatus};
 pub use validated::{InvalidQueue, ValidatedQueue};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -14,6 +14,12 @@ pub const QUEUE_LABEL: &str = "ackwell.dev/queue";
 pub const INJECT_LABEL: &str = "ackwell.dev/inject";
 /// Annotation that names the queues a pod uses.
 pub const QUEUES_ANNOTATION: &str = "ackwell.dev/queues";
+/// Annotation of a Queue: while it is there, whatever its value, the operator changes nothing.
+pub const PAUSED_ANNOTATION: &str = "ackwell.dev/paused";
+/// Annotation of a StatefulSet: the shards there are, whether or not their brokers run.
+pub const SHARDS_ANNOTATION: &str = "ackwell.dev/shards";
+/// Annotation of a StatefulSet: which template it has, as the operator built it.
+pub const TEMPLATE_ANNOTATION: &str = "ackwell.dev/template";
 /// Name of the volume claim template.
 pub const DATA_VOLUME: &str = "data";
 /// Key of the cold-start configuration in the ConfigMap.

@@ -18,9 +18,13 @@ pub(crate) const BYTES_FIT_VOLUME: Rule = (
 );
 pub(crate) const SIZE_MINIMUM: Rule =
     ("quantity(string(self.size)).compareTo(quantity('256Mi')) >= 0", "storage.size must be at least 256Mi");
+/// Compares with the old object, so that it never stands in the way of a write of the status.
 pub(crate) const SIZE_SHRINKS: Rule = (
-    "quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
-    "storage.size cannot shrink: make a new Queue with a smaller size and move to it",
+    "quantity(string(self.spec.storage.size)).compareTo(quantity(string(oldSelf.spec.storage.size))) >= 0 || \
+     (has(self.status) && has(self.status.storage) && has(self.status.storage.floor) && \
+     quantity(string(self.spec.storage.size)).compareTo(quantity(string(self.status.storage.floor))) >= 0)",
+    "storage.size cannot shrink below what all volumes have, which is status.storage.floor: make a new Queue with a \
+     smaller size and move to it",
 );
 pub(crate) const CLASS_CHANGES: Rule = (
     "has(self.className) == has(oldSelf.className) && (!has(self.className) || self.className == oldSelf.className)",

@@ -34,6 +34,7 @@ use crate::status::QueueStatus;
         label_selector_path = ".status.selector"
     ),
     validation = rules::NAME,
+    validation = rules::SIZE_SHRINKS,
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(
         name = "Reason",
@@ -63,7 +64,6 @@ pub struct QueueSpec {
     /// The volume of each shard.
     #[x_kube(
         validation = rules::SIZE_MINIMUM,
-        validation = rules::SIZE_SHRINKS,
         validation = rules::CLASS_CHANGES,
         validation = rules::ACCESS_MODE_CHANGES
     )]
@@ -82,6 +82,14 @@ pub struct QueueSpec {
     /// How long things are kept. Changes take effect at once; nothing restarts.
     #[serde(default)]
     pub retention: Retention,
+
+    /// Stops the brokers; volumes, messages and `shards` stay. Sends and receives wait until it is false again.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// When brokers are replaced.
+    #[serde(default)]
+    pub rollout: Rollout,
 
     /// What happens to the volumes when the Queue is deleted. Retain keeps them, and a Queue of the same name gets them
     /// back with all messages. Deleting the namespace deletes volumes in any case.
@@ -106,7 +114,8 @@ pub struct QueueSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
-    /// Size of each volume, at least 256Mi. It cannot shrink.
+    /// Size of each volume, at least 256Mi. It can grow at any time, and nothing restarts. It cannot shrink, but a growth
+    /// that failed can be taken back: down to `status.storage.floor`.
     #[schemars(schema_with = "bytes_schema")]
     pub size: Quantity,
 
@@ -237,6 +246,24 @@ pub enum DeletionPolicy {
     Delete,
 }
 
+/// When brokers are replaced.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rollout {
+    /// What an upgrade of the operator, which brings a new image for the brokers, does to the ones that run.
+    pub operator_upgrade: OperatorUpgrade,
+}
+
+/// What an upgrade of the operator does to brokers.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OperatorUpgrade {
+    /// They are replaced, one after the other.
+    #[default]
+    Roll,
+    /// They keep their image until this is Roll again.
+    Hold,
+}
+
 /// Where brokers may run.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
@@ -325,7 +352,7 @@ fn default_resources() -> ResourceRequirements {
 }
 
 /// A number of bytes: an integer, or a quantity like `10Gi`. The pattern keeps CEL's `quantity()` from failing.
-fn bytes_schema(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn bytes_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
         "pattern": r"^[0-9]{1,15}(\.[0-9]{1,3})?([kMGTPE]|[KMGTPE]i)?$",

@@ -2,10 +2,13 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema copies public structs into functions")]
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::spec::bytes_schema;
 
 /// What the operator last saw. Written only by the operator.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -39,7 +42,11 @@ pub struct QueueStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_ready_seconds: Option<i64>,
 
-    /// Ready, Reconciling, Stalled, Available, StorageHealthy, DeadLetters.
+    /// The volumes. Absent until the spec could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageStatus>,
+
+    /// Ready, Reconciling, Stalled, Available, StorageHealthy, Draining, Suspended, DeadLetters.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -58,4 +65,59 @@ pub struct MessageCounts {
     pub delayed: i64,
     /// Given up on; kept until redriven or past retention.
     pub dead: i64,
+}
+
+/// The volumes of a Queue.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageStatus {
+    /// Size that each volume shall have: spec.storage.size.
+    #[schemars(schema_with = "bytes_schema")]
+    pub requested: Quantity,
+
+    /// What spec.storage.size can go back to when a growth fails: the largest size that all volumes have reached. Absent
+    /// until all of them have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bytes_schema")]
+    pub floor: Option<Quantity>,
+
+    /// Those of the shards, by ordinal.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["ordinal".into()]))]
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub volumes: Vec<VolumeStatus>,
+}
+
+/// The volume of one shard.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeStatus {
+    /// The shard.
+    pub ordinal: i32,
+
+    /// Size that its claim asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bytes_schema")]
+    pub requested: Option<Quantity>,
+
+    /// Size that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bytes_schema")]
+    pub capacity: Option<Quantity>,
+
+    /// What happens to it.
+    pub state: VolumeState,
+}
+
+/// What happens to a volume.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeState {
+    /// It is not bound yet.
+    Pending,
+    /// It has the size it shall have, or more.
+    Bound,
+    /// It is getting larger.
+    Growing,
+    /// It cannot get as large as it shall be.
+    Stuck,
 }

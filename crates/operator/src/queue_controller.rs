@@ -1,7 +1,7 @@
 //! Makes Queues real: each change to a Queue or to anything it is made of leads to one visit of five steps.
 //!
 //! `dereference` (caches), `validate` (pure), `build` (pure), `apply` (writes children), `update_status` (writes the
-//! status). A visit is safe to repeat and remembers nothing that a later one needs. Deleting needs no visit: garbage
+//! status). [`storage`] and [`rollout`] (pure) plan what takes several visits. A visit is safe to repeat and remembers nothing that a later one needs. Deleting needs no visit: garbage
 //! collection follows the owner references.
 
 mod apply;
@@ -11,7 +11,10 @@ mod dereference;
 mod error;
 #[cfg(test)]
 mod fixtures;
+mod rollout;
 mod shards;
+mod storage;
+mod turns;
 mod update_status;
 mod validate;
 
@@ -21,6 +24,8 @@ use std::time::Duration;
 
 use ackwell_api::{Queue, names};
 use futures::StreamExt;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::events::{EventType, Recorder, Reporter};
@@ -31,11 +36,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use self::apply::{Applied, Applier};
+use self::apply::{Applied, Applier, ApplyError};
 use self::caches::Caches;
 use self::dereference::{Observed, dereference};
 use self::error::{Class, Error};
+use self::rollout::{Rollout, Scene, State};
 use self::shards::Shards;
+use self::turns::Turns;
 use self::update_status::{Facts, StatusWriter, events};
 use self::validate::Plan;
 use crate::clock;
@@ -52,6 +59,9 @@ const CONCURRENCY: u16 = 8;
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Changes of children that wait to become visits; a full channel makes the watches wait.
 const VISITS: usize = 1024;
+
+/// How often to look again at what keeps a Queue from what it shall be, where no watch reports that it is gone.
+const OBSTACLE: Duration = Duration::from_mins(1);
 
 /// What the controller works with.
 #[derive(Clone)]
@@ -77,6 +87,7 @@ struct Context {
     options: Options,
     caches: Caches,
     applied: Applied,
+    turns: Arc<Turns>,
     shards: Shards,
     status: StatusWriter,
     recorder: Recorder,
@@ -90,13 +101,20 @@ pub(crate) async fn run(options: Options, shutdown: CancellationToken) {
         [] => vec![None],
         namespaces => namespaces.iter().cloned().map(Some).collect(),
     };
-    let runs = scopes.into_iter().map(|namespace| run_scope(options.clone(), namespace, shutdown.clone()));
+    let turns = Arc::<Turns>::default();
+    let run = |namespace| run_scope(options.clone(), namespace, Arc::clone(&turns), shutdown.clone());
+    let runs = scopes.into_iter().map(run);
     futures::future::join_all(runs).await;
 }
 
-async fn run_scope(options: Options, namespace: Option<String>, shutdown: CancellationToken) {
+async fn run_scope(
+    options: Options,
+    namespace: Option<String>,
+    turns: Arc<Turns>,
+    shutdown: CancellationToken,
+) {
     let (visit, visits) = mpsc::channel(VISITS);
-    let context = Arc::new(Context::new(options, namespace.as_deref(), visit));
+    let context = Arc::new(Context::new(options, namespace.as_deref(), turns, visit));
     let client = context.options.client.clone();
     let api = match &namespace {
         Some(namespace) => Api::namespaced(client, namespace),
@@ -109,6 +127,7 @@ async fn run_scope(options: Options, namespace: Option<String>, shutdown: Cancel
     if !ready {
         return;
     }
+    context.find_rollouts();
     tracing::info!(namespace = namespace.as_deref().unwrap_or("all"), "visiting Queues");
     let guarded = |queue: QueueRef| guarded(&queue);
     Controller::new(api, watcher::Config::default())
@@ -116,10 +135,7 @@ async fn run_scope(options: Options, namespace: Option<String>, shutdown: Cancel
         .reconcile_on(ReceiverStream::new(visits).map(guarded))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(visit_measured, back_off, Arc::clone(&context))
-        .for_each(|result| {
-            finished(&context, result);
-            std::future::ready(())
-        })
+        .for_each(|result| finished(&context, result))
         .await;
 }
 
@@ -149,19 +165,30 @@ async fn visit(queue: &Queue, context: &Context) -> Result<Action, Error> {
     let outcome = make(queue, &observed, context).await;
     let shards = context.shards.views(&QueueRef::from_obj(queue));
     let facts = Facts { queue, outcome: outcome.as_ref(), observed: &observed, shards: &shards };
-    let later = context.status.update(&facts, &clock::now(), clock::monotonic()).await?;
-    outcome?;
-    Ok(later.map_or_else(Action::await_change, Action::requeue))
+    let counts = context.status.update(&facts, &clock::now(), clock::monotonic()).await?;
+    let plan = outcome?;
+    let obstacle = (!plan.obstacles.is_empty()).then_some(OBSTACLE);
+    let again = [counts, plan.rollout.revisit, obstacle].into_iter().flatten().min();
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
 /// Steps 2 to 4, and the settings for the brokers.
 async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<Plan, Error> {
-    let plan = validate::validate(queue, observed)?;
-    let children = build::build(&plan, observed, &context.options.broker);
-    let Options { client, metrics, .. } = &context.options;
-    let applier = Applier { client, applied: &context.applied, metrics };
+    let mut plan = validate::validate(queue, observed)?;
+    if plan.paused {
+        return Ok(plan);
+    }
+    let applier = context.applier();
+    // Volumes first: whatever else is refused, one that is full must be able to grow.
+    plan.obstacles.extend(applier.ask_for_room(&plan.storage).await?);
+    let mut children = build::build(&plan, observed, &context.options.broker);
+    plan.rollout = context.steer(&mut children.stateful_set, &plan, observed);
     applier.apply(&context.caches, &children).await?;
+    context.replace_stuck(queue, &plan.rollout).await?;
     context.shards.sync(&plan.queue, plan.shards, observed);
+    if let Some(set) = apply::recreation_is_due(&plan, observed) {
+        applier.orphan_pods(queue, set).await?;
+    }
     Ok(plan)
 }
 
@@ -173,7 +200,7 @@ fn back_off(queue: Arc<GuardedQueue>, error: &Error, context: Arc<Context>) -> A
     Action::requeue(error.class().backoff(*count))
 }
 
-fn finished(
+async fn finished(
     context: &Context,
     result: Result<(ObjectRef<GuardedQueue>, Action), controller::Error<Error, watcher::Error>>,
 ) {
@@ -181,7 +208,7 @@ fn finished(
         Ok((queue, _)) => tracing::debug!(%queue, "visited"),
         // Something of a deleted Queue changed.
         Err(controller::Error::ObjectNotFound(queue)) => {
-            context.forget(&queue.name, queue.namespace.as_deref().unwrap_or_default());
+            context.forget(&queue.name, queue.namespace.as_deref().unwrap_or_default()).await;
         }
         Err(controller::Error::ReconcilerFailed(error, queue)) if error.class() == Class::Waiting => {
             tracing::debug!(%queue, %error, "visit waits");
@@ -195,13 +222,19 @@ fn guarded(queue: &QueueRef) -> ObjectRef<GuardedQueue> {
 }
 
 impl Context {
-    fn new(options: Options, namespace: Option<&str>, visit: mpsc::Sender<QueueRef>) -> Self {
+    fn new(
+        options: Options,
+        namespace: Option<&str>,
+        turns: Arc<Turns>,
+        visit: mpsc::Sender<QueueRef>,
+    ) -> Self {
         let reporter =
             Reporter { controller: names::MANAGER.to_owned(), instance: Some(options.identity.clone()) };
         let recorder = Recorder::new(options.client.clone(), reporter);
         Self {
             caches: Caches::start(&options.client, namespace, &visit),
             applied: Applied::default(),
+            turns,
             shards: Shards::new(visit),
             status: StatusWriter::new(options.client.clone(), recorder.clone()),
             recorder,
@@ -210,9 +243,51 @@ impl Context {
         }
     }
 
+    fn applier(&self) -> Applier<'_> {
+        let Options { client, metrics, .. } = &self.options;
+        Applier { client, applied: &self.applied, metrics }
+    }
+
+    /// Queues that an earlier operator left in the middle of a rollout.
+    fn find_rollouts(&self) {
+        let rolling = self.caches.stateful_sets.state_filter(rollout::is_held_back);
+        let queue = |set: &Arc<StatefulSet>| {
+            let name = names::queue_of_child(set.metadata.name.as_deref()?)?;
+            Some(QueueRef::new(name).within(set.metadata.namespace.as_deref()?))
+        };
+        rolling.iter().filter_map(queue).for_each(|queue| self.turns.goes_on(queue));
+    }
+
+    /// Decides which brokers follow the template of `desired`.
+    fn steer(&self, desired: &mut StatefulSet, plan: &Plan, observed: &Observed) -> Rollout {
+        let queue = QueueRef::from_obj(plan.queue.queue());
+        let (shards, now) = (self.shards.views(&queue), clock::now());
+        let scene = Scene { plan, observed, shards: &shards, now: &now };
+        let rollout = rollout::steer(desired, &scene, || self.turns.take(&queue));
+        match rollout.state {
+            State::Done | State::Held => self.turns.give_back(&queue),
+            State::Unsettled | State::Rolling | State::Halted { .. } | State::Waiting => {}
+        }
+        rollout
+    }
+
+    async fn replace_stuck(&self, queue: &Queue, rollout: &Rollout) -> Result<(), ApplyError> {
+        for pod in &rollout.stuck {
+            if self.applier().replace(pod).await? {
+                let note = format!("{} did not serve, and had an old template", pod.name_any());
+                self.publish(&queue.object_ref(&()), EventType::Normal, "StuckPodReplaced", &note).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets a Queue that is gone.
-    fn forget(&self, name: &str, namespace: &str) {
+    async fn forget(&self, name: &str, namespace: &str) {
         let queue = QueueRef::new(name).within(namespace);
+        if let Err(error) = self.applier().sweep(&self.caches, &queue).await {
+            tracing::warn!(%queue, %error, "pods that belong to nobody stay");
+        }
+        self.turns.give_back(&queue);
         self.shards.forget(&queue);
         self.status.forget(&queue);
         self.applied.forget(namespace, &[names::child(name), names::shards_service(name)]);
@@ -230,9 +305,13 @@ impl Context {
             return;
         }
         let note = format!("this version of the operator cannot read it: {error}");
-        let event = events::event(EventType::Warning, "Undecodable", &note);
-        if let Err(error) = self.recorder.publish(&event, &queue.object_ref(&())).await {
-            tracing::debug!(%error, "event not published");
+        self.publish(&queue.object_ref(&()), EventType::Warning, "Undecodable", &note).await;
+    }
+
+    /// Events are a courtesy: one that is lost changes nothing.
+    async fn publish(&self, about: &ObjectReference, type_: EventType, reason: &str, note: &str) {
+        if let Err(error) = self.recorder.publish(&events::event(type_, reason, note), about).await {
+            tracing::debug!(%error, reason, "event not published");
         }
     }
 }

@@ -6,10 +6,18 @@
 //! |---|---|---|
 //! | `ackwell.dev` | `queues` | get, list, watch |
 //! | `ackwell.dev` | `queues/status` | patch |
-//! | `apps` | `statefulsets` | get, list, watch, create, patch |
+//! | `apps` | `statefulsets` | get, list, watch, create, patch, delete |
 //! | core | `configmaps`, `services`, `serviceaccounts` | get, list, watch, create, patch |
-//! | core | `pods`, `persistentvolumeclaims`, `events` | list, watch |
+//! | core | `pods` | list, watch, delete |
+//! | core | `persistentvolumeclaims` | list, watch, patch |
+//! | core | `events` | list, watch |
 //! | `events.k8s.io` | `events` | create, patch |
+//!
+//! In the whole cluster (a ClusterRole):
+//!
+//! | Group | Resources | Verbs |
+//! |---|---|---|
+//! | `storage.k8s.io` | `storageclasses` | list, watch |
 //!
 //! In its own namespace (a Role):
 //!

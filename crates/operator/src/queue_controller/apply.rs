@@ -1,6 +1,9 @@
 //! Step 4: makes the children what they should be, by server-side apply. Unchanged objects are not written.
 
+mod claims;
 mod fingerprint;
+mod pods;
+mod recreate;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 pub(crate) use self::fingerprint::Applied;
+pub(super) use self::recreate::is_due as recreation_is_due;
 use super::build::Children;
 use super::caches::Caches;
 use super::error::{Class, classify, what_it_says};
@@ -90,6 +94,10 @@ impl Applier<'_> {
         };
         if let Some(live) = &live {
             check_owner(desired, live.as_ref())?;
+            if live.meta().deletion_timestamp.is_some() {
+                // What takes its place is applied when it is gone, which the watch reports.
+                return Ok(());
+            }
         }
         if live.is_some_and(|live| self.applied.is_current(desired, live.as_ref())) {
             self.metrics.applied(K::KIND, "unchanged");

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::{self, watcher};
@@ -33,6 +34,8 @@ pub(crate) struct Caches {
     pub(super) stateful_sets: Store<StatefulSet>,
     pub(super) pods: Store<Pod>,
     pub(super) claims: Store<PersistentVolumeClaim>,
+    /// Of the whole cluster: there are few, and they hardly change.
+    pub(super) classes: Store<StorageClass>,
     pub(super) stateful_set_warnings: Store<Event>,
     pub(super) claim_warnings: Store<Event>,
     _watches: Vec<AbortOnDropHandle<()>>,
@@ -57,6 +60,7 @@ impl Caches {
             stateful_sets: starter.ours(),
             pods: starter.ours(),
             claims: starter.ours(),
+            classes: starter.classes(),
             stateful_set_warnings: starter.warnings(STATEFUL_SET_WARNINGS, names::queue_of_child),
             claim_warnings: starter.warnings(CLAIM_WARNINGS, names::queue_of_claim),
             _watches: starter.watches,
@@ -72,10 +76,11 @@ impl Caches {
             self.stateful_sets.wait_until_ready(),
             self.pods.wait_until_ready(),
             self.claims.wait_until_ready(),
+            self.classes.wait_until_ready(),
             self.stateful_set_warnings.wait_until_ready(),
             self.claim_warnings.wait_until_ready(),
         );
-        <[_; 8]>::from(ready).iter().all(Result::is_ok)
+        <[_; 9]>::from(ready).iter().all(Result::is_ok)
     }
 }
 
@@ -111,10 +116,28 @@ impl Starter<'_> {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let api: Api<K> = match self.namespace {
+        let api = match self.namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
+        self.watch_all_of(api, config, queue)
+    }
+
+    /// Whoever waits for a class to change looks again by itself.
+    fn classes(&mut self) -> Store<StorageClass> {
+        let api = Api::all(self.client.clone());
+        self.watch_all_of(api, watcher::Config::default(), |_: &StorageClass| None)
+    }
+
+    fn watch_all_of<K>(
+        &mut self,
+        api: Api<K>,
+        config: watcher::Config,
+        queue: impl Fn(&K) -> Option<QueueRef> + Send + 'static,
+    ) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
         let (reader, writer) = store();
         let visit = self.visit.clone();
         let changes = watcher(api, config)

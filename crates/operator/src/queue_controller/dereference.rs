@@ -1,15 +1,18 @@
 //! Step 1: what exists for a Queue, from the caches.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ackwell_api::names;
+use ackwell_api::names::{self, SHARDS_ANNOTATION};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
 use super::caches::Caches;
+use super::storage;
 
 /// What exists for a Queue.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,8 @@ pub(crate) struct Observed {
     pub(super) pods: Vec<(u32, Arc<Pod>)>,
     /// With their ordinals, by ordinal.
     pub(super) claims: Vec<(u32, Arc<PersistentVolumeClaim>)>,
+    /// By StorageClass of the claims: whether it lets volumes grow.
+    pub(super) classes: BTreeMap<String, bool>,
     /// The newest complaint about making pods.
     pub(super) pods_refused: Option<String>,
     /// The newest complaint about making volumes.
@@ -26,27 +31,34 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    /// Brokers that should run according to the StatefulSet.
+    /// Shards there are according to the StatefulSet, whether or not their brokers run.
     pub(super) fn live_shards(&self) -> Option<u32> {
-        let replicas = self.stateful_set.as_ref()?.spec.as_ref()?.replicas?;
-        u32::try_from(replicas).ok()
+        let set = self.stateful_set.as_deref()?;
+        let noted = set.annotations().get(SHARDS_ANNOTATION).and_then(|text| text.parse().ok());
+        noted.or_else(|| u32::try_from(set.spec.as_ref()?.replicas?).ok())
     }
 }
 
 /// Looks up what exists for the Queue `name`.
 pub(super) fn dereference(caches: &Caches, namespace: &str, name: &str) -> Observed {
     let child = names::child(name);
+    let claims =
+        by_ordinal(&caches.claims, namespace, |claim| names::ordinal(name, claim.strip_prefix("data-")?));
     Observed {
         stateful_set: caches.stateful_sets.get(&ObjectRef::new(&child).within(namespace)),
         pods: by_ordinal(&caches.pods, namespace, |pod| names::ordinal(name, pod)),
-        claims: by_ordinal(&caches.claims, namespace, |claim| {
-            names::ordinal(name, claim.strip_prefix("data-")?)
-        }),
+        classes: claims.iter().filter_map(|(_, claim)| class(&caches.classes, claim)).collect(),
+        claims,
         pods_refused: newest(&caches.stateful_set_warnings, namespace, |object| object == child),
         volumes_refused: newest(&caches.claim_warnings, namespace, |object| {
             names::queue_of_claim(object) == Some(name)
         }),
     }
+}
+
+fn class(classes: &Store<StorageClass>, claim: &PersistentVolumeClaim) -> Option<(String, bool)> {
+    let class = classes.get(&ObjectRef::new(storage::class(claim)?))?;
+    Some((class.name_any(), class.allow_volume_expansion == Some(true)))
 }
 
 fn by_ordinal<K>(

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
     PodStatus, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use serde_json::json;
 
@@ -54,6 +54,7 @@ pub(super) fn pod(ordinal: u32, ready: bool) -> Pod {
     let condition = PodCondition {
         type_: "Ready".to_owned(),
         status: if ready { "True" } else { "False" }.to_owned(),
+        last_transition_time: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
         ..PodCondition::default()
     };
     Pod {
@@ -67,19 +68,22 @@ pub(super) fn pod(ordinal: u32, ready: bool) -> Pod {
     }
 }
 
+/// Of the class `standard`; a bound one has what it asks for.
 pub(super) fn claim(ordinal: u32, phase: &str, size: &str) -> PersistentVolumeClaim {
-    let requests = BTreeMap::from([("storage".to_owned(), Quantity(size.to_owned()))]);
+    let sizes = BTreeMap::from([("storage".to_owned(), Quantity(size.to_owned()))]);
     PersistentVolumeClaim {
         metadata: metadata(names::volume_claim("orders", ordinal)),
         spec: Some(PersistentVolumeClaimSpec {
+            storage_class_name: Some("standard".to_owned()),
             resources: Some(VolumeResourceRequirements {
-                requests: Some(requests),
+                requests: Some(sizes.clone()),
                 ..VolumeResourceRequirements::default()
             }),
             ..PersistentVolumeClaimSpec::default()
         }),
         status: Some(PersistentVolumeClaimStatus {
             phase: Some(phase.to_owned()),
+            capacity: (phase == "Bound").then_some(sizes),
             ..PersistentVolumeClaimStatus::default()
         }),
     }

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use ackwell_api::{ValidatedQueue, names};
 use ackwell_proto::v1::{QueueConfig, StatsResponse};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -20,6 +21,8 @@ use super::dereference::Observed;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ShardView {
     pub(super) ordinal: u32,
+    /// Uid of its pod.
+    pub(super) pod: String,
     /// The generation the broker confirmed last.
     pub(super) generation: Option<u64>,
     /// Its newest counts.
@@ -57,7 +60,9 @@ impl Shards {
         let ready: BTreeMap<String, (u32, SocketAddr)> = observed.pods.iter().filter_map(ready_pod).collect();
         links.retain(|uid, link| ready.get(uid).is_some_and(|(_, address)| *address == link.address));
         for (uid, (ordinal, address)) in ready {
-            let link = links.entry(uid).or_insert_with(|| self.connect(&key, ordinal, address, &config));
+            let link = links
+                .entry(uid)
+                .or_insert_with_key(|pod| self.connect(&key, (ordinal, pod), address, &config));
             link.config.send_if_modified(|old| std::mem::replace(old, config.clone()) != config);
         }
     }
@@ -73,9 +78,16 @@ impl Shards {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
     }
 
-    fn connect(&self, queue: &QueueRef, ordinal: u32, address: SocketAddr, config: &QueueConfig) -> Link {
+    fn connect(
+        &self,
+        queue: &QueueRef,
+        (ordinal, pod): (u32, &str),
+        address: SocketAddr,
+        config: &QueueConfig,
+    ) -> Link {
         let (config, configs) = watch::channel(config.clone());
-        let (views, view) = watch::channel(ShardView { ordinal, ..ShardView::default() });
+        let (views, view) =
+            watch::channel(ShardView { ordinal, pod: pod.to_owned(), ..ShardView::default() });
         let task = link::run(address, configs, views, self.visit.clone(), queue.clone());
         Link { address, config, view, _task: AbortOnDropHandle::new(tokio::spawn(task)) }
     }
@@ -88,7 +100,15 @@ fn ready_pod((ordinal, pod): &(u32, std::sync::Arc<Pod>)) -> Option<(String, (u3
 
 /// Whether Kubernetes sends traffic to `pod`.
 pub(super) fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let ready = readiness(pod).is_some_and(|condition| condition.status == "True");
     ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Since when it is ready, or not.
+pub(super) fn ready_since(pod: &Pod) -> Option<&Time> {
+    readiness(pod)?.last_transition_time.as_ref()
+}
+
+fn readiness(pod: &Pod) -> Option<&PodCondition> {
+    pod.status.as_ref()?.conditions.as_deref()?.iter().find(|condition| condition.type_ == "Ready")
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ackwell_api::{Queue, QueueStatus, names};
+use ackwell_api::{Queue, QueueStatus, StorageStatus, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::Recorder;
@@ -140,7 +140,17 @@ fn compute(facts: &Facts<'_>, now: &Time) -> QueueStatus {
         endpoint: Some(names::endpoint(&namespace, &name)),
         messages: counts.messages,
         oldest_ready_seconds: counts.oldest_ready_seconds,
+        storage: storage(facts, before),
         conditions: conditions::compute(facts, counts.messages, now),
+    }
+}
+
+/// Where this visit did not get as far, the last one did.
+fn storage(facts: &Facts<'_>, before: Option<&QueueStatus>) -> Option<StorageStatus> {
+    let before = before.and_then(|before| before.storage.as_ref());
+    match facts.outcome {
+        Ok(plan) => Some(plan.storage.status(plan.shards, before)),
+        Err(_) => before.cloned(),
     }
 }
 

@@ -1,65 +1,79 @@
-//! Step 2: what the operator will do for a Queue, and what it cannot do yet. Pure.
+//! Step 2: what the operator will do for a Queue, and what it cannot do. Pure.
 
-use ackwell_api::{Queue, ValidatedQueue, parse_bytes};
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use ackwell_api::conditions::reasons;
+use ackwell_api::names::PAUSED_ANNOTATION;
+use ackwell_api::{Queue, ValidatedQueue};
+use kube::ResourceExt;
 
 use super::dereference::Observed;
 use super::error::Error;
+use super::rollout::Rollout;
+use super::storage::{self, Storage};
 
 /// What will be done.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(super) queue: ValidatedQueue,
-    /// Brokers that will run. Never fewer than run now: their volumes hold messages.
+    /// Shards there will be, whether or not their brokers run. Never fewer than now: their volumes hold messages.
     pub(super) shards: u32,
-    /// Wishes that this version cannot fulfil, each with what to do.
-    pub(super) unsupported: Vec<String>,
+    /// Nothing is changed, whatever differs.
+    pub(super) paused: bool,
+    pub(super) storage: Storage,
+    /// Where the brokers are on their way to the current template.
+    pub(super) rollout: Rollout,
+    /// Wishes that cannot be fulfilled, each with what to do.
+    pub(super) obstacles: Vec<Obstacle>,
+}
+
+/// Something that only a person can move out of the way. The rest goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Obstacle {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl Obstacle {
+    pub(super) fn new(reason: &'static str, message: String) -> Self {
+        Self { reason, message }
+    }
+}
+
+impl Plan {
+    /// Brokers that will run.
+    pub(super) fn replicas(&self) -> u32 {
+        if self.suspended() { 0 } else { self.shards }
+    }
+
+    pub(super) fn suspended(&self) -> bool {
+        self.queue.spec().suspend
+    }
 }
 
 /// Asserts every rule of `queue` and plans what can be done with what exists.
 pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error> {
+    let paused = queue.annotations().contains_key(PAUSED_ANNOTATION);
     let queue = ValidatedQueue::try_from(queue.clone())?;
     let wanted = queue.spec().shards;
     let shards = wanted.max(observed.live_shards().unwrap_or(0));
-    let unsupported = [fewer_shards(wanted, shards), larger_volumes(&queue, observed)];
-    Ok(Plan { queue, shards, unsupported: unsupported.into_iter().flatten().collect() })
+    let storage = storage::assess(&queue, shards, observed);
+    let obstacles = fewer_shards(wanted, shards).into_iter().chain(storage.obstacles()).collect();
+    Ok(Plan { queue, shards, paused, storage, rollout: Rollout::default(), obstacles })
 }
 
-fn fewer_shards(wanted: u32, shards: u32) -> Option<String> {
-    (wanted < shards).then(|| {
+fn fewer_shards(wanted: u32, shards: u32) -> Option<Obstacle> {
+    let text = || {
         format!(
             "going from {shards} to {wanted} shards is not supported yet, since the messages of the last shards would \
-             be left behind: all {shards} keep running; set spec.shards to {shards}"
+             be left behind: all {shards} stay; set spec.shards to {shards}"
         )
-    })
-}
-
-fn larger_volumes(queue: &ValidatedQueue, observed: &Observed) -> Option<String> {
-    let size = &queue.spec().storage.size;
-    let wanted = parse_bytes(size).ok()?;
-    let small =
-        observed.claims.iter().find(|(_, claim)| requested(claim).is_some_and(|bytes| bytes < wanted))?;
-    Some(format!(
-        "growing volumes to {} is not supported yet: the volume of shard {} has {} and serves on; grow its volume claim \
-         by hand, or make a new Queue with larger volumes and move to it",
-        size.0,
-        small.0,
-        quantity(&small.1).unwrap_or("an unknown size"),
-    ))
-}
-
-fn requested(claim: &PersistentVolumeClaim) -> Option<u64> {
-    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
-    parse_bytes(requests.get("storage")?).ok()
-}
-
-fn quantity(claim: &PersistentVolumeClaim) -> Option<&str> {
-    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
-    Some(&requests.get("storage")?.0)
+    };
+    (wanted < shards).then(|| Obstacle::new(reasons::NOT_SUPPORTED_YET, text()))
 }
 
 #[cfg(test)]
 mod tests {
+    use ackwell_api::names::SHARDS_ANNOTATION;
+
     use super::*;
     use crate::queue_controller::fixtures::{claim, queue, stateful_set};
 
@@ -76,27 +90,26 @@ mod tests {
     fn fewer_shards_than_run_changes_nothing_and_says_so() {
         let plan = validate(&queue(|spec| spec.shards = 1), &running(3, "1Gi")).unwrap();
         assert_eq!(plan.shards, 3);
-        assert!(plan.unsupported[0].contains("from 3 to 1 shards"), "{:?}", plan.unsupported);
+        assert!(plan.obstacles[0].message.contains("from 3 to 1 shards"), "{:?}", plan.obstacles);
     }
 
     #[test]
     fn more_shards_than_run_is_done() {
         let plan = validate(&queue(|spec| spec.shards = 5), &running(3, "1Gi")).unwrap();
-        assert_eq!((plan.shards, plan.unsupported.len()), (5, 0));
+        assert_eq!((plan.shards, plan.obstacles.len()), (5, 0));
     }
 
+    /// While brokers are stopped there are no pods to count, and the messages of all shards are still there.
     #[test]
-    fn larger_volumes_than_exist_is_said() {
-        let plan =
-            validate(&queue(|spec| spec.storage.size.0 = "2Gi".to_owned()), &running(1, "1Gi")).unwrap();
-        assert!(plan.unsupported[0].contains("growing volumes to 2Gi"), "{:?}", plan.unsupported);
-    }
-
-    /// A retained volume may be larger than a new Queue asks for.
-    #[test]
-    fn smaller_volumes_than_exist_is_fine() {
-        let plan = validate(&queue(|_| {}), &running(1, "5Gi")).unwrap();
-        assert_eq!(plan.unsupported, Vec::<String>::new());
+    fn fewer_shards_while_suspended_changes_nothing_either() {
+        let mut set = stateful_set(0);
+        set.annotations_mut().insert(SHARDS_ANNOTATION.to_owned(), "3".to_owned());
+        let observed = Observed { stateful_set: Some(set.into()), ..Observed::default() };
+        let edit = |spec: &mut ackwell_api::QueueSpec| (spec.shards, spec.suspend) = (1, true);
+        let plan = validate(&queue(edit), &observed).unwrap();
+        assert_eq!((plan.shards, plan.replicas()), (3, 0));
+        let resumed = validate(&queue(|spec| spec.shards = 1), &observed).unwrap();
+        assert_eq!((resumed.shards, resumed.replicas()), (3, 3));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ackwell_api::{AccessMode, DeletionPolicy, names};
 use k8s_openapi::api::apps::v1::{
-    StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
+    StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
 };
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PodTemplateSpec, VolumeResourceRequirements,
@@ -16,11 +16,12 @@ use super::{BrokerImage, Plan, metadata, pod};
 /// Old revisions kept for `kubectl rollout undo`, which nobody should need: the operator sets the template again.
 const REVISION_HISTORY: i32 = 3;
 
-/// `live` is the set that exists: what Kubernetes does not let change is taken from there.
+/// `live` is the set that exists: what Kubernetes does not let change is taken from there. Which pods follow the template
+/// is not decided here.
 pub(super) fn build(plan: &Plan, live: Option<&StatefulSet>, image: &BrokerImage) -> StatefulSet {
     let queue = plan.queue.name().name();
     let mut spec = StatefulSetSpec {
-        replicas: i32::try_from(plan.shards).ok(),
+        replicas: i32::try_from(plan.replicas()).ok(),
         service_name: Some(names::shards_service(queue)),
         selector: LabelSelector {
             match_labels: Some(names::selector_labels(queue)),
@@ -28,10 +29,6 @@ pub(super) fn build(plan: &Plan, live: Option<&StatefulSet>, image: &BrokerImage
         },
         // Shards are independent: none waits for another to start.
         pod_management_policy: Some("Parallel".to_owned()),
-        update_strategy: Some(StatefulSetUpdateStrategy {
-            type_: Some("RollingUpdate".to_owned()),
-            ..StatefulSetUpdateStrategy::default()
-        }),
         revision_history_limit: Some(REVISION_HISTORY),
         persistent_volume_claim_retention_policy: Some(retention(plan)),
         template: template(plan, image),
@@ -44,7 +41,9 @@ pub(super) fn build(plan: &Plan, live: Option<&StatefulSet>, image: &BrokerImage
         spec.pod_management_policy = live.pod_management_policy;
         spec.volume_claim_templates = live.volume_claim_templates;
     }
-    StatefulSet { metadata: metadata(plan, names::child(queue)), spec: Some(spec), ..StatefulSet::default() }
+    let shards = BTreeMap::from([(names::SHARDS_ANNOTATION.to_owned(), plan.shards.to_string())]);
+    let metadata = ObjectMeta { annotations: Some(shards), ..metadata(plan, names::child(queue)) };
+    StatefulSet { metadata, spec: Some(spec), ..StatefulSet::default() }
 }
 
 fn template(plan: &Plan, image: &BrokerImage) -> PodTemplateSpec {
@@ -55,11 +54,12 @@ fn template(plan: &Plan, image: &BrokerImage) -> PodTemplateSpec {
     }
 }
 
-/// A volume outlives its shard, and its Queue unless the user said otherwise.
+/// A volume outlives its shard, and its Queue unless the user said otherwise. A set that is about to be made anew must not
+/// take the volumes with it.
 fn retention(plan: &Plan) -> StatefulSetPersistentVolumeClaimRetentionPolicy {
     let when_deleted = match plan.queue.spec().deletion_policy {
-        DeletionPolicy::Retain => "Retain",
-        DeletionPolicy::Delete => "Delete",
+        DeletionPolicy::Delete if !plan.storage.outdates_template() => "Delete",
+        DeletionPolicy::Retain | DeletionPolicy::Delete => "Retain",
     };
     StatefulSetPersistentVolumeClaimRetentionPolicy {
         when_scaled: Some("Retain".to_owned()),

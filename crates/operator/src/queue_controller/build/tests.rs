@@ -96,10 +96,12 @@ fn largest_queue_is_golden() {
 /// Each field of the spec changes exactly what it is for.
 #[test]
 fn each_option_alone_is_golden() {
-    let options: [(&str, Edit); 7] = [
+    let options: [(&str, Edit); 9] = [
         ("shards", |spec| spec.shards = 3),
         ("storage.className", |spec| spec.storage.class_name = Some("fast".to_owned())),
         ("storage.accessMode", |spec| spec.storage.access_mode = AccessMode::ReadWriteOncePod),
+        ("storage.size", |spec| spec.storage.size.0 = "2Gi".to_owned()),
+        ("suspend", |spec| spec.suspend = true),
         ("deletionPolicy", |spec| spec.deletion_policy = DeletionPolicy::Delete),
         ("terminationGracePeriodSeconds", |spec| spec.termination_grace_period_seconds = 120),
         ("resources", |spec| spec.resources.limits = None),

@@ -1,4 +1,4 @@
-//! Conditions of a Queue. All six are there from the first visit on, and tools that know kstatus understand them.
+//! Conditions of a Queue. All are there from the first visit on, and tools that know kstatus understand them.
 
 mod causes;
 #[cfg(test)]
@@ -6,12 +6,15 @@ mod tests;
 
 use ackwell_api::MessageCounts;
 use ackwell_api::conditions::{reasons, types};
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use ackwell_api::names::PAUSED_ANNOTATION;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Facts;
 use crate::queue_controller::error::Class;
+use crate::queue_controller::rollout::State;
 use crate::queue_controller::shards::is_ready;
+use crate::queue_controller::storage::phase;
+use crate::queue_controller::validate::{Obstacle, Plan};
 
 /// What is said about one aspect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,11 +29,13 @@ pub(super) fn compute(facts: &Facts<'_>, messages: Option<MessageCounts>, now: &
     let ready = ready(facts);
     let stalled = stalled(facts);
     let findings = [
-        (types::RECONCILING, reconciling(&ready, &stalled)),
+        (types::RECONCILING, reconciling(facts, &ready, &stalled)),
         (types::READY, ready),
         (types::STALLED, stalled),
         (types::AVAILABLE, available(facts)),
         (types::STORAGE_HEALTHY, storage_healthy(facts)),
+        (types::DRAINING, Finding::no(reasons::NOT_DRAINING, "no shard is about to leave")),
+        (types::SUSPENDED, suspended(facts)),
         (types::DEAD_LETTERS, dead_letters(messages)),
     ];
     types::ALL
@@ -61,28 +66,90 @@ fn condition(facts: &Facts<'_>, type_: &str, finding: &Finding, now: &Time) -> C
 }
 
 fn ready(facts: &Facts<'_>) -> Finding {
+    let plan = match facts.outcome {
+        Err(error) => return Finding::no(error.reason(), error.to_string()),
+        Ok(plan) => plan,
+    };
+    if plan.paused {
+        return Finding::unknown(
+            reasons::PAUSED,
+            "nobody compares the brokers with the spec while it is paused",
+        );
+    }
+    if plan.suspended() {
+        return Finding::no(
+            reasons::SUSPENDED,
+            "no broker runs, because spec.suspend is true; all messages are kept",
+        );
+    }
+    causes::not_ready(facts, plan)
+        .unwrap_or_else(|| Finding::yes(reasons::ALL_SHARDS_READY, serve(plan.shards)))
+}
+
+fn reconciling(facts: &Facts<'_>, ready: &Finding, stalled: &Finding) -> Finding {
+    let done = || Finding::no(reasons::UP_TO_DATE, "nothing is left that can be done");
     match facts.outcome {
-        Err(error) => Finding::no(error.reason(), error.to_string()),
-        Ok(plan) => causes::not_ready(facts, plan)
-            .unwrap_or_else(|| Finding::yes(reasons::ALL_SHARDS_READY, serve(plan.shards))),
+        Ok(plan) if plan.paused => Finding::no(
+            reasons::PAUSED,
+            format!("nothing is changed until the annotation {PAUSED_ANNOTATION} is removed"),
+        ),
+        _ if stalled.status == "True" => done(),
+        Ok(plan) if plan.suspended() => stopping(facts).unwrap_or_else(done),
+        _ if ready.status != "True" => Finding { status: "True", ..ready.clone() },
+        Ok(plan) => in_background(plan).unwrap_or_else(done),
+        Err(_) => done(),
     }
 }
 
-fn reconciling(ready: &Finding, stalled: &Finding) -> Finding {
-    if ready.status == "True" || stalled.status == "True" {
-        return Finding::no(reasons::UP_TO_DATE, "nothing is left that can be done");
+fn stopping(facts: &Facts<'_>) -> Option<Finding> {
+    let count = facts.observed.pods.len();
+    (count > 0).then(|| Finding::yes(reasons::SUSPENDED, format!("brokers that are still stopping: {count}")))
+}
+
+/// What goes on, or waits, while all shards serve.
+fn in_background(plan: &Plan) -> Option<Finding> {
+    match plan.rollout.state {
+        State::Waiting => {
+            let text = "a new template waits: two other Queues replace their brokers";
+            return Some(Finding::yes(reasons::ROLLOUT_WAITING, text));
+        }
+        State::Held => {
+            let text = "the brokers keep their image and template until spec.rollout.operatorUpgrade is Roll";
+            return Some(Finding::no(reasons::ROLLOUT_HELD, text));
+        }
+        State::Done | State::Unsettled | State::Rolling | State::Halted { .. } => {}
     }
-    Finding { status: "True", ..ready.clone() }
+    plan.storage.growing().map(|text| Finding::yes(reasons::EXPANDING, text))
 }
 
 fn stalled(facts: &Facts<'_>) -> Finding {
-    match facts.outcome {
-        Err(error) if error.class() == Class::User => Finding::yes(error.reason(), error.to_string()),
-        Ok(plan) if !plan.unsupported.is_empty() => {
-            Finding::yes(reasons::NOT_SUPPORTED_YET, plan.unsupported.join("; "))
-        }
-        Ok(_) | Err(_) => Finding::no(reasons::UP_TO_DATE, "nothing needs a person"),
+    let plan = match facts.outcome {
+        Err(error) if error.class() == Class::User => return Finding::yes(error.reason(), error.to_string()),
+        Err(_) => return Finding::no(reasons::UP_TO_DATE, "nothing needs a person"),
+        Ok(plan) => plan,
+    };
+    let obstacles: Vec<Obstacle> = plan.obstacles.iter().cloned().chain(halted(plan)).collect();
+    let Some(first) = obstacles.first() else {
+        return Finding::no(reasons::UP_TO_DATE, "nothing needs a person");
+    };
+    let messages: Vec<_> = obstacles.iter().map(|obstacle| obstacle.message.as_str()).collect();
+    Finding::yes(first.reason, messages.join("; "))
+}
+
+fn halted(plan: &Plan) -> Option<Obstacle> {
+    let State::Halted { ordinal, minutes } = plan.rollout.state else { return None };
+    let text = format!(
+        "shard {ordinal} does not serve with the new template since {minutes} minutes; the brokers below it keep the old \
+         one: see `kubectl describe pod`, and change the spec or take the change back"
+    );
+    Some(Obstacle::new(reasons::ROLLOUT_HALTED, text))
+}
+
+fn suspended(facts: &Facts<'_>) -> Finding {
+    if facts.queue.spec.suspend {
+        return Finding::yes(reasons::BY_SPEC, "spec.suspend is true");
     }
+    Finding::no(reasons::NOT_SUSPENDED, "spec.suspend is false")
 }
 
 fn available(facts: &Facts<'_>) -> Finding {
@@ -114,6 +181,13 @@ fn storage_healthy(facts: &Facts<'_>) -> Finding {
                 last + 1
             ),
         ),
+        None => bound(facts),
+    }
+}
+
+fn bound(facts: &Facts<'_>) -> Finding {
+    match facts.outcome.ok().and_then(|plan| plan.storage.abandoned()) {
+        Some(text) => Finding::yes(reasons::EXPANSION_ABANDONED, text),
         None => Finding::yes(reasons::VOLUMES_BOUND, "all volumes are bound"),
     }
 }
@@ -128,10 +202,6 @@ fn dead_letters(messages: Option<MessageCounts>) -> Finding {
         ),
         Some(_) => Finding::no(reasons::NONE_DEAD, "no message is dead"),
     }
-}
-
-fn phase(claim: &PersistentVolumeClaim) -> &str {
-    claim.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
 }
 
 /// `1 shard`, `3 shards`.

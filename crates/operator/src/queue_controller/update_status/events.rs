@@ -30,7 +30,31 @@ fn edges(before: Option<&QueueStatus>, after: &QueueStatus) -> Vec<Event> {
         .map(|condition| event(EventType::Normal, "ShardsReady", &condition.message));
     let stalled = became(before, after, types::STALLED, "True")
         .map(|condition| event(EventType::Warning, &condition.reason, &condition.message));
-    created.into_iter().chain(ready).chain(stalled).chain(trouble(before, after)).collect()
+    let suspended = became(before, after, types::SUSPENDED, "True")
+        .map(|_| event(EventType::Normal, "Suspended", "The brokers stop; all messages are kept."));
+    let all = [created, ready, stalled, suspended, resumed(before, after), trouble(before, after)];
+    all.into_iter().flatten().chain(volumes(before, after)).collect()
+}
+
+fn resumed(before: Option<&QueueStatus>, after: &QueueStatus) -> Option<Event> {
+    let was_suspended = find(before?, types::SUSPENDED).is_some_and(|condition| condition.status == "True");
+    became(before, after, types::SUSPENDED, "False")
+        .filter(|_| was_suspended)
+        .map(|_| event(EventType::Normal, "Resumed", "The brokers start again."))
+}
+
+/// Growth: asked for, and done.
+fn volumes(before: Option<&QueueStatus>, after: &QueueStatus) -> Vec<Event> {
+    let storage = before.and_then(|before| before.storage.as_ref()).zip(after.storage.as_ref());
+    let Some((was, is)) = storage else { return Vec::new() };
+    let asked = (was.requested != is.requested).then(|| {
+        let note = format!("Volumes of {} shall have {}.", was.requested.0, is.requested.0);
+        event(EventType::Normal, "VolumeExpansionRequested", &note)
+    });
+    let done = was.floor.as_ref().zip(is.floor.as_ref()).filter(|(was, is)| was != is).map(|(_, is)| {
+        event(EventType::Normal, "VolumeExpansionCompleted", &format!("All volumes have {}.", is.0))
+    });
+    asked.into_iter().chain(done).collect()
 }
 
 /// A cause of not being ready that people should look at.
@@ -71,6 +95,9 @@ pub(in crate::queue_controller) fn event(type_: EventType, reason: &str, note: &
 
 #[cfg(test)]
 mod tests {
+    use ackwell_api::StorageStatus;
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
     use super::*;
 
     fn status(type_: &str, status: &str, reason: &str) -> QueueStatus {
@@ -102,5 +129,27 @@ mod tests {
         assert_eq!(reasons_of(Some(&failing), &failing), Vec::<String>::new());
         let stalled = status("Stalled", "True", "NotSupportedYet");
         assert_eq!(reasons_of(Some(&ready), &stalled), ["NotSupportedYet"]);
+    }
+
+    #[test]
+    fn stopping_and_starting_again_are_told() {
+        let (off, on) = (status("Suspended", "False", "NotSuspended"), status("Suspended", "True", "BySpec"));
+        assert_eq!(reasons_of(Some(&off), &on), ["Suspended"]);
+        assert_eq!(reasons_of(Some(&on), &off), ["Resumed"]);
+        assert_eq!(reasons_of(None, &off), ["Created"], "a new Queue was not resumed");
+    }
+
+    #[test]
+    fn growth_is_told_when_it_begins_and_when_all_volumes_have_it() {
+        let sizes = |requested: &str, floor: &str| {
+            let size = |text: &str| Quantity(text.to_owned());
+            let storage =
+                StorageStatus { requested: size(requested), floor: Some(size(floor)), volumes: Vec::new() };
+            QueueStatus { storage: Some(storage), ..QueueStatus::default() }
+        };
+        let (small, growing, large) = (sizes("1Gi", "1Gi"), sizes("2Gi", "1Gi"), sizes("2Gi", "2Gi"));
+        assert_eq!(reasons_of(Some(&small), &growing), ["VolumeExpansionRequested"]);
+        assert_eq!(reasons_of(Some(&growing), &large), ["VolumeExpansionCompleted"]);
+        assert_eq!(reasons_of(Some(&large), &large), Vec::<String>::new());
     }
 }

@@ -4,7 +4,9 @@ use ackwell_api::conditions::reasons;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use super::{Finding, phase, ready_pods, shards};
+use super::{Finding, ready_pods, shards};
+use crate::queue_controller::rollout::is_observed;
+use crate::queue_controller::storage::phase;
 use crate::queue_controller::update_status::Facts;
 use crate::queue_controller::validate::Plan;
 
@@ -94,8 +96,7 @@ fn rolling_out(facts: &Facts<'_>) -> Option<Finding> {
 /// Brokers with the newest template, and brokers in all.
 fn progress(set: &StatefulSet) -> Option<(i32, i32)> {
     let status = set.status.as_ref()?;
-    let current = status.observed_generation >= set.metadata.generation;
-    Some((if current { status.updated_replicas.unwrap_or(0) } else { 0 }, status.replicas))
+    Some((if is_observed(set) { status.updated_replicas.unwrap_or(0) } else { 0 }, status.replicas))
 }
 
 fn unreachable(facts: &Facts<'_>) -> Option<Finding> {

@@ -78,6 +78,8 @@ fn all_well_is_ready_and_nothing_else() {
         "Stalled=False/UpToDate",
         "Available=True/MinimumShards",
         "StorageHealthy=True/VolumesBound",
+        "Draining=False/NotDraining",
+        "Suspended=False/NotSuspended",
         "DeadLetters=False/NoneDead",
     ];
     assert_eq!(well().words(), expected);
@@ -93,6 +95,8 @@ fn first_visit_has_all_conditions() {
         "Stalled=False/UpToDate",
         "Available=False/NoShards",
         "StorageHealthy=Unknown/VolumePending",
+        "Draining=False/NotDraining",
+        "Suspended=False/NotSuspended",
         "DeadLetters=Unknown/Unknown",
     ];
     assert_eq!(scene.words(), expected);
@@ -230,4 +234,74 @@ fn transition_time_moves_only_with_the_status() {
         condition.last_transition_time.0.as_second()
     };
     assert_eq!((time(types::READY), time(types::AVAILABLE)), (200, 100));
+}
+
+/// What a tool that knows kstatus waits for, while applications notice nothing.
+#[test]
+fn growth_is_in_progress_and_still_ready() {
+    let mut scene = well();
+    scene.queue.spec.storage.size.0 = "2Gi".to_owned();
+    scene.observed.classes = [("standard".to_owned(), true)].into();
+    let words = scene.words();
+    assert_eq!(words[..2], ["Ready=True/AllShardsReady", "Reconciling=True/Expanding"]);
+}
+
+#[test]
+fn growth_that_cannot_be_is_stalled_and_still_ready() {
+    let mut scene = well();
+    scene.queue.spec.storage.size.0 = "2Gi".to_owned();
+    let words = scene.words();
+    let expected =
+        ["Ready=True/AllShardsReady", "Reconciling=False/UpToDate", "Stalled=True/ExpansionUnsupported"];
+    assert_eq!(words[..3], expected);
+}
+
+/// Nobody is woken up for a Queue that was stopped on purpose.
+#[test]
+fn suspended_queue_is_not_ready_and_nothing_is_wrong() {
+    let mut scene = well();
+    scene.queue.spec.suspend = true;
+    assert_eq!(scene.words()[..2], ["Ready=False/Suspended", "Reconciling=True/Suspended"]);
+    scene.observed.pods.clear();
+    let expected = [
+        "Ready=False/Suspended",
+        "Reconciling=False/UpToDate",
+        "Stalled=False/UpToDate",
+        "Available=False/NoShards",
+        "StorageHealthy=True/VolumesBound",
+        "Draining=False/NotDraining",
+        "Suspended=True/BySpec",
+        "DeadLetters=False/NoneDead",
+    ];
+    assert_eq!(scene.words(), expected);
+}
+
+#[test]
+fn paused_queue_says_so_and_claims_nothing() {
+    let mut scene = well();
+    scene.queue.metadata.annotations = Some([(PAUSED_ANNOTATION.to_owned(), "true".to_owned())].into());
+    assert_eq!(
+        scene.words()[..3],
+        ["Ready=Unknown/Paused", "Reconciling=False/Paused", "Stalled=False/UpToDate"]
+    );
+}
+
+#[test]
+fn rollout_that_waits_or_is_held_or_halts_is_told() {
+    let words_of = |state: State| {
+        let scene = well();
+        let plan = scene.plan().map(|plan| Plan {
+            rollout: crate::queue_controller::rollout::Rollout { state, ..plan.rollout.clone() },
+            ..plan
+        });
+        words(&scene.conditions_of(&plan, 0))[..3].to_vec()
+    };
+    let ready = "Ready=True/AllShardsReady";
+    assert_eq!(
+        words_of(State::Waiting),
+        [ready, "Reconciling=True/RolloutWaiting", "Stalled=False/UpToDate"]
+    );
+    assert_eq!(words_of(State::Held), [ready, "Reconciling=False/RolloutHeld", "Stalled=False/UpToDate"]);
+    let halted = words_of(State::Halted { ordinal: 1, minutes: 10 });
+    assert_eq!(halted, [ready, "Reconciling=False/UpToDate", "Stalled=True/RolloutHalted"]);
 }
