@@ -20,6 +20,16 @@ pub(crate) fn idle_pod(name: &str) -> String {
     format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n{}{spec}", metadata(2))
 }
 
+/// A pod with a sidecar whose application does not end when it is asked to: as the first process of its container, it does
+/// not hear a signal that it did not ask for. It polls the Queue `none`.
+pub(crate) fn stubborn_pod(name: &str, grace_seconds: u64) -> String {
+    let spec = spec("ackwell", &["receive", "none", "--wait=1h"], 0);
+    let spec =
+        spec.replacen("spec:\n", &format!("spec:\n  terminationGracePeriodSeconds: {grace_seconds}\n"), 1);
+    let metadata = metadata(2).replace("queues: orders", "queues: 'orders,none'");
+    format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n{metadata}{spec}")
+}
+
 /// A Job with a sidecar whose application is one `ackwell` command; it is not tried again.
 pub(crate) fn job(name: &str, args: &[&str]) -> String {
     let template = format!("    metadata:\n{}{}", metadata(6), spec("ackwell", args, 4));

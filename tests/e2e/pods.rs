@@ -1,13 +1,19 @@
 //! Pods with an injected sidecar: from their first second to their graceful end.
 
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use ackwell_tests::caller::delivered;
+use ackwell_tests::caller::{ack, delivered};
 use ackwell_tests::cluster::{Namespace, PortForward};
+use ackwell_tests::wait::{now, until};
 
-use crate::manifests::{ORDERS, idle_pod, job};
+use crate::manifests::{ORDERS, idle_pod, job, stubborn_pod};
 
 const DONE: Duration = Duration::from_mins(2);
+/// Long enough for a busy machine to do in it what the test does.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Promise: a Job with a sidecar completes, and its application can send with its first instruction.
 #[tokio::test]
@@ -51,4 +57,56 @@ async fn consumer_that_ends_gracefully_loses_no_attempt() {
     let again = direct.receive_one().await;
     assert_eq!((&delivered(&again).id, delivered(&again).attempts), (&id, 0));
     assert!(delivered(&again).history.is_empty());
+}
+
+/// Promise: while a pod ends, its application gets no more messages, and can settle what it holds, and send, for all of its grace
+/// period. What it still holds when it is killed goes back, and no attempt is counted.
+#[tokio::test]
+async fn ending_pod_is_served_until_its_application_is_gone() {
+    let namespace = Namespace::new("draining");
+    namespace.queue(&format!("{ORDERS}---\n{}", ORDERS.replace("name: orders", "name: none")));
+    let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
+    let direct = forward.caller("orders").await;
+    namespace.apply(&stubborn_pod("consumer", GRACE.as_secs()));
+    namespace.pod_ready("consumer");
+    let held = direct.send_body("held").await;
+    direct.send_body("settled").await;
+    let (api, http) =
+        (PortForward::start(&namespace, "consumer", 7400), PortForward::start(&namespace, "consumer", 7410));
+    let through = api.caller("orders").await;
+    assert_eq!(delivered(&through.receive_one().await).id, held);
+    let settled = through.receive_one().await;
+
+    let told = now();
+    namespace.expect(&["delete", "pod", "consumer", "--wait=false"]);
+    until("the sidecar to know that its pod ends", GRACE, || match ready_code(&http).as_str() {
+        "503" => Ok(()),
+        code => anyhow::bail!("{code}"),
+    });
+    let others = direct.send_body("for others").await;
+    assert_eq!(through.receive(1, Duration::from_secs(1)).await.unwrap().len(), 0);
+    through.settle_one(ack(&settled)).await.expect("what it holds it can settle");
+    let last = through.send_body("last words").await;
+    assert!(told.elapsed() < GRACE, "all of this within the grace period: {:?}", told.elapsed());
+
+    namespace.wait("pod/consumer", "delete", DONE);
+    assert!(told.elapsed() >= GRACE, "the application does not go before: {:?}", told.elapsed());
+    let mut left = BTreeSet::from([held, others, last]);
+    while !left.is_empty() {
+        let again = direct.receive_one().await;
+        assert!(left.remove(&delivered(&again).id), "{again:?}");
+        assert_eq!((delivered(&again).attempts, delivered(&again).history.len()), (0, 0), "{again:?}");
+    }
+}
+
+/// What the sidecar answers to a readiness probe.
+fn ready_code(http: &PortForward) -> String {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(http.address())?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
+    };
+    ask().unwrap_or_else(|error| error.to_string())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ackwell_tests::caller::{ack, delivered};
-use ackwell_tests::processes::{Broker, Sidecar, settings};
+use ackwell_tests::processes::{Broker, Sidecar, drain, settings};
 use ackwell_tests::wait::{now, until_async};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -57,4 +57,27 @@ async fn terminated_sidecar_ends_soon() {
     assert!(process.wait().success());
     assert!(told.elapsed() < GRACE, "{:?}", told.elapsed());
     assert_eq!(broker.caller().await.peek(&[]).await.len(), 1);
+}
+
+/// Promise: the preStop hook is done at once, and from then on nothing is delivered while sends go on; a hook that finds no
+/// sidecar fails with what it tried.
+#[tokio::test]
+async fn pre_stop_hook_drains_the_sidecar() {
+    let broker = Broker::start(settings());
+    let sidecar = Sidecar::start(&broker);
+    let caller = sidecar.caller().await;
+    let told = now();
+    drain(sidecar.address()).unwrap();
+    assert!(told.elapsed() < GRACE, "{:?}", told.elapsed());
+    let id = caller.send_body("sent while draining").await;
+    assert!(caller.receive(1, Duration::from_millis(300)).await.unwrap().is_empty());
+    assert_eq!(delivered(&broker.caller().await.receive_one().await).id, id);
+
+    let address = sidecar.address();
+    let process = sidecar.into_process();
+    process.terminate();
+    drop(caller);
+    assert!(process.wait().success());
+    let refused = drain(address).unwrap_err().to_string();
+    assert!(refused.contains(&address.to_string()), "{refused}");
 }

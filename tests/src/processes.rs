@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub use broker::{Broker, NAMESPACE, QUEUE, settings};
 pub use command_line::{CommandLine, Dev};
 pub use process::Process;
-pub use sidecar::Sidecar;
+pub use sidecar::{Sidecar, drain};
 
 /// A binary of this repository: from the folder that `ACKWELL_BINARIES` names, or as `cargo build --release` makes it.
 fn binary(name: &str) -> PathBuf {

@@ -37,6 +37,8 @@ pub(crate) enum Role {
     Broker(Broker),
     /// Serve the API on loopback, routed to brokers.
     Sidecar(Sidecar),
+    /// Tell the sidecar of this pod that the pod ends: no more deliveries; sends and settlements go on. Its preStop hook.
+    Drain(Drain),
 }
 
 #[derive(clap::Args)]
@@ -72,6 +74,13 @@ pub(crate) struct Sidecar {
     /// Where a queue's brokers answer; {queue} and {namespace} are filled in.
     #[arg(long, default_value = sidecar::DEFAULT_BROKER_ADDRESS)]
     broker_address: String,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Drain {
+    /// Where the sidecar listens.
+    #[arg(long, default_value = "127.0.0.1:7400")]
+    pub(crate) address: SocketAddr,
 }
 
 impl Broker {

@@ -4,7 +4,8 @@ mod args;
 
 use std::process::ExitCode;
 
-use args::{Args, LogFormat, Role};
+use anyhow::Context as _;
+use args::{Args, Drain, LogFormat, Role};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -39,6 +40,8 @@ fn run(role: Role) -> anyhow::Result<()> {
             runtime(SIDECAR_THREADS)?
                 .block_on(async { ackwelld::sidecar::run(options, |_| {}, stopped()?).await })
         }
+        Role::Drain(Drain { address }) => ackwelld::sidecar::tell_to_drain(address)
+            .with_context(|| format!("tell the sidecar on {address} to drain")),
     }
 }
 

@@ -9,6 +9,7 @@ mod admin;
 mod attempt;
 mod commit;
 mod consume;
+mod drain;
 mod find;
 mod held;
 mod merge;
@@ -26,5 +27,6 @@ mod settled;
 mod shard_channel;
 mod slots;
 
+pub use drain::tell as tell_to_drain;
 pub use options::{DEFAULT_BROKER_ADDRESS, Options};
 pub use server::run;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "sidecar/drain.rs"]
+mod drain;
 #[path = "sidecar/http.rs"]
 mod http;
 #[path = "sidecar/produce.rs"]

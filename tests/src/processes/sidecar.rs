@@ -47,3 +47,16 @@ impl Sidecar {
         self.process
     }
 }
+
+/// Tells the sidecar at `address` that its pod ends, as its container's preStop hook does.
+///
+/// # Errors
+///
+/// When that is not so: with what the hook printed.
+pub fn drain(address: SocketAddr) -> anyhow::Result<()> {
+    let output = Command::new(super::binary("ackwelld"))
+        .args(["drain", "--address", &address.to_string()])
+        .output()?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}

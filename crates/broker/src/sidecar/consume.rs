@@ -67,8 +67,8 @@ async fn run(sidecar: Arc<Sidecar>, mut app: Application) {
     };
     match opened {
         Ok(mut session) => {
-            let end = session.serve(&mut app, &mut told, &sidecar.stopping).await;
-            session.close(app, told, end, &sidecar.orphans).await;
+            let end = session.serve(&mut app, &mut told, &sidecar).await;
+            session.close(app, told, end, &sidecar).await;
         }
         Err(status) => _ = app.out.send(Err(status)).await,
     }
@@ -84,7 +84,11 @@ async fn open(
     let shards = queue.route(Deadline::within(DEFAULT_BUDGET)).await?.shards.len();
     let line = Line { queue, consumer, tasks: sidecar.tasks.clone(), events };
     let open = Open { window, held, ..Open::default() };
-    Ok(Session::open(line, open, shards, &sidecar.orphans)?)
+    let mut session = Session::open(line, open, shards, &sidecar.orphans)?;
+    if sidecar.draining.is_cancelled() {
+        session.drain();
+    }
+    Ok(session)
 }
 
 async fn first_frame(requests: &mut Streaming<ConsumeRequest>) -> Result<Open, Status> {

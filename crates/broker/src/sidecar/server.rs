@@ -18,6 +18,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use super::drain;
 use super::options::Options;
 use super::receive;
 use super::retry::Deadline;
@@ -35,8 +36,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONCURRENT_CALLS: u32 = 1024;
 /// A native sidecar is stopped last and may have no more than the rest of the pod's grace period.
 const STOP_BUDGET: Duration = Duration::from_secs(5);
-/// For giving back what is held after that, which an application that hangs must not use up.
-const RELEASE_BUDGET: Duration = Duration::from_secs(2);
+/// Calls that are under way settle first. Below the two seconds that remain when the application took all of that period.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` resolves, then gives back what the application did not settle.
 /// `ready` is told the bound gRPC address once calls are served, whether or not any broker is up.
@@ -64,10 +65,7 @@ pub async fn run(
         () = shutdown => {}
     }
     stopping.cancel();
-    if timeout(STOP_BUDGET, serving).await.is_err() {
-        tracing::warn!("calls were still open {STOP_BUDGET:?} after the signal");
-    }
-    stop(&sidecar, Instant::now() + RELEASE_BUDGET).await;
+    stop(&sidecar, serving, Instant::now() + STOP_BUDGET).await;
     Ok(())
 }
 
@@ -81,14 +79,15 @@ async fn serve(listener: TcpListener, sidecar: Arc<Sidecar>) -> anyhow::Result<(
     health.set_serving::<QueueAdminServer<Service>>().await;
     let describe =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
-    let stopping = sidecar.stopping.clone();
+    let (draining, stopping) = (sidecar.draining.clone(), sidecar.stopping.clone());
     let service = Service(sidecar);
     let routes = Routes::new(QueuesServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(QueueAdminServer::new(service.clone()))
         .add_service(health_service)
         .add_service(describe().build_v1()?)
         .add_service(describe().build_v1alpha()?);
-    let routes = Routes::from(routes.into_axum_router().merge(json::routes(service)));
+    let routes = routes.into_axum_router().merge(json::routes(service)).merge(drain::routes(draining));
+    let routes = Routes::from(routes);
     Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(PING_INTERVAL))
@@ -104,13 +103,13 @@ async fn serve(listener: TcpListener, sidecar: Arc<Sidecar>) -> anyhow::Result<(
     Ok(())
 }
 
-/// Readiness says that this process serves; it never depends on brokers, or an outage of theirs would take the
-/// application out of its Services.
+/// Readiness says that this process serves, and that its pod does not end; it never depends on brokers, or an outage of
+/// theirs would take the application out of its Services.
 async fn probe(listener: Option<TcpListener>, sidecar: Arc<Sidecar>) -> anyhow::Result<()> {
     let Some(listener) = listener else { return std::future::pending().await };
-    let stopping = sidecar.stopping.clone();
+    let draining = sidecar.draining.clone();
     let probes = Probes {
-        is_ready: Arc::new(move || !stopping.is_cancelled()),
+        is_ready: Arc::new(move || !draining.is_cancelled()),
         metrics: Arc::new(move || Box::pin(std::future::ready(metrics(&sidecar)))),
     };
     Ok(http::serve(listener, probes).await?)
@@ -129,14 +128,24 @@ fn metrics(sidecar: &Sidecar) -> String {
 }
 
 /// The application's containers ended before this one was told to: nobody will settle what is still held.
-async fn stop(sidecar: &Sidecar, until: Instant) {
+async fn stop(sidecar: &Sidecar, serving: impl Future, until: Instant) {
+    tokio::pin!(serving);
+    let is_over = timeout(LAST_CALLS, &mut serving).await.is_ok();
+    let last_calls = async { is_over || timeout_at(until, serving).await.is_ok() };
+    let (ended, ()) = tokio::join!(last_calls, release_held(sidecar, until));
+    if !ended {
+        tracing::warn!("calls were still open {STOP_BUDGET:?} after the signal");
+    }
+    sidecar.tasks.close();
+    if timeout_at(until, sidecar.tasks.wait()).await.is_err() {
+        tracing::warn!("some deliveries could not be given back in time; they return by their ack timeout");
+    }
+}
+
+async fn release_held(sidecar: &Sidecar, until: Instant) {
     let deadline = Deadline::within(until.saturating_duration_since(Instant::now()));
     let queues = sidecar.router.queues();
     let releases =
         queues.iter().map(|queue| receive::release(queue, queue.held.take(clock::now().0), deadline));
     join_all(releases).await;
-    sidecar.tasks.close();
-    if timeout_at(until, sidecar.tasks.wait()).await.is_err() {
-        tracing::warn!("some deliveries could not be given back in time; they return by their ack timeout");
-    }
 }

@@ -15,7 +15,7 @@ use ackwell_proto::v1::{
 use ackwell_proto::{Failure, Reason};
 use futures::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +40,8 @@ pub(crate) struct Sidecar {
     pub(crate) router: Router,
     pub(crate) orphans: Orphans,
     pub(crate) tasks: TaskTracker,
+    /// The pod ends: no more deliveries. Also when `stopping`.
+    pub(crate) draining: CancellationToken,
     pub(crate) stopping: CancellationToken,
     sending_kib: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -65,6 +67,7 @@ impl Sidecar {
             router: Router::new(options, tasks.clone()),
             orphans: Orphans::default(),
             tasks,
+            draining: stopping.child_token(),
             stopping,
             sending_kib: Arc::new(Semaphore::new(MAX_SENDING_KIB)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
@@ -94,11 +97,17 @@ impl Sidecar {
         })
     }
 
-    /// The call, unless the process stops first. What a stopped call would have delivered is given back.
-    async fn until_stopped<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    /// Nothing once the pod ends: a poll that waits then is answered at once, for the application to see that it is
+    /// asked to stop; a later one waits for its time, since who does not see it would ask again at once. What a poll that
+    /// is given up would have delivered goes back.
+    async fn receive_unless_draining(&self, receiver: Receiver) -> Result<ReceiveResponse, Status> {
+        if self.draining.is_cancelled() {
+            _ = timeout_at(receiver.wait_until, self.stopping.cancelled()).await;
+            return Ok(ReceiveResponse::default());
+        }
         tokio::select! {
-            result = call => result,
-            () = self.stopping.cancelled() => Err(shutting_down().into()),
+            response = receiver.receive() => response,
+            () = self.draining.cancelled() => Ok(ReceiveResponse::default()),
         }
     }
 }
@@ -135,7 +144,7 @@ impl Queues for Service {
             wait_until: deadline.at().min(Instant::now() + wait),
             tasks: self.tasks.clone(),
         };
-        let response = self.until_stopped(receiver.receive()).await?;
+        let response = self.receive_unless_draining(receiver).await?;
         queue.held.add(&response.deliveries, clock::now().0);
         Ok(Response::new(response))
     }

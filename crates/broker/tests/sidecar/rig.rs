@@ -67,6 +67,20 @@ impl Broker {
         addresses.iter().map(start).collect()
     }
 
+    /// An application without a sidecar, once the broker answers.
+    pub(crate) async fn client(&self) -> Client {
+        let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
+        let connect = async {
+            loop {
+                match endpoint.connect().await {
+                    Ok(channel) => return Client::over(channel),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, connect).await.expect("the broker starts")
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -132,6 +146,12 @@ impl Sidecar {
         Client::connect(self.address).await
     }
 
+    /// As the preStop hook does when the pod ends.
+    pub(crate) async fn drain(&self) {
+        let address = self.address;
+        tokio::task::spawn_blocking(move || sidecar::tell_to_drain(address)).await.unwrap().unwrap();
+    }
+
     /// As SIGTERM does.
     pub(crate) async fn stop(self) {
         self.stop.send(()).unwrap();
@@ -149,6 +169,10 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Self::over(channel)
+    }
+
+    fn over(channel: Channel) -> Self {
         Self { queues: QueuesClient::new(channel.clone()), admin: QueueAdminClient::new(channel) }
     }
 

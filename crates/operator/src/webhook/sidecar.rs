@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ackwell_api::names::HTTP_PORT;
 use ackwell_proto::QueueName;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, HTTPGetAction, Pod, PodSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecurityContext,
+    Capabilities, Container, ContainerPort, ExecAction, HTTPGetAction, Lifecycle, LifecycleHandler, Pod,
+    PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -50,6 +50,7 @@ pub(super) fn container(
         args: Some(arguments(namespace, queues)),
         ports: Some(vec![port()]),
         startup_probe: Some(startup_probe()),
+        lifecycle: Some(lifecycle()),
         resources: pod.spec.as_ref().map(resources),
         security_context: Some(security_context()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
@@ -86,6 +87,15 @@ fn startup_probe() -> Probe {
         failure_threshold: Some(STARTUP_FAILURES),
         ..Probe::default()
     }
+}
+
+/// Runs when the pod begins to end, beside the SIGTERM of the application; its own SIGTERM comes after the application's
+/// end. From then on the sidecar delivers nothing, and serves everything else.
+fn lifecycle() -> Lifecycle {
+    let command = ["/ackwelld", "drain"].map(str::to_owned);
+    let exec = ExecAction { command: Some(command.into()) };
+    let pre_stop = LifecycleHandler { exec: Some(exec), ..LifecycleHandler::default() };
+    Lifecycle { pre_stop: Some(pre_stop), ..Lifecycle::default() }
 }
 
 /// Passes the restricted Pod Security Standard, whatever the pod's own settings are.

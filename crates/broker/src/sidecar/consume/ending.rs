@@ -1,7 +1,8 @@
 //! What becomes of unsettled deliveries when the application's stream ends.
 //!
 //! An application that left on purpose pays nothing. One whose connection broke has [`GRACE`] to come back with what it
-//! holds; after that, what it can have seen is lost (an attempt), and the rest is released.
+//! holds; after that, what it can have seen is lost (an attempt), and the rest is released. While the pod ends nothing is
+//! lost: an application that took the whole grace period was killed for its time, not for its messages.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,13 +16,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ledger::Unsettled;
 use super::leg::{Event, Leg};
-use super::orphans::Orphans;
 use super::session::{Application, End, Session};
 use crate::sidecar::attempt::What;
 use crate::sidecar::receipt::Receipt;
 use crate::sidecar::receive::{RELEASE_BUDGET, settle_all};
 use crate::sidecar::retry::{DEFAULT_BUDGET, Deadline};
 use crate::sidecar::route::Queue;
+use crate::sidecar::service::Sidecar;
 use crate::sidecar::settle;
 use crate::stream_end::StreamEnd;
 
@@ -39,12 +40,12 @@ impl Session {
         app: Application,
         mut events: mpsc::Receiver<Event>,
         end: End,
-        orphans: &Orphans,
+        sidecar: &Sidecar,
     ) {
         self.drain();
-        orphans.leave(self.stream);
+        sidecar.orphans.leave(self.stream);
         match end {
-            End::Caller(StreamEnd::Broken) => self.linger(&app, &mut events, orphans).await,
+            End::Caller(StreamEnd::Broken) => self.linger(&app, &mut events, sidecar).await,
             End::Caller(StreamEnd::Deliberate) => self.finish(&app, &mut events, DEFAULT_BUDGET).await,
             End::Refused(status) => {
                 self.outbox.push_back(Err(status));
@@ -88,7 +89,8 @@ impl Session {
     }
 
     /// Waits for the application to come back with what it holds.
-    async fn linger(&mut self, app: &Application, events: &mut mpsc::Receiver<Event>, orphans: &Orphans) {
+    async fn linger(&mut self, app: &Application, events: &mut mpsc::Receiver<Event>, sidecar: &Sidecar) {
+        let orphans = &sidecar.orphans;
         let asked = self.asked();
         let Unsettled { seen, unseen } = self.ledger.take(app.taken());
         self.release(unseen);
@@ -100,10 +102,12 @@ impl Session {
             tokio::select! {
                 Some(event) = events.recv() => self.on_late_event(event),
                 () = sleep_until(until) => break,
+                () = sidecar.stopping.cancelled() => break,
             }
         }
         let unclaimed = self.ledger.take(u64::MAX).seen.into_iter().filter(|receipt| orphans.claim(receipt));
-        self.lose(unclaimed.collect()).await;
+        let unclaimed = unclaimed.collect();
+        if sidecar.draining.is_cancelled() { self.release(unclaimed) } else { self.lose(unclaimed).await }
     }
 
     /// Settlements are still answered, and asked for again; everything else that comes goes back.

@@ -14,7 +14,6 @@ use ackwell_proto::{Failure, Reason};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
-use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::answers::{Answers, FrameId, Results};
@@ -27,6 +26,7 @@ use crate::sidecar::merge::{self, Part, Split};
 use crate::sidecar::receipt::Receipt;
 use crate::sidecar::receive::{RELEASE_BUDGET, release, seal};
 use crate::sidecar::retry::{DEFAULT_BUDGET, Deadline, is_transient};
+use crate::sidecar::service::Sidecar;
 use crate::sidecar::settle::{is_over, split_receipts, split_settlements};
 use crate::sidecar::settled::Listener;
 use crate::stream_end::{self, StreamEnd};
@@ -105,7 +105,7 @@ impl Session {
         &mut self,
         app: &mut Application,
         events: &mut mpsc::Receiver<Event>,
-        stopping: &CancellationToken,
+        sidecar: &Sidecar,
     ) -> End {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -127,7 +127,8 @@ impl Session {
                 Some(event) = events.recv(), if self.outbox.len() < MAX_OUTBOX => self.on_event(event),
                 () = self.next_expiry() => { self.expire(); Ok(()) }
                 _ = ticks.tick() => self.tick().await,
-                () = stopping.cancelled() => Err(End::Stopping),
+                () = sidecar.draining.cancelled(), if !self.is_draining => { self.drain(); Ok(()) }
+                () = sidecar.stopping.cancelled() => Err(End::Stopping),
             };
             if let Err(end) = done {
                 return end;
