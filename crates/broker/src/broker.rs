@@ -21,7 +21,6 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing::info;
@@ -124,7 +123,7 @@ fn grpc(
         .build_v1()
         .context("read the API's descriptors")?;
     let routes = service.routes().add_service(health).add_service(reflection);
-    let routes = Routes::from(routes.into_axum_router().merge(json::routes(service.clone())));
+    let routes = json::beside(routes, service.clone());
     let stopping = service.stopping.clone().cancelled_owned();
     let server = Server::builder()
         .accept_http1(true)

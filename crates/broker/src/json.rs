@@ -13,22 +13,32 @@ use ackwell_proto::v1::queue_admin_server::QueueAdmin;
 use ackwell_proto::v1::queues_server::Queues;
 use ackwell_proto::v1::{PeekRequest, ReceiveRequest, SendRequest, SettleRequest, StatsRequest};
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
 use prost::Message;
 use serde_json::{Map, Value};
 use tonic::Status;
+use tonic::service::Routes;
+
+use crate::receiving::is_grpc;
 
 /// The largest gRPC request, whose bodies take a third more in base64.
 const MAX_BODY_BYTES: usize = 27 << 20;
 /// Of gRPC, and understood here too: how long the caller waits.
 const TIMEOUT: &str = "grpc-timeout";
 
-/// The routes, before the handlers of any process that has them.
-pub(crate) fn routes<S: Queues + QueueAdmin>(service: S) -> Router {
+/// The calls of gRPC, and beside them those of JSON, before the same handlers.
+pub(crate) fn beside<S: Queues + QueueAdmin>(grpc: Routes, service: S) -> Routes {
+    let all = grpc.into_axum_router().merge(routes(service));
+    Routes::from(all.fallback(unknown).method_not_allowed_fallback(unknown))
+}
+
+fn routes<S: Queues + QueueAdmin>(service: S) -> Router {
     Router::new()
         .route("/v1/queues/{queue}/messages", post(send::<S>).get(list::<S>))
         .route("/v1/queues/{queue}/receive", post(receive::<S>))
@@ -118,15 +128,34 @@ async fn stats<S: QueueAdmin>(
     .await
 }
 
-async fn parse<T: Message + Default>(name: &str, body: Body) -> Result<T, Status> {
-    let body = to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| unread(&error))?;
+/// What no call has as its method and path.
+async fn unknown(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    if is_grpc(&headers) {
+        return Status::unimplemented("").into_http();
+    }
+    let message = format!(
+        "there is no {method} {}; the calls are POST /v1/queues/{{queue}}/messages, /receive, /settle and /peek, \
+         and GET /v1/queues/{{queue}}/messages and /stats",
+        uri.path()
+    );
+    failure::response(&Status::not_found(message))
+}
+
+/// The bound on what is being received counts `body` until it is dropped: here, when it is parsed.
+async fn parse<T: Message + Default>(name: &str, mut body: Body) -> Result<T, Status> {
+    let body = read(&mut body).await?;
     let json = if body.is_empty() { &b"{}"[..] } else { &body };
     Ok(transcode::request(name, json)?)
 }
 
+async fn read(body: &mut Body) -> Result<Bytes, Status> {
+    let read = Limited::new(body, MAX_BODY_BYTES).collect().await;
+    Ok(read.map_err(|error| unread(&*error))?.to_bytes())
+}
+
 /// Too large, or refused for want of memory, or cut.
-fn unread(error: &axum::Error) -> Status {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+fn unread(error: &(dyn std::error::Error + 'static)) -> Status {
+    let mut source = Some(error);
     while let Some(error) = source {
         if let Some(status) = error.downcast_ref::<Status>() {
             return status.clone();
@@ -170,7 +199,27 @@ async fn answer<T: Message>(
 
 #[cfg(test)]
 mod tests {
+    use tonic::codegen::Service as _;
+    use tower::{Layer as _, service_fn};
+
     use super::*;
+    use crate::receiving::Receiving;
+
+    /// Promise: what was read of a body counts against the bound on what is being received until it is parsed.
+    #[tokio::test]
+    async fn body_takes_room_until_it_is_dropped() {
+        let room = Receiving::new();
+        let handler = service_fn(async |request: axum::http::Request<tonic::body::Body>| {
+            let mut body = Body::new(request.into_body());
+            let json = read(&mut body).await.unwrap();
+            assert_eq!((json.len(), room.bytes()), (5000, 5 << 10));
+            drop(body);
+            assert_eq!(room.bytes(), 0);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let body = tonic::body::Body::new(axum::body::Body::from(vec![b' '; 5000]));
+        room.layer(handler).call(axum::http::Request::new(body)).await.unwrap();
+    }
 
     /// What a cursor needs to be put into an address is taken out of it again.
     #[test]

@@ -86,8 +86,8 @@ async fn serve(listener: TcpListener, sidecar: Arc<Sidecar>) -> anyhow::Result<(
         .add_service(health_service)
         .add_service(describe().build_v1()?)
         .add_service(describe().build_v1alpha()?);
-    let routes = routes.into_axum_router().merge(json::routes(service)).merge(drain::routes(draining));
-    let routes = Routes::from(routes);
+    let routes = Routes::from(routes.into_axum_router().merge(drain::routes(draining)));
+    let routes = json::beside(routes, service);
     Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(PING_INTERVAL))

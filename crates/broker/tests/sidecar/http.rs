@@ -10,9 +10,13 @@ use super::*;
 
 /// The status code, and the body.
 async fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
+    ask(address, method, &format!("/v1/queues/{path}"), body).await
+}
+
+async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
-        "{method} /v1/queues/{path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
          content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
@@ -78,6 +82,24 @@ async fn refusals_of_http_have_their_reasons() {
         for (method, path, body, code, reason) in cases {
             let (got, refused) = call(address, method, path, body).await;
             assert_eq!((got, &refused["details"][0]["reason"]), (code, &json!(reason)), "{path}: {refused}");
+        }
+    }
+}
+
+/// Promise: who asks for what there is not is told what there is.
+#[tokio::test]
+async fn unknown_path_is_answered_with_the_known_ones() {
+    let broker = Broker::start();
+    let sidecar = Sidecar::start(broker.address).await;
+    sidecar.client().await.stats().await;
+    for address in [broker.address, sidecar.address] {
+        for (method, path) in
+            [("GET", "/"), ("POST", "/v1/queue/orders/messages"), ("DELETE", "/v1/queues/orders/stats")]
+        {
+            let (code, refused) = ask(address, method, path, "").await;
+            let message = refused["message"].as_str().unwrap();
+            assert_eq!((code, &refused["code"]), (404, &json!(5)), "{refused}");
+            assert!(message.contains(path) && message.contains("/v1/queues/{queue}/messages"), "{message}");
         }
     }
 }
