@@ -69,7 +69,7 @@ async fn messages_of_all_shards_are_found_and_counted() {
 
     client.admin.pause(PauseRequest { queue: queue(), paused: true }).await.unwrap();
     for broker in &brokers {
-        assert!(Client::connect(broker.address).await.stats().await.paused);
+        assert!(broker.client().await.stats().await.paused);
     }
     let purge = |max_messages| PurgeRequest { queue: queue(), max_messages, ..PurgeRequest::default() };
     let some = client.admin.purge(purge(7)).await.unwrap().into_inner();
@@ -119,7 +119,7 @@ async fn commit_stays_on_one_shard() {
     }
     client.queues.commit(commit_of(&[first], vec![Message::default(), own])).await.unwrap();
     let broker = &brokers[usize::from(shard_of(first))];
-    assert_eq!(Client::connect(broker.address).await.stats().await.ready, 12);
+    assert_eq!(broker.client().await.stats().await.ready, 12);
 }
 
 /// An application may settle what its stream delivered by calls of their own: its window has room again.
@@ -138,4 +138,48 @@ async fn settling_beside_the_stream_makes_room_in_its_window() {
     client.queues.commit(commit_of(&[&second[0]], Vec::new())).await.unwrap();
     let third = consumer.next_deliveries().await;
     assert_eq!([&first, &second, &third].map(|one| body(&one[0])), ["a", "b", "c"]);
+}
+
+/// Promise: a window is for whatever shard has messages; none of it is kept for one that has none.
+#[tokio::test]
+async fn window_is_filled_from_the_one_shard_that_has_messages() {
+    let brokers = Broker::start_all(2);
+    let sidecar = Sidecar::start(brokers[0].address).await;
+    for busy in &brokers {
+        let mut direct = busy.client().await;
+        let mut consumer = sidecar.client().await.consume(2, Vec::new()).await;
+        let mut held = BTreeSet::new();
+        for text in ["a", "b", "c"] {
+            direct.send(text).await.unwrap();
+        }
+        while held.len() < 2 {
+            held.extend(consumer.next_deliveries().await.iter().map(body));
+        }
+        assert_eq!(direct.stats().await.ready, 1, "no more than the window");
+        drop(consumer);
+        while direct.stats().await.ready < 3 {
+            tokio::task::yield_now().await;
+        }
+        let all = direct.receive(3).await;
+        settle(&mut direct, acks(&all)).await.unwrap();
+    }
+}
+
+/// Promise: a consumer without room does not keep the message of another shard from a consumer that has some, whatever the
+/// first one does with what it holds.
+#[tokio::test]
+async fn full_consumer_passes_on_what_it_has_no_room_for() {
+    let brokers = Broker::start_all(2);
+    let sidecar = Sidecar::start(brokers[0].address).await;
+    let mut full = sidecar.client().await.consume(1, Vec::new()).await;
+    let mut directs = [brokers[0].client().await, brokers[1].client().await];
+    directs[0].send("first").await.unwrap();
+    assert_eq!(body(&full.next_deliveries().await[0]), "first");
+    directs[1].send("second").await.unwrap();
+    while directs[1].stats().await.in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut free = sidecar.client().await.consume(1, Vec::new()).await;
+    let second = free.next_deliveries().await;
+    assert_eq!((body(&second[0]), attempts(&second[0])), ("second".to_owned(), 0));
 }

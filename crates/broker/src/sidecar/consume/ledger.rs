@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use ackwell_proto::v1::Delivery;
 use bytes::Bytes;
 use prost::Message as _;
+use tokio::time::Instant;
 
 use super::window::Limits;
 use crate::sidecar::merge::MAX_BATCH;
@@ -21,7 +22,8 @@ pub(crate) struct Ledger {
     pub(crate) window: Limits,
     held: HashMap<Bytes, Held>,
     held_bytes: u64,
-    waiting: VecDeque<Delivery>,
+    /// In the order in which they came, and since when.
+    waiting: VecDeque<(Instant, Delivery)>,
 }
 
 #[derive(Debug)]
@@ -42,15 +44,15 @@ impl Ledger {
     }
 
     /// Takes what a shard delivered; it waits until [`Self::admit`] finds room.
-    pub(crate) fn wait(&mut self, deliveries: Vec<Delivery>) {
-        self.waiting.extend(deliveries);
+    pub(crate) fn wait(&mut self, now: Instant, deliveries: Vec<Delivery>) {
+        self.waiting.extend(deliveries.into_iter().map(|delivery| (now, delivery)));
     }
 
     /// What fits the window now, as one frame; empty when nothing does.
     pub(crate) fn admit(&mut self, frame: u64) -> Vec<Delivery> {
         let mut admitted = Vec::new();
         let mut frame_bytes = 0;
-        while let Some(next) = self.waiting.front() {
+        while let Some((_, next)) = self.waiting.front() {
             let bytes = next.message.as_ref().map_or(0, |message| message.body.len() as u64);
             let len = next.encoded_len() + MAX_LENGTH_AND_TAG;
             let fits_frame =
@@ -60,7 +62,7 @@ impl Ledger {
             }
             frame_bytes += len;
             self.held_bytes += bytes;
-            let delivery = self.waiting.pop_front().expect("its front was just seen");
+            let (_, delivery) = self.waiting.pop_front().expect("its front was just seen");
             self.held.insert(delivery.receipt.clone(), Held { bytes, frame });
             admitted.push(delivery);
         }
@@ -73,24 +75,23 @@ impl Ledger {
             self.held_bytes -= held.bytes;
             return true;
         }
-        self.waiting.retain(|delivery| delivery.receipt != receipt);
+        self.waiting.retain(|(_, delivery)| delivery.receipt != receipt);
         false
     }
 
     /// The broker's receipts of one shard that are unsettled, waiting ones included.
     pub(crate) fn of_shard(&self, shard: usize) -> Vec<Vec<u8>> {
-        let all = self.held.keys().chain(self.waiting.iter().map(|delivery| &delivery.receipt));
         let of_shard = |receipt: &Bytes| {
             let receipt = Receipt::open(receipt, usize::MAX).ok()?;
             (usize::from(receipt.shard) == shard).then(|| receipt.inner.to_vec())
         };
-        all.filter_map(of_shard).collect()
+        self.unsettled().filter_map(of_shard).collect()
     }
 
     /// How many messages of each of `shards` shards are unsettled.
     pub(crate) fn in_hand(&self, shards: usize) -> Vec<u32> {
         let mut counts = vec![0; shards];
-        for receipt in self.held.keys().chain(self.waiting.iter().map(|delivery| &delivery.receipt)) {
+        for receipt in self.unsettled() {
             let shard = Receipt::open(receipt, shards).map(|receipt| usize::from(receipt.shard));
             if let Some(count) = shard.ok().and_then(|shard| counts.get_mut(shard)) {
                 *count += 1;
@@ -101,7 +102,13 @@ impl Ledger {
 
     /// Takes what the application has not got.
     pub(crate) fn take_waiting(&mut self) -> Vec<Bytes> {
-        self.waiting.drain(..).map(|delivery| delivery.receipt).collect()
+        self.waiting.drain(..).map(|(_, delivery)| delivery.receipt).collect()
+    }
+
+    /// Takes what has waited since `then` or longer.
+    pub(crate) fn take_waiting_since(&mut self, then: Instant) -> Vec<Bytes> {
+        let count = self.waiting.partition_point(|(since, _)| *since <= then);
+        self.waiting.drain(..count).map(|(_, delivery)| delivery.receipt).collect()
     }
 
     /// Takes everything: what frames up to number `taken` showed to the application, and what nobody saw.
@@ -111,6 +118,10 @@ impl Ledger {
         let receipts = |list: Vec<(Bytes, Held)>| list.into_iter().map(|(receipt, _)| receipt);
         let waiting = self.take_waiting();
         Unsettled { seen: receipts(seen).collect(), unseen: receipts(unseen).chain(waiting).collect() }
+    }
+
+    fn unsettled(&self) -> impl Iterator<Item = &Bytes> {
+        self.held.keys().chain(self.waiting.iter().map(|(_, delivery)| &delivery.receipt))
     }
 
     fn has_room(&self, bytes: u64) -> bool {
@@ -149,7 +160,7 @@ mod tests {
     #[test]
     fn surplus_waits_for_room() {
         let mut ledger = Ledger::new(Limits { messages: 2, bytes: 100 });
-        ledger.wait(vec![delivery(0, "a", 1), delivery(1, "b", 1), delivery(0, "c", 1)]);
+        ledger.wait(Instant::now(), vec![delivery(0, "a", 1), delivery(1, "b", 1), delivery(0, "c", 1)]);
         let first = ledger.admit(1);
         assert_eq!(names(&first), ["a", "b"]);
         assert!(ledger.admit(2).is_empty());
@@ -162,7 +173,7 @@ mod tests {
     #[test]
     fn oversized_delivery_comes_alone() {
         let mut ledger = Ledger::new(Limits { messages: 9, bytes: 10 });
-        ledger.wait(vec![delivery(0, "big", 50), delivery(0, "small", 1)]);
+        ledger.wait(Instant::now(), vec![delivery(0, "big", 50), delivery(0, "small", 1)]);
         let big = ledger.admit(1);
         assert_eq!(names(&big), ["big"]);
         assert!(ledger.admit(2).is_empty());
@@ -177,7 +188,7 @@ mod tests {
         let mut with_headers = delivery(0, "c", 1);
         let message = with_headers.message.as_mut().unwrap();
         message.headers.insert("note".to_owned(), "x".repeat(2 << 20));
-        ledger.wait(vec![delivery(0, "a", 2 << 20), delivery(0, "b", 2 << 20), with_headers]);
+        ledger.wait(Instant::now(), vec![delivery(0, "a", 2 << 20), delivery(0, "b", 2 << 20), with_headers]);
         assert_eq!(names(&ledger.admit(1)), ["a"]);
         assert_eq!(names(&ledger.admit(2)), ["b"]);
         assert_eq!(names(&ledger.admit(3)), ["c"]);
@@ -187,7 +198,7 @@ mod tests {
     #[test]
     fn frame_has_no_more_than_can_be_settled_at_once() {
         let mut ledger = Ledger::new(Limits { messages: 5000, bytes: 64 << 20 });
-        ledger.wait(vec![delivery(0, "a", 1); 1500]);
+        ledger.wait(Instant::now(), vec![delivery(0, "a", 1); 1500]);
         assert_eq!((ledger.admit(1).len(), ledger.admit(2).len()), (1000, 500));
     }
 
@@ -195,9 +206,9 @@ mod tests {
     #[test]
     fn take_tells_seen_from_unseen() {
         let mut ledger = Ledger::new(Limits { messages: 2, bytes: 100 });
-        ledger.wait(vec![delivery(0, "a", 1)]);
+        ledger.wait(Instant::now(), vec![delivery(0, "a", 1)]);
         ledger.admit(1);
-        ledger.wait(vec![delivery(0, "b", 1), delivery(0, "c", 1)]);
+        ledger.wait(Instant::now(), vec![delivery(0, "b", 1), delivery(0, "c", 1)]);
         ledger.admit(2);
         let open = |receipts: Vec<Bytes>| -> Vec<_> {
             receipts.iter().map(|receipt| Receipt::open(receipt, 1).unwrap().inner).collect()

@@ -39,6 +39,9 @@ const MAX_OUTBOX: usize = 16;
 const MAX_HELD: usize = 10_000;
 /// Shares follow demand, refused settlements are repeated, and growth of the queue is seen, this often.
 const TICK: Duration = Duration::from_millis(250);
+/// Deliveries that find no room for so long go back: another consumer may have some. Long enough for most handlers, and to
+/// be no burden where nobody has.
+const MAX_WAITING: Duration = Duration::from_secs(5);
 
 pub(super) type Outgoing = Result<ConsumeResponse, Status>;
 
@@ -345,7 +348,7 @@ impl Session {
         if self.is_draining {
             self.release(deliveries.into_iter().map(|delivery| delivery.receipt).collect());
         } else {
-            self.ledger.wait(deliveries);
+            self.ledger.wait(Instant::now(), deliveries);
         }
     }
 
@@ -417,6 +420,7 @@ impl Session {
             let failure = self.line.queue.unavailable(deadline, "its shards", Some(status.message()));
             return Err(End::Refused(failure.into()));
         }
+        self.give_back_waiting();
         self.legs.iter_mut().for_each(Leg::ask_refused_again);
         // Known since the stream began, so this does not wait.
         let route = self.line.queue.route(Deadline::within(TICK)).await.map_err(End::Refused)?;
@@ -425,6 +429,13 @@ impl Session {
         }
         self.share();
         Ok(())
+    }
+
+    fn give_back_waiting(&mut self) {
+        if let Some(then) = Instant::now().checked_sub(MAX_WAITING) {
+            let waiting = self.ledger.take_waiting_since(then);
+            self.release(waiting);
+        }
     }
 
     fn share(&mut self) {

@@ -36,17 +36,16 @@ impl Limits {
 
     /// The shares of shards of which the application holds `in_hand` and was granted `granted` messages.
     ///
-    /// Interest is free and credit is scarce: a shard that fills its share gets what those keep back that do not.
-    /// Each gets at least one, or it would never be heard; with more shards than messages the sum is larger than the
-    /// window, and the surplus waits here.
+    /// Interest is free and credit is scarce: a shard that fills its share gets what the others do not hold. Each of those
+    /// keeps one all the same, or it would never be heard; that is beyond the window, and what comes so waits here until
+    /// there is room, or goes back. Kept within the window it would be missing where all messages are on one shard.
     pub(crate) fn split(self, shards: &[Demand]) -> Vec<Self> {
         let is_hungry = |shard: &Demand| shard.in_hand >= shard.granted;
         let hungry = shards.iter().filter(|shard| is_hungry(shard)).count();
         if hungry == 0 || hungry == shards.len() {
             return self.shares(&even(self.messages, shards.len()));
         }
-        let kept: u32 =
-            shards.iter().filter(|shard| !is_hungry(shard)).map(|shard| shard.in_hand.max(1)).sum();
+        let kept: u32 = shards.iter().filter(|shard| !is_hungry(shard)).map(|shard| shard.in_hand).sum();
         let mut rest = even(self.messages.saturating_sub(kept), hungry).into_iter();
         let share = |shard: &Demand| {
             if is_hungry(shard) { rest.next().unwrap_or(1) } else { shard.in_hand.max(1) }
@@ -97,14 +96,15 @@ mod tests {
     /// A shard with a backlog is not held back by shards without.
     #[test]
     fn hungry_shard_gets_what_others_leave() {
-        assert_eq!(split(30, &[(10, 10), (10, 0), (10, 2)]), [27, 1, 2]);
-        assert_eq!(split(30, &[(10, 10), (10, 10), (10, 0)]), [15, 14, 1]);
+        assert_eq!(split(30, &[(10, 10), (10, 0), (10, 2)]), [28, 1, 2]);
+        assert_eq!(split(30, &[(10, 10), (10, 10), (10, 0)]), [15, 15, 1]);
+        assert_eq!(split(2, &[(1, 1), (1, 0)]), [2, 1]);
         assert_eq!(split(31, &[(10, 0), (10, 0), (10, 0)]), [11, 10, 10]);
     }
 
-    /// The application never gets more than its window, and every shard is heard.
+    /// Every shard is heard, and beyond the window there is no more than that takes.
     #[test]
-    fn sum_of_shares_is_at_most_the_window() {
+    fn sum_of_shares_is_at_most_the_window_and_one_for_each_idle_shard() {
         for window in 1..40_u32 {
             for state in 0..27_u32 {
                 let hand = |shard: u32| (window.div_ceil(3), state / 3_u32.pow(shard) % 3 * window / 6);
