@@ -68,6 +68,9 @@ pub(crate) struct Sidecar {
     /// gRPC.
     #[arg(long, default_value = "127.0.0.1:7400")]
     listen: SocketAddr,
+    /// gRPC on this UNIX socket too; whoever reaches the file may connect.
+    #[arg(long)]
+    unix_socket: Option<PathBuf>,
     /// Health and metrics.
     #[arg(long, default_value = "0.0.0.0:7410")]
     http: SocketAddr,
@@ -105,6 +108,7 @@ impl Sidecar {
             .collect::<Result<_, _>>()?;
         Ok(sidecar::Options {
             listen: self.listen,
+            unix_socket: self.unix_socket,
             http: Some(self.http),
             namespace: self.namespace,
             queues,

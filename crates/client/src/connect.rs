@@ -23,20 +23,26 @@ pub(crate) fn address_of_environment() -> String {
     named.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned())
 }
 
-/// Reads `host:port`, with or without `http://`.
+/// Reads `host:port`, with or without `http://`, or `unix:PATH`.
 pub(crate) fn endpoint(address: &str) -> Result<Endpoint, Error> {
     let invalid = || Error::InvalidAddress { address: address.to_owned() };
+    if address.starts_with("unix:") {
+        return Ok(tuned(Endpoint::from_shared(address.to_owned()).map_err(|_| invalid())?));
+    }
     let authority = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
     let (host, port) = authority.rsplit_once(':').ok_or_else(invalid)?;
     if host.is_empty() || host.contains('/') || port.parse::<u16>().map_or(true, |port| port == 0) {
         return Err(invalid());
     }
-    let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| invalid())?;
-    Ok(endpoint
+    Ok(tuned(Endpoint::from_shared(format!("http://{authority}")).map_err(|_| invalid())?))
+}
+
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT))
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
 }
 
 #[cfg(test)]
@@ -45,8 +51,13 @@ mod tests {
 
     #[test]
     fn address_needs_host_and_port() {
-        for good in ["127.0.0.1:7400", "http://localhost:7400/", "[::1]:7400", "ackwell-orders.shop.svc:7400"]
-        {
+        for good in [
+            "127.0.0.1:7400",
+            "http://localhost:7400/",
+            "[::1]:7400",
+            "ackwell-orders.shop.svc:7400",
+            "unix:/run/a.sock",
+        ] {
             assert!(endpoint(good).is_ok(), "{good}");
         }
         for bad in

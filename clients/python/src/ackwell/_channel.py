@@ -29,6 +29,14 @@ OPTIONS = [
 ]
 
 
+def options(address: str) -> list[tuple[str, int | str]]:
+    """How a channel to this address behaves."""
+    if not address.startswith("unix:"):
+        return [*OPTIONS]
+    # What gRPC makes of a path is no authority, and is refused by servers that look.
+    return [*OPTIONS, ("grpc.default_authority", "localhost")]
+
+
 def find_address(address: str | None) -> str:
     """The address that was given, or that of the environment, or the default one."""
     found = address or os.environ.get("ACKWELL_ADDRESS") or DEFAULT_ADDRESS
@@ -37,5 +45,5 @@ def find_address(address: str | None) -> str:
         return found
     host, _, port = found.rpartition(":")
     if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"address {found!r} is not valid: use host:port, like {DEFAULT_ADDRESS}")
+        raise ValueError(f"address {found!r} is not valid: use host:port, like {DEFAULT_ADDRESS}, or unix:PATH")
     return found

@@ -1,6 +1,7 @@
 //! How a sidecar runs.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use ackwell_proto::QueueName;
 
@@ -12,6 +13,8 @@ pub const DEFAULT_BROKER_ADDRESS: &str = "ackwell-{queue}.{namespace}.svc:7400";
 pub struct Options {
     /// gRPC for the application.
     pub listen: SocketAddr,
+    /// The same on a UNIX socket; `None`: not served.
+    pub unix_socket: Option<PathBuf>,
     /// Health and metrics over HTTP; `None`: not served.
     pub http: Option<SocketAddr>,
     /// For queue names without a namespace.
@@ -38,6 +41,7 @@ mod tests {
     fn entry_address_of_queue_is_its_service() {
         let options = Options {
             listen: "127.0.0.1:0".parse().unwrap(),
+            unix_socket: None,
             http: None,
             namespace: "shop".to_owned(),
             queues: Vec::new(),

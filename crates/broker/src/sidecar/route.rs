@@ -356,6 +356,7 @@ pub(crate) mod tests {
     pub(crate) fn router(queues: &[&str]) -> Router {
         let options = Options {
             listen: "127.0.0.1:0".parse().unwrap(),
+            unix_socket: None,
             http: None,
             namespace: "shop".to_owned(),
             queues: queues.iter().map(|name| QueueName::parse(name, "shop").unwrap()).collect(),

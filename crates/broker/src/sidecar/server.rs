@@ -1,7 +1,10 @@
 //! Serving, and stopping without blame.
 
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +13,9 @@ use ackwell_proto::v1::queue_admin_server::QueueAdminServer;
 use ackwell_proto::v1::queues_server::QueuesServer;
 use anyhow::Context as _;
 use futures::future::join_all;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -47,6 +51,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let listener = bind(options.listen).await?;
+    let socket = options.unix_socket.as_deref().map(bind_socket).transpose()?;
     let probes = match options.http {
         Some(address) => Some(bind(address).await?),
         None => None,
@@ -54,7 +59,7 @@ pub async fn run(
     let address = listener.local_addr().context("reading the bound address")?;
     let stopping = CancellationToken::new();
     let sidecar = Arc::new(Sidecar::new(options, TaskTracker::new(), stopping.clone()));
-    let serving = serve(listener, Arc::clone(&sidecar));
+    let serving = serve(listener, socket, Arc::clone(&sidecar));
     let probing = probe(probes, Arc::clone(&sidecar));
     tokio::pin!(serving, probing);
     tracing::info!(%address, "sidecar serves");
@@ -73,7 +78,23 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
 
-async fn serve(listener: TcpListener, sidecar: Arc<Sidecar>) -> anyhow::Result<()> {
+/// A socket file outlives its process, and keeps the next one from listening.
+fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
+    let doing = || format!("listening on the socket {}", path.display());
+    if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        std::fs::remove_file(path).with_context(doing)?;
+    }
+    let listener = UnixListener::bind(path).with_context(doing)?;
+    // Applications have users of their own; who shall connect is decided by who has the folder.
+    std::fs::set_permissions(path, Permissions::from_mode(0o666)).with_context(doing)?;
+    Ok(listener)
+}
+
+async fn serve(
+    listener: TcpListener,
+    socket: Option<UnixListener>,
+    sidecar: Arc<Sidecar>,
+) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<QueuesServer<Service>>().await;
     health.set_serving::<QueueAdminServer<Service>>().await;
@@ -88,18 +109,22 @@ async fn serve(listener: TcpListener, sidecar: Arc<Sidecar>) -> anyhow::Result<(
         .add_service(describe().build_v1alpha()?);
     let routes = Routes::from(routes.into_axum_router().merge(drain::routes(draining)));
     let routes = json::beside(routes, service);
-    Server::builder()
+    let server = Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(MAX_CONCURRENT_CALLS)
         .layer(Receiving::new())
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stopping.cancelled_owned(),
-        )
-        .await?;
+        .add_routes(routes);
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let over_tcp =
+        server.clone().serve_with_incoming_shutdown(connections, stopping.clone().cancelled_owned());
+    let over_socket = async move {
+        let Some(socket) = socket else { return Ok(()) };
+        let connections = UnixListenerStream::new(socket);
+        server.serve_with_incoming_shutdown(connections, stopping.cancelled_owned()).await
+    };
+    tokio::try_join!(over_tcp, over_socket)?;
     Ok(())
 }
 

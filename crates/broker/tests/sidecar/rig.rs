@@ -127,6 +127,7 @@ impl Sidecar {
     pub(crate) async fn start(broker: SocketAddr) -> Self {
         let options = sidecar::Options {
             listen: "127.0.0.1:0".parse().unwrap(),
+            unix_socket: None,
             http: None,
             namespace: "shop".to_owned(),
             queues: vec![QueueName::parse(QUEUE, "shop").unwrap()],

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from ackwell import _calls as calls
-from ackwell._channel import OPTIONS, find_address
+from ackwell._channel import find_address, options
 from ackwell._retry import DEFAULT_LIMIT_SECONDS, Attempts
 from ackwell.aio._consumer import Consumer, Handler
 from ackwell.aio._producer import Producer
@@ -33,7 +33,7 @@ class Client:
     def __init__(self, address: str | None = None, *, retry_limit: Seconds = DEFAULT_LIMIT_SECONDS) -> None:
         self.address = find_address(address)
         self._retry_limit = seconds(retry_limit)
-        self._channel = grpc.aio.insecure_channel(self.address, options=OPTIONS)
+        self._channel = grpc.aio.insecure_channel(self.address, options=options(self.address))
         self._closed = asyncio.Event()
         self._parts: list[Consumer | Producer] = []
 

@@ -13,8 +13,11 @@ final class Address {
         return address == null || address.isEmpty() ? DEFAULT : address;
     }
 
-    /** Reads "host:port", with or without "http://". */
+    /** Reads "host:port", with or without "http://", or "unix:PATH". */
     static String target(String address) {
+        if (isSocket(address)) {
+            return address;
+        }
         String authority = address.startsWith("http://") ? address.substring("http://".length()) : address;
         if (authority.endsWith("/")) {
             authority = authority.substring(0, authority.length() - 1);
@@ -24,9 +27,14 @@ final class Address {
                 && authority.substring(0, colon).matches("\\[[0-9a-fA-F:.%]+]|[^:/\\s]+")
                 && isPort(authority.substring(colon + 1));
         if (!isValid) {
-            throw new IllegalArgumentException("address \"" + address + "\" is not valid: use host:port, like " + DEFAULT);
+            throw new IllegalArgumentException("address \"" + address + "\" is not valid: use host:port, like " + DEFAULT
+                    + ", or unix:PATH");
         }
         return "dns:///" + authority;
+    }
+
+    static boolean isSocket(String target) {
+        return target.startsWith("unix:");
     }
 
     private static boolean isPort(String text) {

@@ -8,6 +8,7 @@ import dev.ackwell.v1.QueuesGrpc.QueuesStub;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
 import java.time.Duration;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -32,15 +33,19 @@ final class Connection {
     private final ScheduledExecutorService timers = Executors.newSingleThreadScheduledExecutor(threads("ackwell-timer"));
 
     Connection(String target) {
-        channel = Grpc.newChannelBuilder(target, InsecureChannelCredentials.create())
+        ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(target, InsecureChannelCredentials.create())
                 .keepAliveTime(KEEPALIVE_INTERVAL.toSeconds(), TimeUnit.SECONDS)
                 .keepAliveTimeout(KEEPALIVE_TIMEOUT.toSeconds(), TimeUnit.SECONDS)
                 .maxInboundMessageSize(MAX_ANSWER_BYTES)
                 .disableServiceConfigLookUp()
                 .proxyDetector(server -> null)
                 .executor(executor)
-                .offloadExecutor(executor)
-                .build();
+                .offloadExecutor(executor);
+        if (Address.isSocket(target)) {
+            // What gRPC makes of a path is no authority, and is refused by servers that look.
+            builder.overrideAuthority("localhost");
+        }
+        channel = builder.build();
     }
 
     QueuesBlockingStub queues(Duration left) {
