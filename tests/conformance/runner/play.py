@@ -41,7 +41,7 @@ class Play:
                 ) from error
 
     def step(self, step):
-        for kind in ("call", "await", "event", "silence", "queue", "stored", "network", "signal", "exits"):
+        for kind in ("call", "await", "event", "silence", "queue", "stored", "network", "signal", "exits", "volume"):
             if kind in step:
                 return getattr(self, f"do_{kind}")(step)
         for process in (*self.world.brokers, self.world.sidecar):
@@ -136,14 +136,23 @@ class Play:
             timer.start()
             self.world.callback(timer.cancel)
             return
+        if what.startswith("damage "):
+            return process.damage(what.removeprefix("damage ").encode())
         actions = {
             "kill": process.kill,
             "start": process.start,
             "pause": process.pause,
             "continue": process.resume,
             "terminate": process.terminate,
+            "crowd": self.world.crowd,
+            "calm": self.world.calm,
+            "fail writes": getattr(process, "fail_writes", None),
+            "allow writes": getattr(process, "allow_writes", None),
         }
         actions[what]()
+
+    def do_volume(self, step):
+        {"fill": self.world.volume.fill, "free": self.world.volume.free}[step["volume"]]()
 
     def do_network(self, step):
         {"cut": self.world.network.cut, "down": self.world.network.down, "up": self.world.network.up}[step["network"]]()

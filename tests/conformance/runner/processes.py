@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -14,6 +15,8 @@ from .settings import NAMESPACE, QUEUE, queue_config
 
 # Any of our processes is up, and gone after being told to stop, well within this, even on a busy machine.
 LIMIT_SECONDS = 30
+# Of a file that `fail_writes` still lets be written: enough for what the process prints.
+WRITABLE_BYTES = 1 << 19
 POLL_SECONDS = 0.01
 
 
@@ -38,7 +41,10 @@ class Process:
         """Starts it and waits until it says on its HTTP port that it is ready."""
         command = [binary("ackwelld"), *self.arguments(), "--listen", self.address, "--http", self.http]
         with open(self.log, "ab") as log:
-            self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # Signals stay ignored as they are here: a write beyond `fail_writes` shall fail, not kill.
+            self.child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, restore_signals=False
+            )
         wait_until(self.is_ready, f"{self.name} to be ready")
 
     def is_ready(self):
@@ -89,13 +95,40 @@ class Process:
 class Broker(Process):
     """One shard of the queue."""
 
+    def __init__(self, name, folder, volume):
+        super().__init__(name, folder)
+        self.data = volume / name
+
     def write_config(self, overrides, shard_addresses):
         config = queue_config(overrides, shard_addresses)
         (self.folder / f"{self.name}.json").write_text(json.dumps(config))
 
     def arguments(self):
-        config, data = self.folder / f"{self.name}.json", self.folder / f"{self.name}-data"
-        return ["broker", "--config", str(config), "--data", str(data)]
+        config = self.folder / f"{self.name}.json"
+        return ["broker", "--config", str(config), "--data", str(self.data)]
+
+    def fail_writes(self):
+        """From now on the system refuses its writes, but for the start of each file."""
+        self.limit_files(WRITABLE_BYTES)
+
+    def allow_writes(self):
+        """As before."""
+        self.limit_files(resource.RLIM_INFINITY)
+
+    def limit_files(self, size):
+        _, hard = resource.prlimit(self.child.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.child.pid, resource.RLIMIT_FSIZE, (size, hard))
+
+    def damage(self, body):
+        """Flips a bit of this body, where it is stored; the process does not run."""
+        for file in self.data.rglob("*"):
+            found = file.read_bytes().find(body) if file.is_file() else -1
+            if found >= 0:
+                with open(file, "r+b") as stored:
+                    stored.seek(found)
+                    stored.write(bytes([body[0] ^ 1]))
+                return
+        raise ProcessError(f"{self.name} has not stored {body!r}")
 
 
 class Sidecar(Process):
@@ -104,9 +137,11 @@ class Sidecar(Process):
     def __init__(self, name, folder, broker_address):
         super().__init__(name, folder)
         self.broker_address = broker_address
+        self.socket = self.folder / "sidecar.sock"
 
     def arguments(self):
-        return ["sidecar", "--namespace", NAMESPACE, "--queues", QUEUE, "--broker-address", self.broker_address]
+        queues = ["--namespace", NAMESPACE, "--queues", QUEUE, "--broker-address", self.broker_address]
+        return ["sidecar", *queues, "--unix-socket", str(self.socket)]
 
 
 def binary(name):

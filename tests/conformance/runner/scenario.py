@@ -19,6 +19,10 @@ class Scenario:
     steps: list
     queue: dict
     shards: int
+    # What applications connect to: the sidecar through a network, its UNIX socket, or a broker through a network.
+    through: str
+    # Of a volume of its own that the brokers share; 0: they have none.
+    volume_mib: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +63,23 @@ def load_scenario(file):
         raise ValueError(f"{file.name} does not begin with its promise")
     lines = source.split("\n")
     comment = [line.removeprefix("# ") for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]]
-    known = {"steps", "queue", "shards"}
+    known = {"steps", "queue", "shards", "through", "volume_mib"}
     content = yaml.safe_load(source)
     if unknown := set(content) - known:
         raise ValueError(f"{file.name}: unknown fields {unknown}")
     promise = " ".join(comment).removeprefix("Promise: ")
-    return Scenario(file.stem, promise, content["steps"], content.get("queue", {}), content.get("shards", 1))
+    through = content.get("through", "sidecar")
+    if through not in ("sidecar", "socket", "broker"):
+        raise ValueError(f"{file.name}: through {through}")
+    return Scenario(
+        file.stem,
+        promise,
+        content["steps"],
+        content.get("queue", {}),
+        content.get("shards", 1),
+        through,
+        content.get("volume_mib", 0),
+    )
 
 
 def load_language(file, out):

@@ -4,8 +4,10 @@ import contextlib
 
 from .driver import Driver
 from .looking import Looking
+from .neighbour import Neighbour
 from .processes import Broker, Sidecar
 from .proxy import Proxy
+from .volume import Volume
 
 
 class World(contextlib.ExitStack):
@@ -16,7 +18,9 @@ class World(contextlib.ExitStack):
         self.command = command
         self.folder = folder
         self.drivers = {}
-        self.brokers = [Broker(f"broker-{shard}", folder) for shard in range(scenario.shards)]
+        self.volume = self.enter_context(Volume(folder / "volume", scenario.volume_mib))
+        data = self.volume.path
+        self.brokers = [Broker(f"broker-{shard}", folder, data) for shard in range(scenario.shards)]
         addresses = [broker.address for broker in self.brokers]
         for broker in self.brokers:
             self.callback(broker.end)
@@ -25,18 +29,28 @@ class World(contextlib.ExitStack):
         self.sidecar = Sidecar("sidecar", folder, addresses[0])
         self.callback(self.sidecar.end)
         self.sidecar.start()
-        self.network = Proxy(self.sidecar.address)
+        self.network = Proxy(addresses[0] if scenario.through == "broker" else self.sidecar.address)
         self.callback(self.network.down)
+        self.address = f"unix:{self.sidecar.socket}" if scenario.through == "socket" else self.network.address
         self.looking = Looking(addresses)
         self.callback(self.looking.close)
 
     def driver(self, name):
         """The driver of this name, started when it is first asked for."""
         if name not in self.drivers:
-            driver = Driver(self.command, self.network.address, self.folder / f"driver-{name}.log")
+            driver = Driver(self.command, self.address, self.folder / f"driver-{name}.log")
             self.drivers[name] = driver
             self.callback(driver.end)
         return self.drivers[name]
+
+    def crowd(self):
+        """Lets another application take the memory that the sidecar has for what is being received."""
+        self.neighbour = Neighbour(self.sidecar.address)
+        self.callback(self.neighbour.close)
+
+    def calm(self):
+        """And end."""
+        self.neighbour.close()
 
     def outputs(self):
         """What all processes printed, by name."""
