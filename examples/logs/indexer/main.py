@@ -6,30 +6,15 @@ Settings, all optional: ACKWELL_ADDRESS, INDEX (the database's file; in memory b
 import asyncio
 import hashlib
 import json
-import logging
 import os
-import signal
-import socket
 import sqlite3
 
-import grpc
+import ackwell.aio
 
-from ackwell.v1 import queues_pb2, queues_pb2_grpc
-
-ADDRESS = os.environ.get("ACKWELL_ADDRESS", "127.0.0.1:7400")
 INDEX = os.environ.get("INDEX", ":memory:")
 WORK_SECONDS = int(os.environ.get("WORK_MS", 0)) / 1000
-
-QUEUE = "logs"
-WINDOW = queues_pb2.Window(max_messages=200)
-SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
-# Failures that trying again does not change.
-PERMANENT = {
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.UNIMPLEMENTED,
-}
+# How many lines are worked on at once: the most that a batch can have.
+CONCURRENCY = 200
 
 
 class Index:
@@ -49,114 +34,48 @@ class Index:
         return self.database.execute("SELECT count(*) FROM lines").fetchone()[0]
 
 
-class Consumer:
-    """Feeds the index from the queue, over as many streams as that takes."""
+class Indexer:
+    """Writes in batches: lines that come while one is being written are the next one, and are acked together."""
 
-    def __init__(self, queues, index):
-        self.queues = queues
+    def __init__(self, index):
         self.index = index
-        self.stopping = False
-        # Settlements that are not confirmed yet, by sequence number. They outlive a stream that breaks.
-        self.unconfirmed = {}
-        self.sequence = 0
-        self.outbox = asyncio.Queue()
-        self.leaving = self.closed = False
-        self.pause = SHORTEST_PAUSE_SECONDS
+        self.waiting = []
+        self.writing = None
 
-    async def run(self):
-        """Consumes until `stop`, and until everything is settled."""
-        while not self.stopping or self.unconfirmed:
-            try:
-                await self.consume()
-            except grpc.aio.AioRpcError as error:
-                if error.code() in PERMANENT:
-                    raise
-                logging.warning("stream ended, opening it again in %.1f s: %s", self.pause, error.details())
-                await asyncio.sleep(self.pause)
-                self.pause = min(2 * self.pause, LONGEST_PAUSE_SECONDS)
+    async def handle(self, delivery):
+        """Returns when the line is in the index."""
+        if not is_line(delivery.body):
+            raise ackwell.Reject("not a line of dpkg's log: date, time, action and more are expected")
+        written = asyncio.get_running_loop().create_future()
+        self.waiting.append((delivery.message, written))
+        if self.writing is None:
+            self.writing = asyncio.create_task(self.write())
+        await written
 
-    def stop(self):
-        """Takes no more lines, and ends once those taken are settled."""
-        self.stopping = True
-        self.drain()
+    async def write(self):
+        try:
+            while self.waiting:
+                await asyncio.sleep(WORK_SECONDS)
+                batch, self.waiting = self.waiting, []
+                self.write_batch([(line, written) for line, written in batch if not written.done()])
+        finally:
+            self.writing = None
 
-    async def consume(self):
-        """Lives as long as one stream."""
-        self.open()
-        async for response in self.queues.Consume(self.requests()):
-            await self.handle(response)
-            self.close_when_done()
-
-    def open(self):
-        """Starts a stream, takes along what an earlier one left behind, and repeats what got no answer."""
-        self.outbox = asyncio.Queue()
-        self.leaving = self.closed = False
-        held = [settlement.receipt for batch in self.unconfirmed.values() for settlement in batch]
-        opening = queues_pb2.Open(queue=QUEUE, consumer=socket.gethostname(), window=WINDOW, held=held)
-        self.outbox.put_nowait(queues_pb2.ConsumeRequest(open=opening))
-        for sequence, settlements in self.unconfirmed.items():
-            self.send_settlements(sequence, settlements)
-        if self.stopping:
-            self.drain()
-
-    async def requests(self):
-        while (request := await self.outbox.get()) is not None:
-            yield request
-
-    async def handle(self, response):
-        match response.WhichOneof("frame"):
-            case "opened":
-                self.pause = SHORTEST_PAUSE_SECONDS
-            case "deliveries" if not self.closed:
-                await self.process(response.deliveries.deliveries)
-            case "settled":
-                self.confirm(response.settled)
-            case "revoked":
-                logging.warning("%d lines will come again: %s", len(response.revoked.receipts), response.revoked.reason)
-            case "go_away":
-                self.leaving = True
-
-    async def process(self, deliveries):
-        self.sequence += 1
-        self.unconfirmed[self.sequence] = [settlement(delivery) for delivery in deliveries]
-        await asyncio.sleep(WORK_SECONDS)
-        lines = [delivery.message for delivery in deliveries if is_line(delivery.message.body)]
-        self.index.add(lines)
-        for line in lines:
-            report(line)
-        self.send_settlements(self.sequence, self.unconfirmed[self.sequence])
-
-    def send_settlements(self, sequence, settlements):
-        frame = queues_pb2.SettleFrame(seq=sequence, settlements=settlements)
-        self.outbox.put_nowait(queues_pb2.ConsumeRequest(settle=frame))
-
-    def confirm(self, settled):
-        self.unconfirmed.pop(settled.seq, None)
-        for result in settled.results:
-            if result.HasField("error"):
-                logging.warning("not settled: %s: %s", result.error.reason, result.error.message)
-
-    def drain(self):
-        self.leaving = True
-        self.outbox.put_nowait(queues_pb2.ConsumeRequest(drain=queues_pb2.Drain()))
-        self.close_when_done()
-
-    def close_when_done(self):
-        """Ends our side of the stream. What is delivered from then on goes back to the queue, free of charge."""
-        if self.leaving and not self.unconfirmed and not self.closed:
-            self.closed = True
-            self.outbox.put_nowait(None)
+    def write_batch(self, batch):
+        try:
+            self.index.add([line for line, _ in batch])
+            for line, written in batch:
+                report(line)
+                written.set_result(None)
+        except Exception as error:
+            # Each handler fails with it, and its line comes again.
+            for _, written in batch:
+                if not written.done():
+                    written.set_exception(error)
 
 
 def is_line(body):
     return body.isascii() and body.count(b" ") >= 3
-
-
-def settlement(delivery):
-    if is_line(delivery.message.body):
-        return queues_pb2.Settlement(receipt=delivery.receipt, ack=queues_pb2.Ack())
-    reject = queues_pb2.Reject(reason="not a line of dpkg's log: date, time, action and more are expected")
-    return queues_pb2.Settlement(receipt=delivery.receipt, reject=reject)
 
 
 def report(message):
@@ -171,11 +90,9 @@ def report(message):
 
 async def main():
     index = Index(INDEX)
-    async with grpc.aio.insecure_channel(ADDRESS) as channel:
-        consumer = Consumer(queues_pb2_grpc.QueuesStub(channel), index)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, consumer.stop)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, consumer.stop)
-        await consumer.run()
+    async with ackwell.aio.Client() as client:
+        # Until SIGTERM; then what is held is finished.
+        await client.consume("logs", Indexer(index).handle, concurrency=CONCURRENCY)
     print(json.dumps({"indexed": index.size()}), flush=True)
 
 

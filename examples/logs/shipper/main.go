@@ -9,6 +9,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log"
 	"math"
 	"os"
@@ -19,10 +21,7 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
-	"ackwell.dev/examples/logs-shipper/ackwellv1"
+	"ackwell.dev/ackwell"
 )
 
 // line is what is printed for each log line stored.
@@ -31,8 +30,12 @@ type line struct {
 	SHA256 string `json:"sha256"`
 }
 
-// batch is how many lines one call carries: the queue writes them to disk together.
-const batch = 100
+const (
+	// batch is how many lines one call carries: the queue writes them to disk together.
+	batch = 100
+	// retryLimit is how long a call is repeated: below the two minutes for which brokers know a repetition from a new call.
+	retryLimit = 100 * time.Second
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -51,13 +54,12 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	address := cmp.Or(os.Getenv("ACKWELL_ADDRESS"), "127.0.0.1:7400")
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := ackwell.NewClient(ackwell.WithRetryLimit(retryLimit))
 	if err != nil {
 		return err
 	}
-	defer connection.Close()
-	return ship(ctx, &sender{queues: ackwellv1.NewQueuesClient(connection), queue: "logs"}, lines, rate)
+	defer client.Close()
+	return ship(ctx, client, lines, rate)
 }
 
 // readLines returns COUNT lines of the log, after the first FIRST.
@@ -80,20 +82,12 @@ func readLines() ([]string, error) {
 }
 
 // ship sends all lines in batches, no faster than rate.
-func ship(ctx context.Context, sender *sender, lines []string, rate float64) error {
+func ship(ctx context.Context, client *ackwell.Client, lines []string, rate float64) error {
 	out := json.NewEncoder(os.Stdout)
 	started, sent := time.Now(), 0
 	for lines := range slices.Chunk(lines, batch) {
-		messages := toMessages(lines)
-		ids, err := sender.send(ctx, messages)
-		if err != nil {
+		if err := store(ctx, client, toMessages(lines), out); err != nil {
 			return err
-		}
-		for i, message := range messages {
-			sum := sha256.Sum256(message.Body)
-			if err := out.Encode(line{ids[i], hex.EncodeToString(sum[:])}); err != nil {
-				return err
-			}
 		}
 		sent += len(lines)
 		time.Sleep(time.Until(started.Add(time.Duration(float64(sent) / rate * float64(time.Second)))))
@@ -101,10 +95,53 @@ func ship(ctx context.Context, sender *sender, lines []string, rate float64) err
 	return out.Encode(map[string]int{"done": sent})
 }
 
-func toMessages(lines []string) []*ackwellv1.Message {
-	messages := make([]*ackwellv1.Message, len(lines))
+// store sends the messages, those that are refused for now again.
+func store(ctx context.Context, client *ackwell.Client, messages []ackwell.Message, out *json.Encoder) error {
+	for len(messages) > 0 {
+		results, err := client.SendMany(ctx, "logs", messages)
+		if err != nil {
+			return err
+		}
+		var refused []ackwell.Message
+		var pause time.Duration
+		for i, result := range results {
+			sum := sha256.Sum256(messages[i].Body)
+			reason := (*ackwell.Error)(nil)
+			switch {
+			case result.Err == nil:
+				err = out.Encode(line{result.ID, hex.EncodeToString(sum[:])})
+			case errors.As(result.Err, &reason) && reason.RetryAfter > 0:
+				refused, pause = append(refused, messages[i]), max(pause, reason.RetryAfter)
+			default:
+				err = fmt.Errorf("line %q was refused: %w", messages[i].Body, result.Err)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if messages = refused; len(refused) > 0 {
+			log.Printf("%d lines were refused for now, sending them again in %v", len(refused), pause)
+			if err := sleep(ctx, pause); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, duration time.Duration) error {
+	select {
+	case <-time.After(duration):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func toMessages(lines []string) []ackwell.Message {
+	messages := make([]ackwell.Message, len(lines))
 	for i, line := range lines {
-		messages[i] = &ackwellv1.Message{
+		messages[i] = ackwell.Message{
 			Body:        []byte(line),
 			ContentType: "text/plain",
 			Headers:     map[string]string{"source": "dpkg.log"},

@@ -8,34 +8,26 @@ import json
 import logging
 import os
 import time
-import uuid
 from itertools import islice
 from pathlib import Path
 
-import grpc
+import ackwell
 
-from ackwell.v1 import message_pb2, queues_pb2, queues_pb2_grpc
-
-ADDRESS = os.environ.get("ACKWELL_ADDRESS", "127.0.0.1:7400")
 ORDERS = Path(os.environ.get("ORDERS", Path(__file__).parent.parent / "data" / "cdnow.txt"))
 FIRST = int(os.environ.get("FIRST", 0))
 COUNT = int(os.environ["COUNT"]) if "COUNT" in os.environ else None
 RATE = float(os.environ.get("RATE", "inf"))
 
-CALL_SECONDS = 15
-LONGEST_PAUSE_SECONDS = 5
-# Unreachable, or full for now. Where only the answer was lost, the request_id keeps a second try from storing twice.
-PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+PAUSE_SECONDS = 1
 
 
 def main():
     sent = 0
-    with grpc.insecure_channel(ADDRESS) as channel, ORDERS.open() as lines:
-        queues = queues_pb2_grpc.QueuesStub(channel)
+    with ackwell.Client() as client, ORDERS.open() as lines:
         started = time.monotonic()
         for order in islice(read_orders(lines), FIRST, None if COUNT is None else FIRST + COUNT):
             message = to_message(order)
-            result = send(queues, message)
+            result = send(client, message)
             report({"sent": result.id, "sha256": hashlib.sha256(message.body).hexdigest(), "duplicate": result.duplicate})
             sent += 1
             time.sleep(max(0.0, started + sent / RATE - time.monotonic()))
@@ -49,7 +41,7 @@ def read_orders(lines):
 
 
 def to_message(order):
-    return message_pb2.Message(
+    return ackwell.Message(
         body=json.dumps(order).encode(),
         content_type="application/json",
         headers={"customer": order["customer"]},
@@ -58,19 +50,17 @@ def to_message(order):
     )
 
 
-def send(queues, message):
-    """Stores one message, however long that takes."""
-    request = queues_pb2.SendRequest(queue="orders", messages=[message], request_id=str(uuid.uuid4()))
-    pause = 0.1
+def send(client, message):
+    """Stores one message, however long that takes: longer than the client waits by itself, and until the queue has room."""
     while True:
         try:
-            return queues.Send(request, timeout=CALL_SECONDS, wait_for_ready=True).results[0]
-        except grpc.RpcError as error:
-            if error.code() not in PASSING:
+            return client.send("orders", message)
+        except ackwell.CallError as error:
+            if error.retry_after is None and not isinstance(error, ackwell.Unreachable):
                 raise
-            logging.warning("sending again in %.1f s: %s", pause, error.details())
+            pause = error.retry_after or PAUSE_SECONDS
+            logging.warning("sending again in %.1f s: %s", pause, error)
         time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def report(line):

@@ -6,17 +6,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"time"
 
-	"ackwell.dev/examples/orders-worker/ackwellv1"
+	"ackwell.dev/ackwell"
 )
-
-// errMalformed marks orders that no retry can help.
-var errMalformed = errors.New("malformed order")
 
 type order struct {
 	Order   string `json:"order"`
@@ -45,19 +41,20 @@ func newBooks(poison string, work time.Duration) *books {
 	return &books{poison: poison, work: work, orders: map[string]order{}, out: json.NewEncoder(os.Stdout)}
 }
 
-// enter books one order. What it returns decides whether the message is acked, nacked or rejected.
-func (b *books) enter(ctx context.Context, message *ackwellv1.Message) error {
+// enter books one order. What it returns decides what becomes of the message: nil acks, an error nacks, and no retry can help a
+// malformed order.
+func (b *books) enter(ctx context.Context, delivery *ackwell.Delivery) error {
 	var entry order
-	if err := json.Unmarshal(message.Body, &entry); err != nil {
-		return fmt.Errorf("%w: %w", errMalformed, err)
+	if err := json.Unmarshal(delivery.Body, &entry); err != nil {
+		return ackwell.Reject("malformed order: " + err.Error())
 	}
 	if entry.Order == "" {
-		return fmt.Errorf("%w: it has no number", errMalformed)
+		return ackwell.Reject("malformed order: it has no number")
 	}
-	if err := b.charge(ctx, message.Body); err != nil {
+	if err := b.charge(ctx, delivery.Body); err != nil {
 		return err
 	}
-	return b.record(entry, message)
+	return b.record(entry, delivery)
 }
 
 // charge stands for the slow part that can fail.
@@ -73,10 +70,10 @@ func (b *books) charge(ctx context.Context, body []byte) error {
 	return nil
 }
 
-func (b *books) record(entry order, message *ackwellv1.Message) error {
-	sum := sha256.Sum256(message.Body)
+func (b *books) record(entry order, delivery *ackwell.Delivery) error {
+	sum := sha256.Sum256(delivery.Body)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.orders[entry.Order] = entry
-	return b.out.Encode(line{message.Id, hex.EncodeToString(sum[:]), message.Attempts, message.Deliveries})
+	return b.out.Encode(line{delivery.ID, hex.EncodeToString(sum[:]), delivery.Attempts, delivery.Deliveries})
 }

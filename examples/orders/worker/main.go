@@ -13,11 +13,11 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
-	"ackwell.dev/examples/orders-worker/ackwellv1"
+	"ackwell.dev/ackwell"
 )
+
+// concurrency is how many orders are worked on at once.
+const concurrency = 16
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -32,13 +32,12 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	address := cmp.Or(os.Getenv("ACKWELL_ADDRESS"), "127.0.0.1:7400")
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := ackwell.NewClient()
 	if err != nil {
 		return err
 	}
-	defer connection.Close()
+	defer client.Close()
 
 	books := newBooks(os.Getenv("POISON"), time.Duration(work)*time.Millisecond)
-	return newConsumer(ackwellv1.NewQueuesClient(connection), books.enter).run(ctx)
+	return client.Consume(ctx, "orders", books.enter, ackwell.Concurrency(concurrency))
 }
