@@ -7,6 +7,8 @@
 mod apply;
 mod build;
 mod caches;
+#[cfg(test)]
+mod convergence;
 mod dereference;
 mod error;
 #[cfg(test)]

@@ -191,17 +191,24 @@ impl Replica {
             () = self.shutdown.cancelled() => return,
         }
         self.metrics.leading(true);
-        let args = self.args.clone();
-        let options = queue_controller::Options {
-            client: self.client.clone(),
-            namespaces: args.watch_namespaces,
-            broker: queue_controller::BrokerImage {
-                image: args.broker_image,
-                pull_policy: args.image_pull_policy,
-            },
-            identity: args.identity,
-            metrics: Arc::clone(&self.metrics),
-        };
-        queue_controller::run(options, self.shutdown.clone()).await;
+        visit(self.client.clone(), self.args.clone(), Arc::clone(&self.metrics), self.shutdown.clone()).await;
     }
+}
+
+/// Visits Queues until `shutdown`, without an election: nothing keeps two of these apart. For tests; [`run`] is the process.
+pub async fn reconcile(client: Client, args: Args, shutdown: CancellationToken) {
+    visit(client, args, Arc::new(Metrics::new()), shutdown).await;
+}
+
+async fn visit(client: Client, args: Args, metrics: Arc<Metrics>, shutdown: CancellationToken) {
+    let broker =
+        queue_controller::BrokerImage { image: args.broker_image, pull_policy: args.image_pull_policy };
+    let options = queue_controller::Options {
+        client,
+        namespaces: args.watch_namespaces,
+        broker,
+        identity: args.identity,
+        metrics,
+    };
+    queue_controller::run(options, shutdown).await;
 }

@@ -104,3 +104,36 @@ fn generation_grows_over_a_new_queue_of_the_same_name() {
     let again = made("2026-01-01T00:00:01Z", 1);
     assert!(first < changed && changed < again);
 }
+
+/// A rule that no case breaks could as well not be there. The cases are put to a real API server, too.
+#[test]
+fn every_rule_has_a_case_that_breaks_it() {
+    let crd = serde_json::to_value(<Queue as kube::CustomResourceExt>::crd()).unwrap();
+    let mut rules = Vec::new();
+    collect_rules(&crd, &mut rules);
+    assert!(rules.len() >= 9, "{rules:?}");
+    let texts = [include_str!("../../tests/refused.json"), include_str!("../../tests/refused_changes.json")];
+    let messages: Vec<String> = texts
+        .into_iter()
+        .flat_map(cases)
+        .filter_map(|case| case["message"].as_str().map(str::to_owned))
+        .collect();
+    for rule in rules {
+        assert!(messages.iter().any(|message| rule.contains(message.as_str())), "no case breaks {rule:?}");
+    }
+}
+
+/// Messages of all CEL rules.
+fn collect_rules(value: &Value, rules: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            let own = fields.get("x-kubernetes-validations").and_then(Value::as_array);
+            rules.extend(
+                own.into_iter().flatten().filter_map(|rule| rule["message"].as_str().map(str::to_owned)),
+            );
+            fields.values().for_each(|field| collect_rules(field, rules));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_rules(item, rules)),
+        _ => {}
+    }
+}

@@ -34,8 +34,7 @@ const TURN: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rollout {
     pub(super) state: State,
-    /// Brokers that do not serve, with a template that they shall not have: nothing is lost by replacing them, and the
-    /// StatefulSet controller may wait for them for ever.
+    /// Brokers with an old template that only deleting them replaces: the StatefulSet controller would wait for ever.
     pub(super) stuck: Vec<Arc<Pod>>,
     /// When to look again, where no watch reports what is waited for.
     pub(super) revisit: Option<Duration>,
@@ -94,8 +93,9 @@ pub(super) fn steer(
     };
     if begins(desired, scene.observed) {
         if scene.plan.replicas() == 0 {
-            set(desired, 0);
-            return Rollout::default();
+            // Brokers that are still stopping may be told to go on before they have.
+            set(desired, if scene.observed.pods.is_empty() { 0 } else { scene.plan.shards });
+            return Rollout { state: State::Rolling, ..Rollout::default() };
         }
         if let Some(state) = kept_back(desired, live, scene.plan, may_begin) {
             keep_template(desired, live);
@@ -136,7 +136,7 @@ fn advance(desired: &mut StatefulSet, live: &StatefulSet, scene: &Scene<'_>) -> 
     set(desired, next);
     Rollout {
         state: brokers.state(next, lowest_well),
-        stuck: brokers.stuck(partition),
+        stuck: brokers.stuck(partition, lowest_well),
         revisit: brokers.revisit(next),
     }
 }
@@ -191,10 +191,17 @@ impl Brokers<'_> {
         })
     }
 
-    fn stuck(&self, partition: u32) -> Vec<Arc<Pod>> {
-        let pods = self.scene.observed.pods.iter().filter(|(ordinal, _)| *ordinal >= partition);
-        let stale = pods.map(|(_, pod)| pod).filter(|pod| !self.is_updated(pod) && !is_ready(pod));
-        stale.filter(|pod| pod.metadata.deletion_timestamp.is_none()).cloned().collect()
+    /// Those that do not serve: nothing is lost. And the one whose turn it is, while one that waits for its turn does not
+    /// serve: the controller replaces nothing as long as a broker is away, and that one is away until it is replaced.
+    fn stuck(&self, partition: u32, lowest_well: u32) -> Vec<Arc<Pod>> {
+        let stale = || self.scene.observed.pods.iter().filter(|(_, pod)| !self.is_updated(pod));
+        let waits = stale().any(|(ordinal, pod)| *ordinal < partition && !is_ready(pod));
+        let replaced = stale().filter(|(ordinal, pod)| {
+            let in_turn = waits && *ordinal + 1 == lowest_well;
+            *ordinal >= partition && (in_turn || !is_ready(pod))
+        });
+        let pods = replaced.map(|(_, pod)| pod).filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        pods.cloned().collect()
     }
 
     /// A broker that only has to serve a little longer reports nothing, nor does one that makes no progress.

@@ -204,10 +204,26 @@ fn stuck_broker_of_another_template_is_replaced_and_no_other() {
         ["ackwell-orders-2"],
         "the other one is held back: it would come back the same"
     );
+    stage.broker(1, OLD, true);
     stage.broker(2, "bad", true);
     assert_eq!(names(&stage), Vec::<String>::new(), "one that serves is left to the controller");
     stage.broker(2, NEW, false);
     assert_eq!(names(&stage), Vec::<String>::new(), "one with the current template is starting");
+}
+
+/// Newer controllers replace nothing while a broker is away, and this one is away until its turn comes.
+#[test]
+fn broker_that_waits_for_its_turn_does_not_stop_the_others() {
+    let mut stage = stage(2);
+    stage.broker(0, OLD, false);
+    let names = |stage: &Stage| stage.steer().1.stuck.iter().map(|pod| pod.name_any()).collect::<Vec<_>>();
+    assert_eq!(names(&stage), ["ackwell-orders-2"]);
+    stage.broker(2, NEW, false);
+    assert_eq!(names(&stage), Vec::<String>::new(), "one at a time");
+    stage.observed.stateful_set = Some(held_back(&stage, 1));
+    assert_eq!(names(&stage), Vec::<String>::new(), "the last one does not serve any more");
+    stage.broker(2, NEW, true);
+    assert_eq!(names(&stage), ["ackwell-orders-1"]);
 }
 
 #[test]
@@ -247,7 +263,9 @@ fn held_queue_keeps_its_image_and_takes_its_own_changes() {
 #[test]
 fn suspended_queue_takes_a_new_template_at_once() {
     let edit = |spec: &mut ackwell_api::QueueSpec| (spec.shards, spec.suspend) = (3, true);
-    let stage = Stage { image: "broker:2", edit, turn: false, ..stage(0) };
+    let mut stage = Stage { image: "broker:2", edit, turn: false, ..stage(0) };
+    assert_eq!(stage.outcome(), (3, State::Rolling), "they may be told to go on before they have stopped");
+    stage.observed.pods.clear();
     let (desired, rollout) = stage.steer();
-    assert_eq!((partition(&desired), rollout.state, image(&desired)), (0, State::Done, Some("broker:2")));
+    assert_eq!((partition(&desired), rollout.state, image(&desired)), (0, State::Rolling, Some("broker:2")));
 }
