@@ -110,3 +110,15 @@ fn ready_code(http: &PortForward) -> String {
     };
     ask().unwrap_or_else(|error| error.to_string())
 }
+
+/// Promise: a broker takes nothing that crosses the network in the clear, whoever sends it.
+#[tokio::test]
+async fn plaintext_from_another_pod_is_refused() {
+    let namespace = Namespace::new("plaintext");
+    namespace.queue(ORDERS);
+    let address = format!("ackwell-orders.{}.svc:7400", namespace.namespace());
+    namespace.apply(&job("plain", &["send", "orders", "--body", "in the clear", "--address", &address]));
+    namespace.wait("job/plain", "condition=Failed", DONE);
+    let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
+    assert!(forward.caller("orders").await.is_empty().await, "nothing was stored");
+}

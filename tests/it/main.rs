@@ -12,3 +12,4 @@ mod outcomes;
 mod refusals;
 mod sidecar;
 mod stopping;
+mod tls;

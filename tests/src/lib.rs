@@ -2,10 +2,12 @@
 //!
 //! - [`processes`]: brokers, sidecars and the CLI as processes of this machine.
 //! - [`caller`]: an application that uses nothing but the generated stubs.
+//! - [`certificates`]: authorities of a test, and what brokers show.
 //! - [`cluster`]: a real cluster, and what is installed in it.
 //! - [`wait`]: the one way to wait for something.
 
 pub mod caller;
+pub mod certificates;
 pub mod cluster;
 pub mod ports;
 pub mod processes;

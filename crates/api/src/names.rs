@@ -22,6 +22,10 @@ pub const SHARDS_ANNOTATION: &str = "ackwell.dev/shards";
 pub const TEMPLATE_ANNOTATION: &str = "ackwell.dev/template";
 /// Name of the volume claim template.
 pub const DATA_VOLUME: &str = "data";
+/// ConfigMap with the authorities of brokers, in each namespace with sidecars.
+pub const AUTHORITIES: &str = "ackwell-ca";
+/// Key of the authorities in it.
+pub const AUTHORITIES_KEY: &str = "ca.crt";
 /// Key of the cold-start configuration in the ConfigMap.
 pub const CONFIG_KEY: &str = "queue.json";
 
@@ -43,6 +47,24 @@ pub fn pod(queue: &str, ordinal: u32) -> String {
     format!("ackwell-{queue}-{ordinal}")
 }
 
+/// `ackwell-orders-tls`: the Secret with the certificate of the brokers.
+pub fn certificate(queue: &str) -> String {
+    format!("ackwell-{queue}-tls")
+}
+
+/// The DNS names by which the brokers of a Queue are called: all shards, and any ready one.
+pub fn server_names(namespace: &str, queue: &str) -> Vec<String> {
+    let services = [format!("*.{}", shards_service(queue)), child(queue)];
+    let full =
+        |service: &String| ["svc", "svc.cluster.local"].map(|end| format!("{service}.{namespace}.{end}"));
+    services.iter().flat_map(full).collect()
+}
+
+/// The name in the certificate of one shard.
+pub fn server_name(namespace: &str, queue: &str, ordinal: u32) -> String {
+    format!("{}.{}.{namespace}.svc", pod(queue, ordinal), shards_service(queue))
+}
+
 /// `data-ackwell-orders-0`: the volume claim of a broker pod.
 pub fn volume_claim(queue: &str, ordinal: u32) -> String {
     format!("{DATA_VOLUME}-{}", pod(queue, ordinal))
@@ -55,7 +77,7 @@ pub fn endpoint(namespace: &str, queue: &str) -> String {
 
 /// `ackwell-orders-0.ackwell-orders-shards.shop.svc:7400`: one shard, ready or not.
 pub fn shard_address(namespace: &str, queue: &str, ordinal: u32) -> String {
-    format!("{}.{}.{namespace}.svc:{GRPC_PORT}", pod(queue, ordinal), shards_service(queue))
+    format!("{}:{GRPC_PORT}", server_name(namespace, queue, ordinal))
 }
 
 /// The shard a pod of this name is, if it is one of `queue`.
@@ -85,6 +107,11 @@ pub fn labels(queue: &str) -> BTreeMap<String, String> {
     let mut labels = selector_labels(queue);
     labels.extend(owned([("app.kubernetes.io/managed-by", MANAGER)]));
     labels
+}
+
+/// Labels of the ConfigMap [`AUTHORITIES`], which belongs to no Queue.
+pub fn authorities_labels() -> BTreeMap<String, String> {
+    owned([NAME_LABEL, ("app.kubernetes.io/component", "ca"), ("app.kubernetes.io/managed-by", MANAGER)])
 }
 
 /// The selector as text, as `kubectl get pods -l` takes it.

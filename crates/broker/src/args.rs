@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ackwell_proto::QueueName;
 use ackwell_proto::v1::QueueConfig;
+use ackwelld::tls::ServerFiles;
 use ackwelld::{broker, sidecar};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -55,6 +56,16 @@ pub(crate) struct Broker {
     /// Health and metrics.
     #[arg(long, default_value = "0.0.0.0:7410")]
     http: SocketAddr,
+    /// Certificate to show, with those between it and its authority: PEM. Read again when it changes. Without it
+    /// connections are plain, which is for one machine only.
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Key of the certificate: PEM.
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Take plain connections from the loopback address all the same, which is how `kubectl port-forward` arrives.
+    #[arg(long, requires = "tls_cert")]
+    plain_loopback: bool,
 }
 
 #[derive(clap::Args)]
@@ -77,6 +88,10 @@ pub(crate) struct Sidecar {
     /// Where a queue's brokers answer; {queue} and {namespace} are filled in.
     #[arg(long, default_value = sidecar::DEFAULT_BROKER_ADDRESS)]
     broker_address: String,
+    /// Authorities whose certificates brokers have to show, for the name that is dialled: PEM. Read again when it
+    /// changes. Without it connections are plain, which is for one machine only.
+    #[arg(long)]
+    broker_ca: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -89,10 +104,13 @@ pub(crate) struct Drain {
 impl Broker {
     pub(crate) fn options(self) -> anyhow::Result<broker::Options> {
         let config = read_config(&self.config)?;
+        let plain_loopback = self.plain_loopback;
+        let tls = self.tls_cert.zip(self.tls_key);
         Ok(broker::Options {
             data: self.data,
             listen: self.listen,
             http: Some(self.http),
+            tls: tls.map(|(certificate, key)| ServerFiles { certificate, key, plain_loopback }),
             namespace: config.namespace.clone(),
             queues: vec![config],
         })
@@ -113,6 +131,7 @@ impl Sidecar {
             namespace: self.namespace,
             queues,
             broker_address: self.broker_address,
+            broker_ca: self.broker_ca,
         })
     }
 }

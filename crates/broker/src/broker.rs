@@ -22,12 +22,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tracing::info;
 
 use crate::http::{self, Probes};
 use crate::json;
 use crate::receiving::Receiving;
+use crate::tls::{self, Identity, ServerFiles};
 use served::Queues;
 use service::Service;
 use shard::{Job, Shard};
@@ -51,6 +51,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Health and metrics over HTTP; `None`: not served.
     pub http: Option<SocketAddr>,
+    /// What callers are shown; `None`: plain, for one machine only.
+    pub tls: Option<ServerFiles>,
     /// For queue names without a namespace.
     pub namespace: String,
     /// Queues to serve. Queues that the store knows and this list lacks stay stored and are not served.
@@ -64,6 +66,7 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let identity = options.tls.map(Identity::load).transpose().context("load the TLS certificate")?;
     let (shard, thread) = shard::start(options.data)?;
     let queues = Queues::new(&options.namespace);
     for config in options.queues {
@@ -73,24 +76,33 @@ pub async fn run(
     let (stopping, sessions) = (CancellationToken::new(), TaskTracker::new());
     let receiving = Receiving::new();
     let service = Service { shard: shard.clone(), queues, stopping, sessions, receiving };
-    let served = serve(&service, options.listen, options.http, ready, shutdown).await;
+    let listen = Listen { grpc: options.listen, identity, http: options.http };
+    let served = serve(&service, listen, ready, shutdown).await;
     shard.tell(Job::Stop).await;
     thread.join().await;
     info!("the store is closed");
     served
 }
 
+/// Where to listen, and what to show there.
+struct Listen {
+    grpc: SocketAddr,
+    identity: Option<Identity>,
+    http: Option<SocketAddr>,
+}
+
 async fn serve(
     service: &Service,
-    listen: SocketAddr,
-    http: Option<SocketAddr>,
+    listen: Listen,
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen} for gRPC"))?;
+    let Listen { grpc: address, identity, http } = listen;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("listen on {address} for gRPC"))?;
     let address = listener.local_addr().context("read the gRPC address")?;
     let probes = probe(service, http).await?;
-    let server = tokio::spawn(grpc(service, listener)?);
+    let server = tokio::spawn(grpc(service, listener, identity)?);
     info!(%address, "serving");
     ready(address);
     tokio::select! {
@@ -116,6 +128,7 @@ async fn serve(
 fn grpc(
     service: &Service,
     listener: TcpListener,
+    identity: Option<Identity>,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + use<>> {
     let (_, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -133,7 +146,7 @@ fn grpc(
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
         .layer(service.receiving.clone())
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stopping);
+        .serve_with_incoming_shutdown(tls::accept(listener, identity), stopping);
     Ok(async move { server.await.context("serve gRPC") })
 }
 

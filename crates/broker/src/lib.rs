@@ -3,6 +3,8 @@
 //! - [`broker`]: drives the engine and serves it over gRPC.
 //! - [`sidecar`]: the same API on 127.0.0.1, routed to brokers, with retries.
 //!
+//! - [`tls`]: between the two.
+//!
 //! Neither knows Kubernetes: their world is a file, a directory, flags and gRPC.
 
 pub mod broker;
@@ -13,3 +15,4 @@ mod producer;
 mod receiving;
 pub mod sidecar;
 mod stream_end;
+pub mod tls;

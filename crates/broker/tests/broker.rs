@@ -40,6 +40,7 @@ impl Broker {
             data: data.to_owned(),
             listen: "127.0.0.1:0".parse().unwrap(),
             http: None,
+            tls: None,
             namespace: "shop".to_owned(),
             queues: vec![config(generation)],
         };

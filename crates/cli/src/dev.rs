@@ -88,6 +88,7 @@ fn options(queues: &[ValidatedQueue], data: PathBuf, listen: SocketAddr) -> brok
         data,
         listen,
         http: None,
+        tls: None,
         namespace: queues.first().map_or("default", |queue| queue.name().namespace()).to_owned(),
         queues: queues.iter().map(|queue| queue.config(Vec::new())).collect(),
     }

@@ -1,8 +1,10 @@
-//! Certificates of the webhook, without cert-manager: made by the leader, kept in one Secret, served by every replica.
+//! Certificates of the webhook and of brokers, without cert-manager: made by the leader. The authority and the webhook's
+//! are kept in one Secret, served by every replica.
 //!
 //! - [`Content`]: what the Secret holds, as far as it can be used.
 //! - [`next_step`]: what to do now, from the content and the time alone; [`carry_out`] does it, in memory.
 //! - [`Keeper`]: the leader's loop. It tells the API server whom to trust first, and changes what is served after.
+//! - [`broker`]: what the same authority signs for the brokers of a Queue.
 //! - [`Served`]: the certificate that this replica shows, replaced without closing anything.
 //!
 //! Rights it needs: on `secrets` of its own namespace create, and get, list, watch, update on the one it makes; get, list,
@@ -12,6 +14,7 @@
 //! signed is served any more; so no call fails while certificates change.
 
 mod apply;
+pub(crate) mod broker;
 mod content;
 mod issue;
 mod keeper;
@@ -53,18 +56,14 @@ pub struct Lifetimes {
     pub leaf: Duration,
     /// How long API servers get to learn whom to trust, before it is relied on.
     pub settle: Duration,
-    /// How long the old authority is trusted after the last certificate it signed was replaced.
+    /// How long the old authority is trusted after the last certificate of the webhook that it signed was replaced. Those
+    /// of brokers are replaced within minutes of that, unless the operator is away.
     pub overlap: Duration,
 }
 
 impl Default for Lifetimes {
     fn default() -> Self {
-        Self {
-            authority: DAY * 365,
-            leaf: DAY * 90,
-            settle: Duration::from_mins(1),
-            overlap: Duration::from_hours(1),
-        }
+        Self { authority: DAY * 365, leaf: DAY * 90, settle: Duration::from_mins(1), overlap: DAY * 7 }
     }
 }
 

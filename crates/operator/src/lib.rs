@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod run;
 pub mod webhook;
 
+mod authorities;
 mod clock;
 mod http;
 mod leader;

@@ -7,6 +7,7 @@
 mod apply;
 mod build;
 mod caches;
+mod certificates;
 #[cfg(test)]
 mod convergence;
 mod dereference;
@@ -35,11 +36,12 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 
 use self::apply::{Applied, Applier, ApplyError};
 use self::caches::Caches;
+use self::certificates::Certificates;
 use self::dereference::{Observed, dereference};
 use self::error::{Class, Error};
 use self::rollout::{Rollout, Scene, State};
@@ -47,6 +49,7 @@ use self::shards::Shards;
 use self::turns::Turns;
 use self::update_status::{Facts, StatusWriter, events};
 use self::validate::Plan;
+use crate::certificates::broker::Authority;
 use crate::clock;
 use crate::metrics::Metrics;
 
@@ -75,6 +78,8 @@ pub(crate) struct Options {
     /// This replica, in events.
     pub(crate) identity: String,
     pub(crate) metrics: Arc<Metrics>,
+    /// Signs the brokers' certificates.
+    pub(crate) authority: Authority,
 }
 
 /// What brokers run.
@@ -89,6 +94,7 @@ struct Context {
     options: Options,
     caches: Caches,
     applied: Applied,
+    certificates: Certificates,
     turns: Arc<Turns>,
     shards: Shards,
     status: StatusWriter,
@@ -118,6 +124,7 @@ async fn run_scope(
     let (visit, visits) = mpsc::channel(VISITS);
     let context = Arc::new(Context::new(options, namespace.as_deref(), turns, visit));
     let client = context.options.client.clone();
+    let authority = context.options.authority.changes();
     let api = match &namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
@@ -135,6 +142,7 @@ async fn run_scope(
     Controller::new(api, watcher::Config::default())
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(ReceiverStream::new(visits).map(guarded))
+        .reconcile_all_on(WatchStream::from_changes(authority).map(drop))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(visit_measured, back_off, Arc::clone(&context))
         .for_each(|result| finished(&context, result))
@@ -170,8 +178,9 @@ async fn visit(queue: &Queue, context: &Context) -> Result<Action, Error> {
     let counts = context.status.update(&facts, &clock::now(), clock::monotonic()).await?;
     let plan = outcome?;
     let obstacle = (!plan.obstacles.is_empty()).then_some(OBSTACLE);
+    let certificate = context.certificates.next_look(&QueueRef::from_obj(queue));
     let again = [counts, plan.rollout.revisit, obstacle].into_iter().flatten().min();
-    Ok(again.map_or_else(Action::await_change, Action::requeue))
+    Ok(Action::requeue(again.map_or(certificate, |again| again.min(certificate))))
 }
 
 /// Steps 2 to 4, and the settings for the brokers.
@@ -185,6 +194,8 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     plan.obstacles.extend(applier.ask_for_room(&plan.storage).await?);
     let mut children = build::build(&plan, observed, &context.options.broker);
     plan.rollout = context.steer(&mut children.stateful_set, &plan, observed);
+    // Before the pods that mount it.
+    context.certificates.ensure(&plan, &applier).await?;
     applier.apply(&context.caches, &children).await?;
     context.replace_stuck(queue, &plan.rollout).await?;
     context.shards.sync(&plan.queue, plan.shards, observed);
@@ -236,8 +247,9 @@ impl Context {
         Self {
             caches: Caches::start(&options.client, namespace, &visit),
             applied: Applied::default(),
+            certificates: Certificates::new(options.authority.clone()),
             turns,
-            shards: Shards::new(visit),
+            shards: Shards::new(visit, options.authority.clone()),
             status: StatusWriter::new(options.client.clone(), recorder.clone()),
             recorder,
             failures: Mutex::default(),
@@ -291,6 +303,7 @@ impl Context {
         }
         self.turns.give_back(&queue);
         self.shards.forget(&queue);
+        self.certificates.forget(&queue);
         self.status.forget(&queue);
         self.applied.forget(namespace, &[names::child(name), names::shards_service(name)]);
         self.failures().remove(&guarded(&queue));

@@ -8,6 +8,7 @@
 //! | `ackwell.dev` | `queues/status` | patch |
 //! | `apps` | `statefulsets` | get, list, watch, create, patch, delete |
 //! | core | `configmaps`, `services`, `serviceaccounts` | get, list, watch, create, patch |
+//! | core | `secrets` | get, create, patch |
 //! | core | `pods` | list, watch, delete |
 //! | core | `persistentvolumeclaims` | list, watch, patch |
 //! | core | `events` | list, watch |
@@ -31,14 +32,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
+use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::certificates::Lifetimes;
+use crate::certificates::broker::Authority;
+use crate::certificates::{Lifetimes, Observed};
 use crate::metrics::Metrics;
 use crate::webhook::SidecarOptions;
-use crate::{http, leader, queue_controller, webhook};
+use crate::{authorities, http, leader, queue_controller, webhook};
 
 /// Makes Queues real and inserts sidecars into pods.
 #[derive(Parser, Clone, Debug)]
@@ -121,12 +124,14 @@ struct Replica {
     client: Client,
     args: Args,
     metrics: Arc<Metrics>,
+    authority: watch::Sender<Observed<Secret>>,
     shutdown: CancellationToken,
 }
 
 /// Runs until `shutdown`, or until something essential fails. The lease is given back last, when nothing writes any more.
 pub async fn run(client: Client, args: Args, shutdown: CancellationToken) -> Result<(), Error> {
-    let replica = Replica { client, args, metrics: Arc::new(Metrics::new()), shutdown };
+    let (authority, _) = watch::channel(Observed::Unknown);
+    let replica = Replica { client, args, metrics: Arc::new(Metrics::new()), authority, shutdown };
     let (leader, leads) = watch::channel(false);
     let (ready, is_ready) = watch::channel(false);
     tokio::try_join!(
@@ -157,6 +162,7 @@ impl Replica {
             service: args.webhook_service,
             configuration: args.webhook_configuration,
             secret: args.webhook_secret,
+            authority: self.authority.clone(),
             lifetimes: Lifetimes::default(),
             sidecar: SidecarOptions { image: args.sidecar_image, pull_policy: args.image_pull_policy },
             ready,
@@ -191,16 +197,25 @@ impl Replica {
             () = self.shutdown.cancelled() => return,
         }
         self.metrics.leading(true);
-        visit(self.client.clone(), self.args.clone(), Arc::clone(&self.metrics), self.shutdown.clone()).await;
+        let authority = Authority::new(self.authority.subscribe());
+        let (client, args, metrics) = (self.client.clone(), self.args.clone(), Arc::clone(&self.metrics));
+        visit(client, args, metrics, authority, self.shutdown.clone()).await;
     }
 }
 
-/// Visits Queues until `shutdown`, without an election: nothing keeps two of these apart. For tests; [`run`] is the process.
+/// Visits Queues until `shutdown`, without an election: nothing keeps two of these apart. Its authority is its own, and
+/// kept nowhere. For tests; [`run`] is the process.
 pub async fn reconcile(client: Client, args: Args, shutdown: CancellationToken) {
-    visit(client, args, Arc::new(Metrics::new()), shutdown).await;
+    visit(client, args, Arc::new(Metrics::new()), Authority::unkept(), shutdown).await;
 }
 
-async fn visit(client: Client, args: Args, metrics: Arc<Metrics>, shutdown: CancellationToken) {
+async fn visit(
+    client: Client,
+    args: Args,
+    metrics: Arc<Metrics>,
+    authority: Authority,
+    shutdown: CancellationToken,
+) {
     let broker =
         queue_controller::BrokerImage { image: args.broker_image, pull_policy: args.image_pull_policy };
     let options = queue_controller::Options {
@@ -209,6 +224,9 @@ async fn visit(client: Client, args: Args, metrics: Arc<Metrics>, shutdown: Canc
         broker,
         identity: args.identity,
         metrics,
+        authority,
     };
-    queue_controller::run(options, shutdown).await;
+    let (client, namespaces) = (options.client.clone(), options.namespaces.clone());
+    let published = authorities::run(client, namespaces, options.authority.clone(), shutdown.clone());
+    tokio::join!(queue_controller::run(options, shutdown), published);
 }

@@ -20,6 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -47,6 +48,8 @@ pub struct Options {
     pub configuration: String,
     /// Name of the Secret with the certificates, which the leader makes.
     pub secret: String,
+    /// Where the Secret is shown to the rest of the operator: its authority signs the brokers' certificates, too.
+    pub(crate) authority: watch::Sender<Observed<Secret>>,
     /// How long certificates live.
     pub lifetimes: Lifetimes,
     /// What is inserted.
@@ -97,7 +100,7 @@ async fn keep_certificates(
     served: &Served,
 ) {
     let store = Store::new(client, &options.namespace, &options.secret);
-    let (secret_sender, secret) = watch::channel(Observed::Unknown);
+    let (secret_sender, secret) = (options.authority.clone(), options.authority.subscribe());
     let (configuration_sender, configuration) = watch::channel(Observed::Unknown);
     let keeper = Keeper {
         store: store.clone(),

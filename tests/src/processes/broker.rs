@@ -22,6 +22,7 @@ pub struct Broker {
     address: SocketAddr,
     http: SocketAddr,
     folder: TempDir,
+    more: Vec<String>,
 }
 
 /// Settings as a Queue's defaults make them, but with times that a test can wait for.
@@ -63,7 +64,14 @@ impl Broker {
         };
         let json = serde_json::to_vec_pretty(&config).expect("a config is JSON");
         std::fs::write(folder.path().join("queue.json"), json).expect("a test can write into its own folder");
-        Self { process: None, address, http, folder }
+        Self { process: None, address, http, folder, more: Vec::new() }
+    }
+
+    /// Adds arguments to its command line, from its next start on.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.more.extend(arguments.iter().map(ToString::to_string));
+        self
     }
 
     /// Starts it on the same addresses and folder as before.
@@ -72,6 +80,7 @@ impl Broker {
         let mut command = Command::new(super::binary("ackwelld"));
         command.arg("broker").arg("--config").arg(self.path("queue.json")).arg("--data").arg(self.data());
         command.args(["--listen", &self.address.to_string(), "--http", &self.http.to_string()]);
+        command.args(&self.more);
         let mut process = Process::start(&mut command, &self.path("log"));
         process.wait_ready(self.http);
         self.process = Some(process);
@@ -100,6 +109,11 @@ impl Broker {
     /// The metrics it shows.
     pub fn metrics(&self) -> String {
         get(self.http, "/metrics").expect("a broker that runs shows its metrics")
+    }
+
+    /// The memory it has in use, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.process.as_ref().expect("the broker runs").memory()
     }
 
     /// Where its store is.

@@ -54,6 +54,14 @@ impl Process {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it is our child");
     }
 
+    /// The memory it has in use, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("Linux says it in KiB");
+        kib << 10
+    }
+
     /// Waits until it has ended by itself.
     #[track_caller]
     pub fn wait(mut self) -> ExitStatus {

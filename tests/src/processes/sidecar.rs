@@ -21,12 +21,18 @@ impl Sidecar {
     /// Starts one that knows the broker's queue; the broker itself need not run.
     #[track_caller]
     pub fn start(broker: &Broker) -> Self {
+        Self::start_with(broker, &[])
+    }
+
+    /// The same, with more arguments.
+    #[track_caller]
+    pub fn start_with(broker: &Broker, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a machine has a temporary folder");
         let (address, http) = (ports::free(), ports::free());
         let mut command = Command::new(super::binary("ackwelld"));
         command.args(["sidecar", "--namespace", NAMESPACE, "--queues", QUEUE]);
         command.args(["--broker-address", &broker.address().to_string()]);
-        command.args(["--listen", &address.to_string(), "--http", &http.to_string()]);
+        command.args(["--listen", &address.to_string(), "--http", &http.to_string()]).args(arguments);
         let mut process = Process::start(&mut command, &folder.path().join("log"));
         process.wait_ready(http);
         Self { process, address, _folder: folder }
@@ -40,6 +46,11 @@ impl Sidecar {
     /// A caller of its queue.
     pub async fn caller(&self) -> Caller {
         Caller::connect(self.address, QUEUE).await
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process.output()
     }
 
     /// Its process, to be ended.

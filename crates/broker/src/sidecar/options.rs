@@ -23,6 +23,8 @@ pub struct Options {
     pub queues: Vec<QueueName>,
     /// `host:port` of a queue's brokers; `{queue}` and `{namespace}` are replaced.
     pub broker_address: String,
+    /// Authorities that brokers have to show a certificate of; `None`: connections are plain, for one machine only.
+    pub broker_ca: Option<PathBuf>,
 }
 
 impl Options {
@@ -46,6 +48,7 @@ mod tests {
             namespace: "shop".to_owned(),
             queues: Vec::new(),
             broker_address: DEFAULT_BROKER_ADDRESS.to_owned(),
+            broker_ca: None,
         };
         let queue = QueueName::parse("orders", "shop").unwrap();
         assert_eq!(options.entry_address(&queue), "ackwell-orders.shop.svc:7400");

@@ -15,6 +15,7 @@ use super::options::Options;
 use super::retry::{Backoff, Deadline, RETRY_AFTER, describe, is_transient};
 use super::settled::Settled;
 use super::shard_channel::ShardChannel;
+use crate::tls::Trust;
 
 /// More queues than one application speaks to; only reached without an allow-list.
 const MAX_QUEUES: usize = 256;
@@ -31,6 +32,7 @@ const ROUTE_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Router {
     options: Options,
+    trust: Trust,
     queues: Mutex<HashMap<QueueName, Arc<Queue>>>,
     tasks: TaskTracker,
 }
@@ -41,6 +43,7 @@ pub(crate) struct Queue {
     full_name: String,
     entry_address: String,
     allow_listed: bool,
+    trust: Trust,
     /// What the application received and has not settled.
     pub(crate) held: Held,
     /// What its streams hear of.
@@ -72,9 +75,9 @@ impl Route {
 }
 
 impl Router {
-    /// `tasks` owns what runs beside the calls.
-    pub(crate) fn new(options: Options, tasks: TaskTracker) -> Self {
-        Self { options, queues: Mutex::default(), tasks }
+    /// `trust` says who may be a broker; `tasks` owns what runs beside the calls.
+    pub(crate) fn new(options: Options, trust: Trust, tasks: TaskTracker) -> Self {
+        Self { options, trust, queues: Mutex::default(), tasks }
     }
 
     /// Finds the queue that an application names.
@@ -100,6 +103,7 @@ impl Router {
             full_name: name.to_string(),
             entry_address: self.options.entry_address(&name),
             allow_listed,
+            trust: self.trust.clone(),
             held: Held::default(),
             settled: Settled::default(),
             known: Mutex::default(),
@@ -242,7 +246,7 @@ impl Queue {
         let route = self.known().route.clone();
         match route {
             Some(route) => Ok(route),
-            None => self.ask(Arc::new(ShardChannel::new(&self.entry_address)?)).await,
+            None => self.ask(self.entry()?).await,
         }
     }
 
@@ -252,7 +256,7 @@ impl Queue {
         let mut candidates =
             self.known().route.as_ref().map(|route| route.shards.clone()).unwrap_or_default();
         candidates.sort_by_key(|channel| channel.load());
-        candidates.extend(ShardChannel::new(&self.entry_address).map(Arc::new));
+        candidates.extend(self.entry());
         for channel in candidates {
             match self.ask(channel).await {
                 Ok(_) => return,
@@ -288,7 +292,7 @@ impl Queue {
             answer
                 .shard_addresses
                 .iter()
-                .map(|address| reuse(&reusable, address))
+                .map(|address| self.reuse(&reusable, address))
                 .collect::<Result<_, _>>()?
         };
         let route = Arc::new(Route { generation: answer.generation, shards });
@@ -296,6 +300,18 @@ impl Queue {
         drop(known);
         tracing::info!(queue = self.full_name, shards = route.shards.len(), "shards known");
         Ok(route)
+    }
+
+    /// A new connection to whichever shard is ready.
+    fn entry(&self) -> Result<Arc<ShardChannel>, Failure> {
+        ShardChannel::new(&self.entry_address, &self.trust).map(Arc::new)
+    }
+
+    fn reuse(&self, channels: &[Arc<ShardChannel>], address: &str) -> Result<Arc<ShardChannel>, Failure> {
+        match channels.iter().find(|channel| channel.address() == address) {
+            Some(channel) => Ok(Arc::clone(channel)),
+            None => ShardChannel::new(address, &self.trust).map(Arc::new),
+        }
     }
 
     fn no_such_address(&self) -> Failure {
@@ -317,13 +333,6 @@ impl Route {
         let same = answer.shard_addresses.is_empty() && self.shards.len() == 1
             || self.shards.iter().map(|shard| shard.address()).eq(answer.shard_addresses.iter());
         answer.generation < self.generation || same
-    }
-}
-
-fn reuse(channels: &[Arc<ShardChannel>], address: &str) -> Result<Arc<ShardChannel>, Failure> {
-    match channels.iter().find(|channel| channel.address() == address) {
-        Some(channel) => Ok(Arc::clone(channel)),
-        None => ShardChannel::new(address).map(Arc::new),
     }
 }
 
@@ -349,7 +358,7 @@ pub(crate) mod tests {
     use crate::sidecar::options::DEFAULT_BROKER_ADDRESS;
 
     pub(crate) fn route_of(shards: usize) -> Route {
-        let shard = |port| Arc::new(ShardChannel::new(&format!("127.0.0.1:{port}")).unwrap());
+        let shard = |port| Arc::new(ShardChannel::new(&format!("127.0.0.1:{port}"), &Trust::Anyone).unwrap());
         Route { generation: 1, shards: (1..=shards).map(shard).collect() }
     }
 
@@ -361,8 +370,9 @@ pub(crate) mod tests {
             namespace: "shop".to_owned(),
             queues: queues.iter().map(|name| QueueName::parse(name, "shop").unwrap()).collect(),
             broker_address: DEFAULT_BROKER_ADDRESS.to_owned(),
+            broker_ca: None,
         };
-        Router::new(options, TaskTracker::new())
+        Router::new(options, Trust::Anyone, TaskTracker::new())
     }
 
     fn answer(generation: u64, addresses: &[&str]) -> RouteResponse {
@@ -395,7 +405,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn newer_route_keeps_connections() {
         let queue = router(&[]).queue("orders").unwrap();
-        let asked = Arc::new(ShardChannel::new("a:1").unwrap());
+        let asked = Arc::new(ShardChannel::new("a:1", &Trust::Anyone).unwrap());
         let one = queue.adopt(&answer(1, &[]), Arc::clone(&asked)).unwrap();
         assert!(Arc::ptr_eq(&one.shards[0], &asked));
         let two = queue.adopt(&answer(2, &["a:1", "b:1"]), Arc::clone(&asked)).unwrap();

@@ -32,6 +32,7 @@ use crate::clock;
 use crate::http::{self, Probes};
 use crate::json;
 use crate::receiving::Receiving;
+use crate::tls::Trust;
 
 /// An application that does not answer pings is stopped or frozen: its deliveries go to others.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -50,6 +51,7 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let trust = Trust::load(options.broker_ca.clone()).context("load the authorities of the brokers")?;
     let listener = bind(options.listen).await?;
     let socket = options.unix_socket.as_deref().map(bind_socket).transpose()?;
     let probes = match options.http {
@@ -58,7 +60,7 @@ pub async fn run(
     };
     let address = listener.local_addr().context("reading the bound address")?;
     let stopping = CancellationToken::new();
-    let sidecar = Arc::new(Sidecar::new(options, TaskTracker::new(), stopping.clone()));
+    let sidecar = Arc::new(Sidecar::new(options, trust, TaskTracker::new(), stopping.clone()));
     let serving = serve(listener, socket, Arc::clone(&sidecar));
     let probing = probe(probes, Arc::clone(&sidecar));
     tokio::pin!(serving, probing);

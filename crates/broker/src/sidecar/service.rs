@@ -29,6 +29,7 @@ use super::route::Router;
 use super::shard_channel::ShardChannel;
 use super::{admin, commit, consume, find, produce, send, settle};
 use crate::clock;
+use crate::tls::Trust;
 
 /// Sends that wait for a broker are held in memory; more of them are refused.
 const MAX_SENDING_KIB: usize = 128 << 10;
@@ -62,9 +63,14 @@ impl std::ops::Deref for Service {
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Sidecar {
-    pub(crate) fn new(options: Options, tasks: TaskTracker, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(
+        options: Options,
+        trust: Trust,
+        tasks: TaskTracker,
+        stopping: CancellationToken,
+    ) -> Self {
         Self {
-            router: Router::new(options, tasks.clone()),
+            router: Router::new(options, trust, tasks.clone()),
             orphans: Orphans::default(),
             tasks,
             draining: stopping.child_token(),

@@ -11,6 +11,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::retry::is_transient;
+use crate::tls::Trust;
 
 /// A broker in the same cluster answers a SYN in milliseconds; a moved pod's old address never does.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,7 +32,7 @@ pub(crate) struct ShardChannel {
 
 impl ShardChannel {
     /// Does not connect yet.
-    pub(crate) fn new(address: &str) -> Result<Self, Failure> {
+    pub(crate) fn new(address: &str, trust: &Trust) -> Result<Self, Failure> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| {
                 Failure::invalid(format!("broker address {address:?} is not host:port: {error}"))
@@ -42,7 +43,7 @@ impl ShardChannel {
             .tcp_nodelay(true);
         Ok(Self {
             address: address.to_owned(),
-            channel: endpoint.connect_lazy(),
+            channel: trust.channel(&endpoint),
             outstanding: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
         })

@@ -132,6 +132,7 @@ impl Sidecar {
             namespace: "shop".to_owned(),
             queues: vec![QueueName::parse(QUEUE, "shop").unwrap()],
             broker_address: broker.to_string(),
+            broker_ca: None,
         };
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = oneshot::channel();

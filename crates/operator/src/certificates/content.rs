@@ -130,7 +130,7 @@ impl Certificate {
             .is_some_and(|certificate| certificate.public_key().raw == key.subject_public_key_info())
     }
 
-    fn is_signed_by(&self, issuer: &Self) -> bool {
+    pub(super) fn is_signed_by(&self, issuer: &Self) -> bool {
         let (Some(own), Some(issuer)) = (parse(&self.der), parse(&issuer.der)) else { return false };
         own.issuer() == issuer.subject() && own.verify_signature(Some(issuer.public_key())).is_ok()
     }
@@ -148,6 +148,13 @@ impl Leaf {
         let certified = CertifiedKey::new(vec![self.certificate.der.clone()], key);
         certified.keys_match().is_ok().then_some(certified)
     }
+}
+
+/// What a Secret of `kubernetes.io/tls` holds.
+pub(super) fn leaf_data(certificate: &str, key: &str) -> SecretData {
+    [(LEAF, certificate), (LEAF_KEY, key)]
+        .map(|(name, text)| (name.to_owned(), ByteString(text.as_bytes().to_vec())))
+        .into()
 }
 
 fn text<'a>(data: &'a SecretData, key: &str) -> Option<&'a str> {

@@ -21,8 +21,8 @@ pub fn carry_out(
 ) -> Result<SecretData, Error> {
     match (step, &content.authority, &content.authority_key) {
         (Step::NewLeaf(_), Some(authority), Some(key)) => {
-            let until = authority.until;
-            let leaf = Pair::leaf(&Issuer::from_ca_cert_der(authority.der(), key)?, now, until, policy)?;
+            let leaf =
+                webhook_leaf(&Issuer::from_ca_cert_der(authority.der(), key)?, now, authority.until, policy)?;
             Ok(data(&Pair::of(&authority.pem, key), previous(content), &leaf))
         }
         (Step::ForgetPrevious | Step::Rest { .. }, Some(authority), Some(key)) if content.leaf.is_some() => {
@@ -43,9 +43,20 @@ fn new_authority(content: &Content, now: Timestamp, policy: &Policy) -> Result<S
     {
         return Ok(data(&pair, Some(issuer), &leaf));
     }
-    let leaf = Pair::leaf(&Issuer::new(params, &key), now, until, policy)?;
+    let leaf = webhook_leaf(&Issuer::new(params, &key), now, until, policy)?;
     let old = content.authority.as_ref().filter(|old| now < old.until);
     Ok(data(&pair, old.map(|old| old.pem.as_str()), &leaf))
+}
+
+/// Never outlives its issuer: it would be refused from then on.
+fn webhook_leaf(
+    issuer: &Issuer<'_, &KeyPair>,
+    now: Timestamp,
+    issuer_until: Timestamp,
+    policy: &Policy,
+) -> Result<Pair, Error> {
+    let until = after(now, policy.lifetimes.leaf).min(issuer_until);
+    Pair::leaf(issuer, "ackwell-operator webhook", &policy.names, now, until)
 }
 
 fn usable(content: &Content, now: Timestamp, policy: &Policy) -> bool {
@@ -71,9 +82,9 @@ fn kept_leaf(content: &Content) -> Option<Pair> {
 
 /// A certificate and its key, as PEM.
 #[derive(Default)]
-struct Pair {
-    certificate: String,
-    key: String,
+pub(super) struct Pair {
+    pub(super) certificate: String,
+    pub(super) key: String,
 }
 
 impl Pair {
@@ -81,26 +92,27 @@ impl Pair {
         Self { certificate: certificate.to_owned(), key: key.serialize_pem() }
     }
 
-    /// Never outlives its issuer: it would be refused from then on.
-    fn leaf(
+    /// For a server that is called by any of `names`.
+    pub(super) fn leaf(
         issuer: &Issuer<'_, &KeyPair>,
+        common_name: &str,
+        names: &[String],
         now: Timestamp,
-        issuer_until: Timestamp,
-        policy: &Policy,
+        until: Timestamp,
     ) -> Result<Self, Error> {
         let key = KeyPair::generate()?;
-        let mut params = params("ackwell-operator webhook", policy.names.clone())?;
+        let mut params = params(common_name, names.to_vec())?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        valid(&mut params, now, after(now, policy.lifetimes.leaf).min(issuer_until));
+        valid(&mut params, now, until);
         Ok(Self::of(&params.signed_by(&key, issuer)?.pem(), &key))
     }
 }
 
 /// The name tells authorities apart, for people and for the verifiers that look issuers up by name.
 fn authority(now: Timestamp, policy: &Policy) -> Result<(CertificateParams, KeyPair), Error> {
-    let mut params = params(&format!("ackwell-operator webhook authority {now:.3}"), Vec::new())?;
+    let mut params = params(&format!("ackwell authority {now:.3}"), Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     valid(&mut params, now, after(now, policy.lifetimes.authority));

@@ -79,7 +79,7 @@ fn leaf(content: &Content, authority: &Certificate, now: Timestamp, policy: &Pol
 }
 
 /// Two thirds of a life leave the last third to notice that renewing fails.
-fn renewal(certificate: &Certificate) -> Timestamp {
+pub(super) fn renewal(certificate: &Certificate) -> Timestamp {
     let made = certificate.made();
     let life = certificate.until.duration_since(made).unsigned_abs();
     if certificate.until < made { certificate.until } else { after(made, life * 2 / 3) }

@@ -116,7 +116,7 @@ fn new_authority_is_trusted_before_it_signs_what_is_served() {
     assert_eq!(steps, [Step::NewLeaf(Cause::Superseded)]);
     assert!(accepts(&moved, &rotated, due), "replicas that still serve the old one");
 
-    let (last, steps) = settle(&moved, due + HOUR * 2);
+    let (last, steps) = settle(&moved, due + HOUR * 24 * 8);
     assert_eq!(steps, [Step::ForgetPrevious]);
     assert!(accepts(&last, &moved, due) && !accepts(&last, &old, due));
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use ackwell_api::conditions::reasons;
 use ackwell_api::names::{MANAGER, QUEUE_LABEL};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -25,6 +26,7 @@ pub(super) use self::recreate::is_due as recreation_is_due;
 use super::build::Children;
 use super::caches::Caches;
 use super::error::{Class, classify, what_it_says};
+use crate::certificates::SecretData;
 use crate::metrics::Metrics;
 
 /// Longest wait for one request: a hanging API server must not hold one of the few visits at a time for long.
@@ -103,12 +105,39 @@ impl Applier<'_> {
             self.metrics.applied(K::KIND, "unchanged");
             return Ok(());
         }
+        let written = self.write(&api, desired).await?;
+        self.applied.remember(desired, &written);
+        Ok(())
+    }
+
+    async fn write<K>(&self, api: &Api<K>, desired: &K) -> Result<K, ApplyError>
+    where
+        K: Resource<DynamicType = ()> + k8s_openapi::Resource,
+        K: Clone + Debug + DeserializeOwned + Serialize,
+    {
         let parameters = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(desired);
         let written = request("apply", desired, api.patch(&desired.name_any(), &parameters, &patch)).await?;
         self.metrics.applied(K::KIND, "applied");
-        self.applied.remember(desired, &written);
-        Ok(())
+        Ok(written)
+    }
+
+    /// The data of a Secret; refuses one that is not ours. It is in no cache: that would take the right to list all.
+    pub(super) async fn secret_data(&self, secret: &Secret) -> Result<SecretData, ApplyError> {
+        let live = request("read", secret, self.secrets(secret).get_opt(&secret.name_any())).await?;
+        if let Some(live) = &live {
+            check_owner(secret, live)?;
+        }
+        Ok(live.and_then(|live| live.data).unwrap_or_default())
+    }
+
+    /// Makes a Secret what it should be.
+    pub(super) async fn write_secret(&self, secret: &Secret) -> Result<(), ApplyError> {
+        self.write(&self.secrets(secret), secret).await.map(drop)
+    }
+
+    fn secrets(&self, secret: &Secret) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &secret.namespace().unwrap_or_default())
     }
 }
 

@@ -10,13 +10,14 @@ mod tests;
 
 use ackwell_api::names;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 
 use super::BrokerImage;
 use super::dereference::Observed;
 use super::validate::Plan;
+use crate::certificates::SecretData;
 
 /// The objects, in the order in which they are applied.
 #[derive(Clone, Debug)]
@@ -36,6 +37,16 @@ pub(super) fn build(plan: &Plan, observed: &Observed, image: &BrokerImage) -> Ch
         shards_service: service::shards(plan),
         service: service::ready(plan),
         stateful_set: stateful_set::build(plan, observed.stateful_set.as_deref(), image),
+    }
+}
+
+/// The Secret of the brokers' certificate, whose content is made elsewhere.
+pub(super) fn certificate(plan: &Plan, data: SecretData) -> Secret {
+    Secret {
+        metadata: metadata(plan, names::certificate(plan.queue.name().name())),
+        type_: Some("kubernetes.io/tls".to_owned()),
+        data: Some(data),
+        ..Secret::default()
     }
 }
 

@@ -7,6 +7,7 @@ use ackwell_api::conditions::reasons;
 use kube::core::Status;
 
 use super::apply::ApplyError;
+use super::certificates::CertificateError;
 use super::update_status::StatusError;
 
 /// First wait after a failed visit; doubled with each further failure.
@@ -26,6 +27,8 @@ pub(crate) enum Error {
     Undecodable(String),
     #[error(transparent)]
     Invalid(#[from] InvalidQueue),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error(transparent)]
@@ -72,6 +75,7 @@ impl Error {
     pub(crate) fn class(&self) -> Class {
         match self {
             Self::Undecodable(_) | Self::Invalid(_) => Class::User,
+            Self::Certificate(error) => error.class(),
             Self::Apply(error) => error.class(),
             Self::Status(error) => error.class(),
         }
@@ -81,6 +85,7 @@ impl Error {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Undecodable(_) | Self::Invalid(_) => reasons::INVALID_SPEC,
+            Self::Certificate(error) => error.reason(),
             Self::Apply(error) => error.reason(),
             Self::Status(_) => reasons::APPLY_REFUSED,
         }

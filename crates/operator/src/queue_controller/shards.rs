@@ -14,8 +14,10 @@ use kube::ResourceExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::link::Peer;
 use super::QueueRef;
 use super::dereference::Observed;
+use crate::certificates::broker::Authority;
 
 /// What is known of one shard that Kubernetes calls ready.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,12 +45,13 @@ pub(crate) struct Shards {
     /// By Queue, and by the pod's uid: a new pod of the same name is another process.
     links: Mutex<HashMap<QueueRef, BTreeMap<String, Link>>>,
     visit: mpsc::Sender<QueueRef>,
+    authority: Authority,
 }
 
 impl Shards {
-    /// News of a shard sends its Queue to `visit`.
-    pub(crate) fn new(visit: mpsc::Sender<QueueRef>) -> Self {
-        Self { links: Mutex::default(), visit }
+    /// News of a shard sends its Queue to `visit`; brokers have to show a certificate of `authority`.
+    pub(crate) fn new(visit: mpsc::Sender<QueueRef>, authority: Authority) -> Self {
+        Self { links: Mutex::default(), visit, authority }
     }
 
     /// Keeps exactly one link to each ready pod, and tells all of them the current settings.
@@ -88,7 +91,9 @@ impl Shards {
         let (config, configs) = watch::channel(config.clone());
         let (views, view) =
             watch::channel(ShardView { ordinal, pod: pod.to_owned(), ..ShardView::default() });
-        let task = link::run(address, configs, views, self.visit.clone(), queue.clone());
+        let name = names::server_name(queue.namespace.as_deref().unwrap_or_default(), &queue.name, ordinal);
+        let peer = Peer { address, name, authority: self.authority.clone() };
+        let task = link::run(peer, configs, views, self.visit.clone(), queue.clone());
         Link { address, config, view, _task: AbortOnDropHandle::new(tokio::spawn(task)) }
     }
 }

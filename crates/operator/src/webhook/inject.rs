@@ -30,6 +30,8 @@ pub fn inject(
     if !has_sidecar(spec) {
         let sidecar = json!(sidecar::container(pod, namespace, queues, options));
         patch.push(insert(&["spec", "initContainers"], init_containers.is_empty(), sidecar));
+        let no_volumes = spec.volumes.as_ref().is_none_or(Vec::is_empty);
+        patch.push(insert(&["spec", "volumes"], no_volumes, json!(sidecar::volume())));
     }
     patch
 }

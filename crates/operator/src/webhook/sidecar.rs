@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ackwell_api::names::HTTP_PORT;
+use ackwell_api::names::{AUTHORITIES, AUTHORITIES_KEY, HTTP_PORT};
 use ackwell_proto::QueueName;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, ExecAction, HTTPGetAction, Lifecycle, LifecycleHandler, Pod,
-    PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
+    Capabilities, ConfigMapProjection, Container, ContainerPort, ExecAction, HTTPGetAction, Lifecycle,
+    LifecycleHandler, Pod, PodSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
+    SecurityContext, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -23,6 +24,10 @@ const GUARANTEED: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "64Mi")];
 const STARTUP_PERIOD_SECONDS: i32 = 1;
 /// ... which needs none itself, but may wait for its turn on a busy node.
 const STARTUP_FAILURES: i32 = 30;
+
+/// What the sidecar reads: whom to trust.
+const VOLUME: &str = "ackwell";
+const FOLDER: &str = "/var/run/ackwell";
 
 /// The user of our images.
 const USER: i64 = 65532;
@@ -53,6 +58,7 @@ pub(super) fn container(
         lifecycle: Some(lifecycle()),
         resources: pod.spec.as_ref().map(resources),
         security_context: Some(security_context()),
+        volume_mounts: Some(vec![mount()]),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
@@ -63,7 +69,35 @@ fn arguments(namespace: &str, queues: &BTreeSet<QueueName>) -> Vec<String> {
         if queue.namespace() == namespace { queue.name().to_owned() } else { queue.to_string() }
     };
     let queues: Vec<_> = queues.iter().map(name).collect();
-    ["sidecar", "--namespace", namespace, "--queues", &queues.join(",")].map(str::to_owned).into()
+    let authorities = format!("{FOLDER}/{AUTHORITIES_KEY}");
+    ["sidecar", "--namespace", namespace, "--queues", &queues.join(","), "--broker-ca", &authorities]
+        .map(str::to_owned)
+        .into()
+}
+
+/// What comes from outside, and changes while the pod runs. The pod waits until it is there.
+pub(super) fn volume() -> Volume {
+    let authorities = ConfigMapProjection { name: AUTHORITIES.to_owned(), ..ConfigMapProjection::default() };
+    Volume {
+        name: VOLUME.to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            sources: Some(vec![VolumeProjection {
+                config_map: Some(authorities),
+                ..VolumeProjection::default()
+            }]),
+            ..ProjectedVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn mount() -> VolumeMount {
+    VolumeMount {
+        name: VOLUME.to_owned(),
+        mount_path: FOLDER.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
 }
 
 fn port() -> ContainerPort {

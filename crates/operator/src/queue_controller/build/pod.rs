@@ -3,8 +3,8 @@
 use ackwell_api::{Scheduling, names};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodAffinityTerm,
-    PodAntiAffinity, PodSecurityContext, PodSpec, Probe, SeccompProfile, SecurityContext, Volume,
-    VolumeMount, WeightedPodAffinityTerm,
+    PodAntiAffinity, PodSecurityContext, PodSpec, Probe, SeccompProfile, SecretVolumeSource, SecurityContext,
+    Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -15,6 +15,10 @@ use super::{BrokerImage, Plan};
 const USER: i64 = 65_532;
 const CONFIG_FOLDER: &str = "/etc/ackwell";
 const CONFIG_VOLUME: &str = "config";
+const CERTIFICATE_FOLDER: &str = "/etc/ackwell-tls";
+const CERTIFICATE_VOLUME: &str = "tls";
+/// The group of the pod may read it, nobody else.
+const CERTIFICATE_MODE: i32 = 0o440;
 const DATA_FOLDER: &str = "/var/lib/ackwell";
 /// A broker that was killed checks its store before it answers; a large one takes minutes.
 const STARTUP_SECONDS: i32 = 600;
@@ -31,7 +35,7 @@ pub(super) fn build(plan: &Plan, image: &BrokerImage) -> PodSpec {
         security_context: Some(pod_security()),
         termination_grace_period_seconds: Some(i64::from(spec.termination_grace_period_seconds)),
         containers: vec![container(plan, image)],
-        volumes: Some(vec![config_volume(queue)]),
+        volumes: Some(vec![config_volume(queue), certificate_volume(queue)]),
         ..scheduled(&spec.scheduling, queue)
     }
 }
@@ -75,21 +79,24 @@ fn different_nodes(queue: &str) -> Affinity {
 
 fn container(plan: &Plan, image: &BrokerImage) -> Container {
     let config = format!("{CONFIG_FOLDER}/{}", names::CONFIG_KEY);
-    let args = ["broker", "--config", &config, "--data", DATA_FOLDER];
+    let [certificate, key] = ["tls.crt", "tls.key"].map(|file| format!("{CERTIFICATE_FOLDER}/{file}"));
+    // Loopback is how `kubectl port-forward` arrives, under the protection of the API server's own TLS.
+    let tls = ["--tls-cert", &certificate, "--tls-key", &key, "--plain-loopback"];
+    let args = ["broker", "--config", &config, "--data", DATA_FOLDER].into_iter().chain(tls);
     Container {
         name: "broker".to_owned(),
         image: Some(image.image.clone()),
         image_pull_policy: image.pull_policy.clone(),
         // The status shows why a broker crashes, without a look at its log.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        args: Some(args.map(str::to_owned).to_vec()),
+        args: Some(args.map(str::to_owned).collect()),
         ports: Some(vec![port("grpc", names::GRPC_PORT), port("http", names::HTTP_PORT)]),
         resources: Some(plan.queue.spec().resources.clone()),
         security_context: Some(container_security()),
         startup_probe: Some(probe("/livez", 1, STARTUP_SECONDS)),
         liveness_probe: Some(probe("/livez", 10, 6)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
-        volume_mounts: Some(vec![config_mount(), data_mount()]),
+        volume_mounts: Some(vec![config_mount(), certificate_mount(), data_mount()]),
         ..Container::default()
     }
 }
@@ -125,6 +132,27 @@ fn config_volume(queue: &str) -> Volume {
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()
+    }
+}
+
+fn certificate_volume(queue: &str) -> Volume {
+    Volume {
+        name: CERTIFICATE_VOLUME.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(names::certificate(queue)),
+            default_mode: Some(CERTIFICATE_MODE),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn certificate_mount() -> VolumeMount {
+    VolumeMount {
+        name: CERTIFICATE_VOLUME.to_owned(),
+        mount_path: CERTIFICATE_FOLDER.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
     }
 }
 

@@ -9,10 +9,11 @@ use ackwell_proto::v1::shard_client::ShardClient;
 use ackwell_proto::v1::{ConfigureRequest, QueueConfig, StatsRequest, StatsResponse};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Response, Status, Streaming};
 
 use super::ShardView;
+use crate::certificates::broker::Authority;
 use crate::queue_controller::QueueRef;
 
 /// Longest wait for a connection or an answer.
@@ -29,6 +30,8 @@ const FAILURES_TOLERATED: u32 = 5;
 /// Why a session with a broker ended.
 #[derive(Debug, thiserror::Error)]
 enum Error {
+    #[error("there is no authority yet that could have signed its certificate")]
+    NoAuthority,
     #[error("connect: {}", cause(.0))]
     Connect(#[from] tonic::transport::Error),
     #[error("{0}: {message}", message = .1.message())]
@@ -44,6 +47,14 @@ fn cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
     error.source().map_or(error, cause)
 }
 
+/// The broker, and how it proves to be that.
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// In its certificate.
+    pub(super) name: String,
+    pub(super) authority: Authority,
+}
+
 /// Where news of the broker go.
 struct News {
     view: watch::Sender<ShardView>,
@@ -51,9 +62,9 @@ struct News {
     queue: QueueRef,
 }
 
-/// Keeps a session with the broker at `address` until the task is dropped.
+/// Keeps a session with the broker until the task is dropped.
 pub(super) async fn run(
-    address: SocketAddr,
+    peer: Peer,
     mut configs: watch::Receiver<QueueConfig>,
     view: watch::Sender<ShardView>,
     visit: mpsc::Sender<QueueRef>,
@@ -62,8 +73,9 @@ pub(super) async fn run(
     let news = News { view, visit, queue };
     let mut failures = 0_u32;
     loop {
-        let Err(error) = session(address, &mut configs, &news, &mut failures).await;
+        let Err(error) = session(&peer, &mut configs, &news, &mut failures).await;
         failures = failures.saturating_add(1);
+        let address = peer.address;
         tracing::debug!(%address, %error, failures, "session with a broker ended");
         if failures == FAILURES_TOLERATED {
             news.tell(|view| view.unreachable = Some(format!("{address}: {error}"))).await;
@@ -74,12 +86,12 @@ pub(super) async fn run(
 
 /// Tells the broker its settings, then passes on its counts and tells it new settings, until something fails.
 async fn session(
-    address: SocketAddr,
+    peer: &Peer,
     configs: &mut watch::Receiver<QueueConfig>,
     news: &News,
     failures: &mut u32,
 ) -> Result<Infallible, Error> {
-    let channel = connect(address).await?;
+    let channel = connect(peer).await?;
     let mut stats = None;
     loop {
         let config = configs.borrow_and_update().clone();
@@ -111,8 +123,12 @@ async fn pass_on(
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<Channel, Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+/// By its address, which is known before its name is; with the authorities of this moment.
+async fn connect(peer: &Peer) -> Result<Channel, Error> {
+    let bundle = peer.authority.content().bundle().ok_or(Error::NoAuthority)?;
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(bundle)).domain_name(&peer.name);
+    let endpoint = Endpoint::from_shared(format!("https://{}", peer.address))?
+        .tls_config(tls)?
         .connect_timeout(DEADLINE)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(DEADLINE)

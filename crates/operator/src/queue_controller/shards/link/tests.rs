@@ -12,9 +12,10 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Request;
-use tonic::transport::Server;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::*;
+use crate::certificates::broker::tests::{authority_of, fresh, identity};
 
 /// What a broker reports, one after the other.
 type Reports = mpsc::Receiver<Result<StatsResponse, Status>>;
@@ -107,14 +108,29 @@ fn config(generation: u64) -> QueueConfig {
     }
 }
 
+/// The broker of shard 0, at this address.
+fn peer(address: SocketAddr, authority: Authority) -> Peer {
+    Peer { address, name: ackwell_api::names::server_name("shop", "orders", 0), authority }
+}
+
+/// A broker and a link to it that trusts who signed its certificate.
 async fn linked() -> Scene {
+    let authority = fresh();
+    let shown = identity(&authority, "orders");
+    link_to(authority_of(&authority), &shown).await
+}
+
+async fn link_to(authority: Authority, (certificate, key): &(String, String)) -> Scene {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (configured_sender, configured) = mpsc::channel(8);
     let (reports, reports_receiver) = mpsc::channel(8);
     let reports_receiver = Arc::new(tokio::sync::Mutex::new(Some(reports_receiver)));
     let broker = Broker { configured: configured_sender, reports: reports_receiver };
+    let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
     let server = Server::builder()
+        .tls_config(tls)
+        .unwrap()
         .add_service(ShardServer::new(broker.clone()))
         .add_service(QueueAdminServer::new(broker))
         .serve_with_incoming(TcpListenerStream::new(listener));
@@ -122,7 +138,7 @@ async fn linked() -> Scene {
     let (view_sender, view) = watch::channel(ShardView::default());
     let (visit, visits) = mpsc::channel(8);
     let queue = QueueRef::new("orders").within("shop");
-    let link = run(address, config_receiver, view_sender, visit, queue);
+    let link = run(peer(address, authority), config_receiver, view_sender, visit, queue);
     let serve = async { server.await.unwrap() };
     let tasks = [tokio::spawn(serve), tokio::spawn(link)].map(AbortOnDropHandle::new);
     Scene { configs, view, visits, configured, reports, _tasks: tasks }
@@ -178,8 +194,24 @@ async fn broker_that_stays_away_is_reported() {
     let (_configs, config_receiver) = watch::channel(config(1));
     let (view_sender, mut view) = watch::channel(ShardView::default());
     let (visit, _visits) = mpsc::channel(8);
-    let link = run(address, config_receiver, view_sender, visit, QueueRef::new("orders").within("shop"));
+    let queue = QueueRef::new("orders").within("shop");
+    let link = run(peer(address, authority_of(&fresh())), config_receiver, view_sender, visit, queue);
     let _task = AbortOnDropHandle::new(tokio::spawn(link));
     let away = soon(view.wait_for(|view| view.unreachable.is_some())).await.unwrap();
     assert!(away.unreachable.as_ref().unwrap().starts_with(&address.to_string()));
+}
+
+/// Settings are told to nobody who cannot prove to be the broker: with a certificate of another authority, or of another
+/// Queue.
+#[tokio::test]
+async fn who_is_not_the_broker_is_told_nothing() {
+    let (ours, theirs) = (fresh(), fresh());
+    for (shown, says) in
+        [(identity(&theirs, "orders"), "UnknownIssuer"), (identity(&ours, "logs"), "not valid for name")]
+    {
+        let mut scene = link_to(authority_of(&ours), &shown).await;
+        let view = soon(scene.view.wait_for(|view| view.unreachable.is_some())).await.unwrap().clone();
+        assert!(view.unreachable.as_ref().unwrap().contains(says), "{view:?}");
+        assert!(scene.configured.try_recv().is_err());
+    }
 }
