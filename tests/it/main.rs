@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod admin;
+mod attacks;
 mod command_line;
 mod commit;
 mod consume;

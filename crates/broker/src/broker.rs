@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tracing::info;
 
+use crate::answering::Answering;
 use crate::http::{self, Probes};
 use crate::json;
 use crate::receiving::Receiving;
@@ -75,7 +76,14 @@ pub async fn run(
     }
     let (stopping, sessions) = (CancellationToken::new(), TaskTracker::new());
     let receiving = Receiving::new();
-    let service = Service { shard: shard.clone(), queues, stopping, sessions, receiving };
+    let service = Service {
+        shard: shard.clone(),
+        queues,
+        stopping,
+        sessions,
+        receiving,
+        answering: Answering::default(),
+    };
     let listen = Listen { grpc: options.listen, identity, http: options.http };
     let served = serve(&service, listen, ready, shutdown).await;
     shard.tell(Job::Stop).await;
@@ -145,6 +153,7 @@ fn grpc(
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
         .layer(service.receiving.clone())
+        .layer(service.answering.clone())
         .add_routes(routes)
         .serve_with_incoming_shutdown(tls::accept(listener, identity), stopping);
     Ok(async move { server.await.context("serve gRPC") })

@@ -7,6 +7,7 @@
 //!
 //! Neither knows Kubernetes: their world is a file, a directory, flags and gRPC.
 
+mod answering;
 pub mod broker;
 mod clock;
 mod http;

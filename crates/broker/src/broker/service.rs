@@ -18,6 +18,7 @@ use ackwell_proto::v1::shard_server::ShardServer;
 
 use super::served::Queues;
 use super::shard::Shard;
+use crate::answering::Answering;
 use crate::receiving::Receiving;
 
 /// Largest request: the largest body, with room for its headers.
@@ -34,6 +35,8 @@ pub(crate) struct Service {
     pub(crate) sessions: TaskTracker,
     /// What is on its way in.
     pub(crate) receiving: Receiving,
+    /// What is on its way out.
+    pub(crate) answering: Answering,
 }
 
 impl Service {

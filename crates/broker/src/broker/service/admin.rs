@@ -49,9 +49,10 @@ impl queue_admin_server::QueueAdmin for Service {
             return Err(Failure::invalid(format!("body_bytes is over {MAX_BODY_BYTES}")).into());
         }
         let body_bytes = request.body_bytes as usize;
+        self.answering.has_room()?;
         let page =
             self.shard.look(move |view| page(&view, queue, &filter, after, (limit, body_bytes))).await?;
-        Ok(Response::new(page.map_err(|error| storage_failure(&error))?))
+        Ok(self.answering.peeked(page.map_err(|error| storage_failure(&error))?)?)
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -61,7 +62,7 @@ impl queue_admin_server::QueueAdmin for Service {
         let found = self.shard.look(move |view| view.engine.peek(queue, &filter, None, 1)).await?;
         let (mut found, _) = found.map_err(|error| storage_failure(&error))?;
         let message = found.pop().ok_or_else(|| failure(&Refusal::UnknownMessage))?;
-        Ok(Response::new(GetResponse { message: Some(convert::message(message)) }))
+        Ok(self.answering.peeked(GetResponse { message: Some(convert::message(message)) })?)
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {

@@ -63,6 +63,7 @@ impl queues_server::Queues for Service {
 
     async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>, Status> {
         let (receive, wait_ms) = self.parse_receive(request.into_inner())?;
+        self.answering.has_room()?;
         let max_answer = receive.max_bytes + HEADERS_ROOM;
         let (reply, answer) = oneshot::channel();
         let give_up_at = clock::now().plus_ms(wait_ms);
@@ -70,7 +71,7 @@ impl queues_server::Queues for Service {
         let handed = answer.await.map_err(|_| shutting_down())??;
         let deliveries = handed.into_fitting(max_answer);
         let deliveries = deliveries.into_iter().map(convert::delivery).collect();
-        Ok(Response::new(ReceiveResponse { deliveries }))
+        Ok(self.answering.handed(ReceiveResponse { deliveries }))
     }
 
     async fn consume(
