@@ -36,6 +36,12 @@ impl Latencies {
         self.count
     }
 
+    /// The same, to divide by.
+    #[expect(clippy::cast_precision_loss, reason = "nobody counts 2^52 latencies")]
+    pub fn count_f64(&self) -> f64 {
+        self.count as f64
+    }
+
     /// Microseconds that this share of them, in thousandths, did not exceed; 0 for none.
     pub fn quantile_us(&self, thousandths: u64) -> f64 {
         let wanted = (self.count * thousandths).div_ceil(1000);

@@ -1,7 +1,8 @@
 //! What the benchmarks share: clock, latencies, figures and what the system says of a process.
 //!
-//! `store` measures the engine on its store, `broker` a broker behind gRPC. Both check what comes back: a benchmark that
-//! loses messages would be fast.
+//! `store` measures the engine on its store, `broker` a broker behind gRPC, with and without a sidecar between: both check what
+//! comes back, since a benchmark that loses messages would be fast. `sidecar` measures what a sidecar costs: when nothing
+//! happens, and each call.
 
 pub mod body;
 pub mod clock;
@@ -11,3 +12,4 @@ pub mod latencies;
 pub mod ledger;
 pub mod limit;
 pub mod process;
+pub mod server;

@@ -30,6 +30,11 @@ impl Observed {
         Ok(self.number("status", "VmRSS:")? / 1024.0)
     }
 
+    /// What of that is its own, not pages of its program that all processes of it share, in MiB.
+    pub fn own_mib(&self) -> anyhow::Result<f64> {
+        Ok(self.number("status", "RssAnon:")? / 1024.0)
+    }
+
     /// The most resident memory it ever had, in MiB.
     pub fn peak_mib(&self) -> anyhow::Result<f64> {
         Ok(self.number("status", "VmHWM:")? / 1024.0)

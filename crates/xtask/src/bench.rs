@@ -25,6 +25,8 @@ enum What {
     Store,
     /// A broker behind gRPC.
     Broker,
+    /// What a sidecar costs, idle and for each call.
+    Sidecar,
 }
 
 impl What {
@@ -32,6 +34,7 @@ impl What {
         match self {
             Self::Store => "store",
             Self::Broker => "broker",
+            Self::Sidecar => "sidecar",
         }
     }
 }
@@ -45,7 +48,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     };
     let mut bench = child::command(workspace.target.join("release").join(program), []);
     bench.arg("--data").arg(data);
-    if options.what == What::Broker {
+    if options.what != What::Store {
         child::run(&mut workspace.cargo(["build", "--release", "--package", "ackwelld"]))?;
         bench.arg("--ackwelld").arg(workspace.target.join("release/ackwelld"));
     }

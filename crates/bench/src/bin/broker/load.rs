@@ -9,12 +9,12 @@ use ackwell_bench::clock::Stopwatch;
 use ackwell_bench::figures::{Figures, rate};
 use ackwell_bench::latencies::Latencies;
 use ackwell_bench::ledger::Ledger;
+use ackwell_bench::server::Server;
 use anyhow::{Context, ensure};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::server::Broker;
 use crate::{BODY_BYTES, Case, Consumed, Sent, producers, stream};
 
 /// Messages on their way. Producers wait for the consumer beyond: a backlog that grows would be another benchmark.
@@ -59,9 +59,9 @@ pub(crate) struct Shown {
 }
 
 impl Load {
-    pub(crate) async fn start(broker: &Broker, case: &Case) -> anyhow::Result<Self> {
+    pub(crate) async fn start(server: &Server, case: &Case) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::new());
-        let (producer, consumer) = (broker.connect().await?, broker.connect().await?);
+        let (producer, consumer) = (server.connect().await?, server.connect().await?);
         let mut consumers = JoinSet::new();
         if case.consumed == Consumed::Meanwhile {
             consumers.spawn(stream::consume(consumer.clone(), Arc::clone(&shared)));

@@ -4,7 +4,6 @@
 
 mod load;
 mod producers;
-mod server;
 mod stream;
 
 use std::path::PathBuf;
@@ -15,10 +14,10 @@ use ackwell_bench::console::{note, say};
 use ackwell_bench::figures::Figures;
 use ackwell_bench::limit::Probe;
 use ackwell_bench::process::{Observed, load_average};
+use ackwell_bench::server::Server;
 use anyhow::Context;
 use clap::Parser;
 use load::Load;
-use server::Broker;
 
 /// Measures a broker behind gRPC on loopback.
 #[derive(Parser)]
@@ -48,6 +47,13 @@ struct Case {
     /// Calls or batches that are not answered yet, at most.
     outstanding: u32,
     consumed: Consumed,
+    through: Through,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Through {
+    Nothing,
+    Sidecar,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +78,14 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// Of the time of a case, before and after it, for each kind of limit.
 const LIMIT_SHARE: u32 = 4;
 
-const UNARY: Case = Case { name: "", sent: Sent::Calls, batch: 1, outstanding: 1, consumed: Consumed::Later };
+const UNARY: Case = Case {
+    name: "",
+    sent: Sent::Calls,
+    batch: 1,
+    outstanding: 1,
+    consumed: Consumed::Later,
+    through: Through::Nothing,
+};
 const BATCHES: Case = Case { batch: 100, consumed: Consumed::Meanwhile, ..UNARY };
 const STREAM: Case = Case { sent: Sent::Stream, ..BATCHES };
 const CASES: &[Case] = &[
@@ -84,6 +97,10 @@ const CASES: &[Case] = &[
     Case { name: "produce-4x100-consume", outstanding: 4, ..STREAM },
     Case { name: "produce-16x100-consume", outstanding: 16, ..STREAM },
     Case { name: "produce-40x100-consume", outstanding: 40, ..STREAM },
+    Case { name: "send-1-sidecar", through: Through::Sidecar, ..UNARY },
+    Case { name: "send-16-sidecar", outstanding: 16, through: Through::Sidecar, ..UNARY },
+    Case { name: "send-64-sidecar", outstanding: 64, through: Through::Sidecar, ..UNARY },
+    Case { name: "produce-16x100-consume-sidecar", outstanding: 16, through: Through::Sidecar, ..STREAM },
 ];
 
 const COLUMNS: &[(&str, &str)] = &[
@@ -96,6 +113,8 @@ const COLUMNS: &[(&str, &str)] = &[
     ("p99.9 us", "delivery_p999_us"),
     ("broker CPU us", "broker_cpu_us"),
     ("client CPU us", "client_cpu_us"),
+    ("sidecar CPU us", "sidecar_cpu_us"),
+    ("sidecar RSS MiB", "sidecar_rss_mib"),
     ("of append", "ratio_append"),
     ("of recycled", "ratio_recycled"),
     ("RSS MiB", "rss_mib"),
@@ -142,28 +161,45 @@ async fn measure(options: &Options, case: &Case) -> anyhow::Result<Figures> {
     let folder = tempfile::tempdir_in(&options.data).context("make a folder for the broker")?;
     let mut probe = Probe::new(folder.path(), case.batch as usize * BODY_BYTES)?;
     probe.measure(time / LIMIT_SHARE)?;
-    let mut broker = Broker::start(&options.ackwelld, folder.path()).await?;
-    let load = Load::start(&broker, case).await?;
+    let mut broker = Server::broker(&options.ackwelld, folder.path()).await?;
+    let mut sidecar = match case.through {
+        Through::Nothing => None,
+        Through::Sidecar => Some(Server::sidecar(&options.ackwelld, folder.path(), &broker).await?),
+    };
+    let load = Load::start(sidecar.as_ref().unwrap_or(&broker), case).await?;
     tokio::time::sleep(WARM_UP).await;
-    let (server, client) = (Observed::with_id(broker.id()), Observed::own());
-    let start = [server.disk_bytes()?, server.cpu_seconds()?, client.cpu_seconds()?];
+    let (server, client) = (broker.observed(), Observed::own());
+    let between = sidecar.as_ref().map(Server::observed);
+    let used = || -> anyhow::Result<_> {
+        let between = between.as_ref().map_or(Ok(0.0), Observed::cpu_seconds)?;
+        Ok([server.disk_bytes()?, server.cpu_seconds()?, client.cpu_seconds()?, between])
+    };
+    let start = used()?;
     let shown = load.measure(time).await;
-    let end = [server.disk_bytes()?, server.cpu_seconds()?, client.cpu_seconds()?];
+    let end = used()?;
     let rss_mib = server.rss_mib()?;
+    let sidecar_rss = between.as_ref().map(Observed::rss_mib).transpose()?;
     load.end().await?;
+    if let Some(sidecar) = &mut sidecar {
+        sidecar.stop().await?;
+    }
     broker.stop().await?;
     probe.measure(time / LIMIT_SHARE)?;
     let limit = probe.limit();
     let messages = shown.messages_f64().max(1.0);
-    let [written, server_cpu, client_cpu] =
+    let [written, server_cpu, client_cpu, sidecar_cpu] =
         std::array::from_fn(|index| (end[index] - start[index]) / messages);
     let records = shown.per_second() / f64::from(case.batch);
-    Ok(shown
+    let figures = shown
         .figures(case.name)
         .with("ratio_append", records / limit.append)
         .with("ratio_recycled", records / limit.recycled)
         .with("rss_mib", rss_mib)
         .with("write_amplification", written / f64::from(u32::try_from(BODY_BYTES)?))
         .with("broker_cpu_us", server_cpu * 1e6)
-        .with("client_cpu_us", client_cpu * 1e6))
+        .with("client_cpu_us", client_cpu * 1e6);
+    Ok(match sidecar_rss {
+        Some(rss) => figures.with("sidecar_cpu_us", sidecar_cpu * 1e6).with("sidecar_rss_mib", rss),
+        None => figures,
+    })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ackwell_bench::clock::Stopwatch;
+use ackwell_bench::server::QUEUE;
 use ackwell_proto::v1::produce_request::Frame as Said;
 use ackwell_proto::v1::produce_response::Frame as Heard;
 use ackwell_proto::v1::queues_client::QueuesClient;
@@ -18,7 +19,6 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::load::Shared;
-use crate::server::QUEUE;
 
 /// Sends batches until it is over; with a bound, no more than so many messages are on their way.
 pub(crate) async fn send(

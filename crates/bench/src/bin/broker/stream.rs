@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ackwell_bench::server::QUEUE;
 use ackwell_proto::v1::consume_request::Frame as Said;
 use ackwell_proto::v1::consume_response::Frame as Heard;
 use ackwell_proto::v1::queues_client::QueuesClient;
@@ -15,7 +16,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use crate::load::Shared;
-use crate::server::QUEUE;
 
 /// Frames on their way to the broker: more than deliveries in the window can lead to.
 const FRAMES: usize = 16_384;

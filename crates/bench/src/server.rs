@@ -1,4 +1,4 @@
-//! A broker in a process of its own.
+//! Brokers and sidecars in processes of their own.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -7,56 +7,71 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use ackwell_bench::clock::Stopwatch;
 use ackwell_proto::v1::{Backoff, BackoffPolicy, QueueConfig, QueueSettings};
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tonic::transport::{Channel, Endpoint};
 
-/// The queue that it serves.
-pub(crate) const QUEUE: &str = "orders";
+use crate::clock::Stopwatch;
+use crate::process::Observed;
+
+/// The queue that brokers serve.
+pub const QUEUE: &str = "orders";
+const NAMESPACE: &str = "shop";
 /// It is up, and gone after being told to stop, well within this, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at whether it is.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Dropping it kills it.
-pub(crate) struct Broker {
+/// A process `ackwelld`. Dropping it kills it.
+pub struct Server {
+    role: &'static str,
     child: Child,
     address: SocketAddr,
 }
 
-impl Broker {
-    /// Starts it on an empty folder in `folder`, and waits until it is ready.
-    pub(crate) async fn start(program: &Path, folder: &Path) -> anyhow::Result<Self> {
-        let (address, http) = (free()?, free()?);
+impl Server {
+    /// Starts a broker on an empty folder in `folder`, and waits until it is ready.
+    pub async fn broker(program: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let address = free()?;
         let config = folder.join("queue.json");
         std::fs::write(&config, serde_json::to_vec(&queue(address))?).context("write the broker's config")?;
-        let log = File::create(folder.join("log")).context("make the broker's log")?;
-        let child = Command::new(program)
-            .args(["broker", "--listen", &address.to_string(), "--http", &http.to_string(), "--config"])
-            .arg(config)
-            .arg("--data")
-            .arg(folder.join("data"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
-        let mut broker = Self { child, address };
-        broker
-            .wait_ready(http)
-            .await
-            .with_context(|| std::fs::read_to_string(folder.join("log")).unwrap_or_default())?;
-        Ok(broker)
+        let mut command = Command::new(program);
+        command.arg("broker").arg("--config").arg(config).arg("--data").arg(folder.join("data"));
+        Self::start("broker", command, address, folder).await
+    }
+
+    /// Starts a sidecar before a broker, and waits until it is ready.
+    pub async fn sidecar(program: &Path, folder: &Path, broker: &Self) -> anyhow::Result<Self> {
+        let mut command = Command::new(program);
+        command.args(["sidecar", "--namespace", NAMESPACE, "--queues", QUEUE]);
+        command.args(["--broker-address", &broker.address.to_string()]);
+        Self::start("sidecar", command, free()?, folder).await
+    }
+
+    async fn start(
+        role: &'static str,
+        mut command: Command,
+        address: SocketAddr,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
+        let (http, path) = (free()?, folder.join(format!("{role}.log")));
+        let log = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+        command.args(["--listen", &address.to_string(), "--http", &http.to_string()]);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("start {}", command.get_program().display()))?;
+        let mut server = Self { role, child, address };
+        let ready = server.wait_ready(http).await;
+        ready.with_context(|| std::fs::read_to_string(path).unwrap_or_default())?;
+        Ok(server)
     }
 
     async fn wait_ready(&mut self, http: SocketAddr) -> anyhow::Result<()> {
         let since = Stopwatch::start();
         while !is_ready(http) {
-            ensure!(since.elapsed() < LIMIT, "the broker is not ready after {LIMIT:?}");
+            ensure!(since.elapsed() < LIMIT, "the {} is not ready after {LIMIT:?}", self.role);
             if let Some(status) = self.child.try_wait()? {
-                bail!("the broker ended with {status}");
+                bail!("the {} ended with {status}", self.role);
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -64,32 +79,34 @@ impl Broker {
     }
 
     /// A connection of its own, as our clients make them.
-    pub(crate) async fn connect(&self) -> anyhow::Result<Channel> {
+    pub async fn connect(&self) -> anyhow::Result<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?.tcp_nodelay(true);
-        endpoint.connect().await.context("connect to the broker")
+        endpoint.connect().await.with_context(|| format!("connect to the {}", self.role))
     }
 
-    /// Of its process.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+    /// Its process.
+    pub fn observed(&self) -> Observed {
+        Observed::with_id(self.child.id())
     }
 
     /// Tells it to stop, and waits until it has.
-    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).context("tell the broker to stop")?;
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let Self { role, child, .. } = self;
+        kill_process(Pid::from_child(child), Signal::TERM)
+            .with_context(|| format!("tell the {role} to stop"))?;
         let since = Stopwatch::start();
         loop {
-            if let Some(status) = self.child.try_wait()? {
-                ensure!(status.success(), "the broker ended with {status}");
+            if let Some(status) = child.try_wait()? {
+                ensure!(status.success(), "the {role} ended with {status}");
                 return Ok(());
             }
-            ensure!(since.elapsed() < LIMIT, "the broker still runs after {LIMIT:?}");
+            ensure!(since.elapsed() < LIMIT, "the {role} still runs after {LIMIT:?}");
             tokio::time::sleep(LOOK).await;
         }
     }
 }
 
-impl Drop for Broker {
+impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended before.
         _ = self.child.kill();
@@ -112,7 +129,7 @@ fn queue(address: SocketAddr) -> QueueConfig {
         dead_letter_expired: true,
     };
     QueueConfig {
-        namespace: "shop".to_owned(),
+        namespace: NAMESPACE.to_owned(),
         name: QUEUE.to_owned(),
         generation: 1,
         shard_addresses: vec![address.to_string()],
