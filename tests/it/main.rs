@@ -9,6 +9,7 @@ mod commit;
 mod consume;
 mod crash;
 mod keys;
+mod metrics;
 mod outcomes;
 mod refusals;
 mod sidecar;

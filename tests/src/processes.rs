@@ -2,6 +2,7 @@
 
 mod broker;
 mod command_line;
+mod operator;
 mod process;
 mod sidecar;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 pub use broker::{Broker, NAMESPACE, QUEUE, settings};
 pub use command_line::{CommandLine, Dev};
+pub use operator::Operator;
 pub use process::Process;
 pub use sidecar::{Sidecar, drain};
 

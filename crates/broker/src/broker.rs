@@ -25,6 +25,7 @@ use tonic::transport::Server;
 use tracing::info;
 
 use crate::answering::Answering;
+use crate::calls::CountCalls;
 use crate::http::{self, Probes};
 use crate::json;
 use crate::receiving::Receiving;
@@ -152,6 +153,7 @@ fn grpc(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .layer(CountCalls)
         .layer(service.receiving.clone())
         .layer(service.answering.clone())
         .add_routes(routes)

@@ -1,6 +1,6 @@
-//! The one place that reads the time of day.
+//! The one place that reads the time.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ackwell_engine::Timestamp;
 
@@ -9,4 +9,10 @@ pub(crate) fn now() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "this is where time is read")]
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// To see how long something takes.
+pub(crate) fn stopwatch() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "this is where time is read")]
+    Instant::now()
 }

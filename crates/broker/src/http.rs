@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
+
+/// The Prometheus text format.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the endpoints answer.
 #[derive(Clone)]
@@ -23,7 +27,7 @@ pub(crate) async fn serve(listener: TcpListener, probes: Probes) -> std::io::Res
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(async move || ready(is_ready())))
-        .route("/metrics", get(async move || metrics().await));
+        .route("/metrics", get(async move || ([(CONTENT_TYPE, TEXT)], metrics().await)));
     axum::serve(listener, router).await
 }
 

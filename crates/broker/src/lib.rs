@@ -9,7 +9,9 @@
 
 mod answering;
 pub mod broker;
+mod calls;
 mod clock;
+mod exposition;
 mod http;
 mod json;
 mod producer;

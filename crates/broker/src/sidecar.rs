@@ -13,6 +13,7 @@ mod drain;
 mod find;
 mod held;
 mod merge;
+mod metrics;
 mod options;
 mod produce;
 mod receipt;

@@ -228,7 +228,10 @@ impl Model {
             let queue = message.queue;
             match self.rules(queue).expired {
                 Expired::DeadLetter => self.die(seq, DeadReason::Expired),
-                Expired::Drop => self.remove(seq),
+                Expired::Drop => {
+                    self.queue_mut(queue).totals.dropped += 1;
+                    self.remove(seq);
+                }
             }
         }
         self.forget_idle_debts();
@@ -240,6 +243,8 @@ impl Model {
         (message.hold, message.dead_since) = (None, now);
         (message.shown.state, message.shown.delayed_until) = (State::Dead, None);
         message.shown.dead_reason = Some(reason);
+        let queue = message.queue;
+        self.queue_mut(queue).totals.add_death(reason);
         self.forget_idle_debts();
     }
 

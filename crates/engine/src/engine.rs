@@ -22,13 +22,17 @@ use bytes::Bytes;
 
 use crate::command::{Applied, Command, Delivery, Refusal, Reply};
 use crate::memory::{Memory, MemoryKey, Remembered};
-use crate::message::{DeadReason, Epoch, Hold, Location, Message, MessageId, QueueId, Row, Seq, Stage};
+use crate::message::{
+    AttemptOutcome, DeadReason, Epoch, Hold, Location, Message, MessageId, QueueId, Row, Seq, Stage,
+};
 use crate::messages::{Ageing, Counts, Messages};
 use crate::receipt::{Receipt, Sealer};
 use crate::settings::Settings;
 use crate::store::disk::Space;
 use crate::store::record::Batch;
-use crate::store::{Changes, Loaded, LogDamage, Meta, QueueRecord, QueueState, Store, StoreError, catching};
+use crate::store::{
+    Changes, Loaded, LogDamage, Meta, QueueRecord, QueueState, Store, StoreError, Usage, catching,
+};
 use crate::time::Timestamp;
 
 /// Most timers that fire in one batch. A million messages scheduled for midnight must not become one commit of seconds,
@@ -65,10 +69,55 @@ struct Queue {
 pub struct Totals {
     /// Stored.
     pub sent: u64,
+    /// Handed to an application, every time.
+    pub delivered: u64,
     /// Done.
     pub acked: u64,
+    /// Given back by their consumer.
+    pub released: u64,
+    /// Failed: the consumer said so.
+    pub nacked: u64,
+    /// Failed: never again, and so Dead.
+    pub rejected: u64,
+    /// Failed: neither settled nor extended in time.
+    pub timed_out: u64,
+    /// Failed: the consumer is gone.
+    pub lost: u64,
+    /// Dead since their attempts were used up.
+    pub exhausted: u64,
+    /// Dead since their ttl passed.
+    pub expired: u64,
+    /// Gone since their ttl passed, in a queue that does not keep those.
+    pub dropped: u64,
+    /// Dead since what is stored fails its checksum.
+    pub corrupt: u64,
+}
+
+impl Totals {
     /// Attempts that failed, in any way.
-    pub failed: u64,
+    pub fn failed(&self) -> u64 {
+        self.nacked + self.rejected + self.timed_out + self.lost
+    }
+
+    /// Counts an attempt that failed.
+    pub fn add_failure(&mut self, outcome: AttemptOutcome) {
+        *match outcome {
+            AttemptOutcome::Nack => &mut self.nacked,
+            AttemptOutcome::Reject => &mut self.rejected,
+            AttemptOutcome::AckTimeout => &mut self.timed_out,
+            AttemptOutcome::ConsumerLost => &mut self.lost,
+        } += 1;
+    }
+
+    /// Counts a message that became Dead; those that were rejected are counted as failures.
+    pub fn add_death(&mut self, reason: DeadReason) {
+        match reason {
+            DeadReason::MaxAttempts => self.exhausted += 1,
+            DeadReason::Rejected => {}
+            DeadReason::Expired => self.expired += 1,
+            DeadReason::Corrupt => self.corrupt += 1,
+        }
+    }
 }
 
 /// A queue, counted.
@@ -258,7 +307,13 @@ impl Engine {
 
     /// Size of the store's files.
     pub fn disk_used(&self) -> u64 {
-        self.store.disk_used()
+        let Usage { log_bytes, state_bytes, .. } = self.store.usage();
+        log_bytes + state_bytes
+    }
+
+    /// What the store takes, see [`Usage`].
+    pub fn usage(&self) -> Usage {
+        self.store.usage()
     }
 
     fn append(&mut self, mut batch: Batch) -> Result<(), StoreError> {
@@ -456,8 +511,10 @@ impl Engine {
         Ageing { step_ms: self.settings(queue).map_or(0, |settings| settings.priority_step_ms) }
     }
 
-    fn totals(&mut self, queue: QueueId) -> Option<&mut Totals> {
-        self.queues.get_mut(&queue).map(|queue| &mut queue.totals)
+    fn count(&mut self, queue: QueueId, count: impl FnOnce(&mut Totals)) {
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            count(&mut queue.totals);
+        }
     }
 }
 

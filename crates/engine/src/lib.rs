@@ -32,5 +32,5 @@ pub use engine::{Engine, Stats, Totals};
 pub use message::{Message, MessageId, State};
 pub use messages::Counts;
 pub use settings::Settings;
-pub use store::{Damage, Store, StoreError};
+pub use store::{Damage, Store, StoreError, Usage};
 pub use time::Timestamp;

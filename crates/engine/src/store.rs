@@ -27,6 +27,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::dense::{Fetch, Page, PageNo};
 use crate::memory::{Ended, FrozenMemory, Memorized, MemoryKey};
@@ -227,6 +228,21 @@ impl Options {
 /// What one shard keeps.
 pub struct Store(Kind);
 
+/// What a store takes of its volume, and how its checkpoints go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Length of the log's segments, those included that wait to be used again.
+    pub log_bytes: u64,
+    /// Length of the file of the state.
+    pub state_bytes: u64,
+    /// Written to the log since the last checkpoint began: what a restart reads again.
+    pub replay_bytes: u64,
+    /// Checkpoints that were written since the store was opened.
+    pub checkpoints: u64,
+    /// How long these took in all, as the disk tells.
+    pub checkpoint_time: Duration,
+}
+
 enum Kind {
     Disk(Box<OnDisk>),
     Memory(Box<MemoryTables>),
@@ -267,11 +283,11 @@ impl Store {
         }
     }
 
-    /// Size of the files.
-    pub fn disk_used(&self) -> u64 {
+    /// What it takes of its volume, and how its checkpoints go.
+    pub fn usage(&self) -> Usage {
         match &self.0 {
-            Kind::Disk(store) => store.disk_used(),
-            Kind::Memory(_) => 0,
+            Kind::Disk(store) => store.usage(),
+            Kind::Memory(_) => Usage::default(),
         }
     }
 

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+
+/// What the text of the metrics is: counters have their suffix only in the samples.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Why the HTTP server ended.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +34,10 @@ pub(crate) async fn serve(
     let failed = |source| Error { address, source };
     let text = move || {
         let metrics = Arc::clone(&metrics);
-        async move { metrics.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR) }
+        async move {
+            let text = metrics.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+            Ok::<_, StatusCode>(([(CONTENT_TYPE, OPEN_METRICS)], text))
+        }
     };
     let readiness = move || {
         let answer = if *ready.borrow() {

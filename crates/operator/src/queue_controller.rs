@@ -171,6 +171,7 @@ async fn visit(queue: &Queue, context: &Context) -> Result<Action, Error> {
     if queue.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    context.options.metrics.visited(queue);
     let observed = dereference(&context.caches, &queue.namespace().unwrap_or_default(), &queue.name_any());
     let outcome = make(queue, &observed, context).await;
     let shards = context.shards.views(&QueueRef::from_obj(queue));
@@ -305,6 +306,7 @@ impl Context {
         self.shards.forget(&queue);
         self.certificates.forget(&queue);
         self.status.forget(&queue);
+        self.options.metrics.forget(namespace, name);
         self.applied.forget(namespace, &[names::child(name), names::shards_service(name)]);
         self.failures().remove(&guarded(&queue));
     }

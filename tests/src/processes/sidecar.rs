@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::process::Process;
+use super::process::{Process, get};
 use super::{Broker, NAMESPACE, QUEUE};
 use crate::caller::Caller;
 use crate::ports;
@@ -14,6 +14,7 @@ use crate::ports;
 pub struct Sidecar {
     process: Process,
     address: SocketAddr,
+    http: SocketAddr,
     _folder: TempDir,
 }
 
@@ -35,12 +36,17 @@ impl Sidecar {
         command.args(["--listen", &address.to_string(), "--http", &http.to_string()]).args(arguments);
         let mut process = Process::start(&mut command, &folder.path().join("log"));
         process.wait_ready(http);
-        Self { process, address, _folder: folder }
+        Self { process, address, http, _folder: folder }
     }
 
     /// Where applications reach it.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The metrics it shows.
+    pub fn metrics(&self) -> String {
+        get(self.http, "/metrics").expect("a sidecar that runs shows its metrics")
     }
 
     /// A caller of its queue.

@@ -9,6 +9,7 @@ mod disk;
 mod driver;
 mod extension;
 mod levels;
+mod measures;
 mod room;
 mod unread;
 
@@ -27,9 +28,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(crate) use answer::{Answer, Answered, Chain};
 use demand::Demands;
 pub(crate) use demand::{Poll, Subscription, SubscriptionId, Window};
-use driver::Driver;
+use driver::{Driver, Told};
 pub(crate) use levels::Level;
 use levels::Levels;
+pub(crate) use measures::{COMMIT_SECONDS, Measures};
 use room::Room;
 pub(crate) use unread::{Unread, bytes as unread_bytes};
 
@@ -109,6 +111,7 @@ pub(crate) struct Shard {
     is_ready: watch::Receiver<bool>,
     room: Room,
     levels: Levels,
+    measures: Measures,
 }
 
 /// What waits for the engine.
@@ -126,11 +129,12 @@ pub(crate) fn start(data: PathBuf) -> anyhow::Result<(Shard, Thread)> {
     let (jobs, mailbox) = mpsc::channel(MAILBOX);
     let (ready, is_ready) = watch::channel(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let levels = Levels::default();
-    let driver = Driver::new(data, engine, ready, jobs.downgrade(), levels.clone());
+    let (levels, measures) = (Levels::default(), Measures::default());
+    let told = Told { ready, levels: levels.clone(), measures: measures.clone() };
+    let driver = Driver::new(data, engine, jobs.downgrade(), told);
     let run = move || runtime.block_on(driver.run(mailbox));
     let thread = std::thread::Builder::new().name("engine".into()).spawn(run)?;
-    Ok((Shard { jobs, is_ready, room: Room::new(), levels }, Thread(thread)))
+    Ok((Shard { jobs, is_ready, room: Room::new(), levels, measures }, Thread(thread)))
 }
 
 impl Shard {
@@ -160,6 +164,16 @@ impl Shard {
         answer.await.map_err(|_| refusal::storage_unavailable())
     }
 
+    /// The same for who can wait for its turn; `None` while the store is not open.
+    pub(crate) async fn look_in_turn<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(View<'_>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Job::Look(Box::new(move |view| _ = reply.send(look(view))))).await;
+        answer.await.ok()
+    }
+
     /// Hands a job over, unless too many are waiting.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Failure> {
         self.jobs.try_send(job).map_err(|error| match error {
@@ -179,6 +193,11 @@ impl Shard {
         let (levels, level) = (self.levels.clone(), self.levels.of(queue));
         self.look(move |view| levels.publish(view.engine)).await?;
         Ok(level)
+    }
+
+    /// What the thread measures.
+    pub(crate) fn measures(&self) -> &Measures {
+        &self.measures
     }
 
     /// How full the mailbox is: jobs, and bytes of the messages that wait for their answer.

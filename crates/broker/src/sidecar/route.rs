@@ -136,6 +136,13 @@ impl Queue {
         &self.full_name
     }
 
+    /// How many shards are known, and how many of them failed last time.
+    pub(crate) fn shards(&self) -> (usize, usize) {
+        let known = self.known();
+        let shards = known.route.as_ref().map_or(&[][..], |route| &route.shards);
+        (shards.len(), shards.iter().filter(|channel| channel.load().0).count())
+    }
+
     /// The shards; asks for them when they are not known, and again in the background when that was long ago.
     pub(crate) async fn route(self: &Arc<Self>, deadline: Deadline) -> Result<Arc<Route>, Status> {
         let route = self.known().route.clone();

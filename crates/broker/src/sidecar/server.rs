@@ -1,6 +1,5 @@
 //! Serving, and stopping without blame.
 
-use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -24,10 +23,11 @@ use tonic::transport::server::TcpIncoming;
 
 use super::drain;
 use super::options::Options;
-use super::receive;
 use super::retry::Deadline;
 use super::service::{Service, Sidecar};
 use super::shard_channel::MAX_MESSAGE_BYTES;
+use super::{metrics, receive};
+use crate::calls::CountCalls;
 use crate::clock;
 use crate::http::{self, Probes};
 use crate::json;
@@ -116,6 +116,7 @@ async fn serve(
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(MAX_CONCURRENT_CALLS)
+        .layer(CountCalls)
         .layer(Receiving::new())
         .add_routes(routes);
     let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -137,21 +138,9 @@ async fn probe(listener: Option<TcpListener>, sidecar: Arc<Sidecar>) -> anyhow::
     let draining = sidecar.draining.clone();
     let probes = Probes {
         is_ready: Arc::new(move || !draining.is_cancelled()),
-        metrics: Arc::new(move || Box::pin(std::future::ready(metrics(&sidecar)))),
+        metrics: Arc::new(move || Box::pin(std::future::ready(metrics::text(&sidecar)))),
     };
     Ok(http::serve(listener, probes).await?)
-}
-
-fn metrics(sidecar: &Sidecar) -> String {
-    let mut text = String::from(
-        "# HELP ackwell_sidecar_held_deliveries Received by the application and not settled.\n\
-         # TYPE ackwell_sidecar_held_deliveries gauge\n",
-    );
-    for queue in sidecar.router.queues() {
-        let (name, held) = (queue.full_name(), queue.held.len());
-        _ = writeln!(text, "ackwell_sidecar_held_deliveries{{queue=\"{name}\"}} {held}");
-    }
-    text
 }
 
 /// The application's containers ended before this one was told to: nobody will settle what is still held.

@@ -103,6 +103,14 @@ impl Sidecar {
         })
     }
 
+    pub(crate) fn open_streams(&self) -> usize {
+        MAX_STREAMS - self.streams.available_permits()
+    }
+
+    pub(crate) fn sending_bytes(&self) -> usize {
+        MAX_SENDING_KIB.saturating_sub(self.sending_kib.available_permits()) << 10
+    }
+
     /// Nothing once the pod ends: a poll that waits then is answered at once, for the application to see that it is
     /// asked to stop; a later one waits for its time, since who does not see it would ask again at once. What a poll that
     /// is given up would have delivered goes back.

@@ -141,7 +141,8 @@ impl Model {
         let (now, is_handed) = (self.now, receive.handover == Handover::AtOnce);
         let key = self.key(&self.find(seq).shown.payload.fairness_key);
         let debt = self.find(seq).bytes() / UNIT_BYTES;
-        let turns = &mut self.queue_mut(receive.queue).turns;
+        let Queue { turns, totals, .. } = self.queue_mut(receive.queue);
+        totals.delivered += u64::from(is_handed);
         turns.served = key;
         *turns.debts.entry(key).or_default() += debt;
         let consumer = receive.consumer.clone();
@@ -173,8 +174,9 @@ impl Model {
             self.held(lease).ok_or(Refusal::ReceiptExpired)?;
             let message = self.find_mut(lease.seq);
             let hold = message.hold.as_mut().expect("it is held");
-            message.shown.deliveries += u32::from(!hold.is_handed);
-            hold.is_handed = true;
+            let is_new = !std::mem::replace(&mut hold.is_handed, true);
+            message.shown.deliveries += u32::from(is_new);
+            self.queue_mut(lease.queue).totals.delivered += u64::from(is_new);
             Ok(())
         };
         Ok(Reply::HandedOver(handover.receipts.iter().map(one).collect()))

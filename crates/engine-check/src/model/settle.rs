@@ -51,7 +51,10 @@ impl Model {
                 self.queue_mut(lease.queue).totals.acked += 1;
                 self.remove(seq);
             }
-            Outcome::Release => self.come_back(seq, self.now),
+            Outcome::Release => {
+                self.queue_mut(lease.queue).totals.released += 1;
+                self.come_back(seq, self.now);
+            }
             Outcome::Nack { delay_ms, reason } => self.fail(seq, &Failure::Nacked(*delay_ms, reason)),
             Outcome::Reject { reason } => self.fail(seq, &Failure::Rejected(reason)),
             Outcome::Lost { reason } => self.fail(seq, &Failure::Lost(reason)),
@@ -74,9 +77,9 @@ impl Model {
         }
         let (queue, now) = (message.queue, self.now);
         let rules = self.rules(queue).clone();
-        self.queue_mut(queue).totals.failed += 1;
-        let message = self.find_mut(seq);
         let (outcome, reason) = failure.told();
+        self.queue_mut(queue).totals.add_failure(outcome);
+        let message = self.find_mut(seq);
         let attempt = Attempt { started: hold.started, ended: now, outcome, reason, consumer: hold.consumer };
         message.shown.history.insert(0, attempt);
         message.shown.history.truncate(MAX_HISTORY);

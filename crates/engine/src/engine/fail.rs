@@ -52,9 +52,7 @@ impl Engine {
         let row = self.row(seq);
         let (queue, attempt) = (row.queue, attempt(row, now, failed));
         let stage = self.stage_after(now, seq, failed.then);
-        if let Some(totals) = self.totals(queue) {
-            totals.failed += 1;
-        }
+        self.count(queue, |totals| totals.add_failure(failed.outcome));
         self.put(now, seq, stage, Some(attempt))
     }
 
@@ -93,16 +91,20 @@ impl Engine {
     /// Puts a message that nobody holds any more where it belongs, which is elsewhere when its ttl has passed.
     fn put(&mut self, now: Timestamp, seq: Seq, stage: Stage, attempt: Option<Attempt>) -> Settled {
         let row = self.row(seq);
-        let settings = self.settings_of(row);
+        let (queue, settings) = (row.queue, self.settings_of(row));
         let is_dead = matches!(stage, Stage::Dead { .. });
         let stage = match settings.expired {
             _ if is_dead || !row.is_expired(now) => stage,
             Expired::DeadLetter => dead(settings, now, DeadReason::Expired),
             Expired::Drop => {
                 self.remove(seq);
+                self.count(queue, |totals| totals.dropped += 1);
                 return Settled { state: None, delayed_until: None };
             }
         };
+        if let Stage::Dead { reason, .. } = stage {
+            self.count(queue, |totals| totals.add_death(reason));
+        }
         self.messages.change(seq, |row| {
             attempt.into_iter().for_each(|attempt| row.record(attempt));
             row.stage = stage;

@@ -12,6 +12,11 @@ impl Engine {
         self.queues.iter().find(|(_, queue)| queue.record.name == name).map(|(id, _)| *id)
     }
 
+    /// The rules that it goes by.
+    pub fn rules(&self, queue: QueueId) -> Option<&Settings> {
+        self.settings(queue).ok()
+    }
+
     /// Whether somebody stopped it from handing messages out.
     pub fn is_paused(&self, queue: QueueId) -> bool {
         self.queues.get(&queue).is_some_and(|queue| queue.record.is_paused)

@@ -86,6 +86,8 @@ impl Engine {
             row.stage = Stage::InFlight(grant.hold(epoch));
             row.deliveries = row.deliveries.saturating_add(u32::from(grant.is_handed));
         });
+        let queue = self.row(seq).queue;
+        self.count(queue, |totals| totals.delivered += u64::from(grant.is_handed));
         epoch
     }
 
@@ -113,6 +115,8 @@ impl Engine {
             hold.is_handed = true;
             row.deliveries = row.deliveries.saturating_add(1);
         });
+        let queue = self.row(seq).queue;
+        self.count(queue, |totals| totals.delivered += 1);
     }
 
     /// The same call again: what of it is still held, with its time starting anew.

@@ -128,9 +128,7 @@ impl Engine {
         }
         self.messages.put(seq, self.new_row(now, queue, message, location));
         self.store.stored(seq, location);
-        if let Some(totals) = self.totals(queue) {
-            totals.sent += 1;
-        }
+        self.count(queue, |totals| totals.sent += 1);
         id
     }
 

@@ -75,7 +75,10 @@ impl Engine {
     fn end_delivery(&mut self, now: Timestamp, seq: Seq, outcome: &Outcome) -> Settled {
         let (outcome, reason, then) = match outcome {
             Outcome::Ack => return self.ack(seq),
-            Outcome::Release => return self.release(now, seq),
+            Outcome::Release => {
+                self.count(self.row(seq).queue, |totals| totals.released += 1);
+                return self.release(now, seq);
+            }
             Outcome::Nack { delay_ms, reason } => {
                 (AttemptOutcome::Nack, reason, delay_ms.map_or(Then::Backoff, Then::Delay))
             }
@@ -88,9 +91,8 @@ impl Engine {
     }
 
     fn ack(&mut self, seq: Seq) -> Settled {
-        let row = self.remove(seq);
-        if let Some(totals) = row.and_then(|row| self.totals(row.queue)) {
-            totals.acked += 1;
+        if let Some(row) = self.remove(seq) {
+            self.count(row.queue, |totals| totals.acked += 1);
         }
         Settled { state: None, delayed_until: None }
     }

@@ -12,6 +12,7 @@ mod folder;
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use folder::Folder;
 pub(super) use folder::LOCK;
@@ -38,6 +39,12 @@ pub trait Disk: Debug + Send + Sync + 'static {
 
     /// Of the volume, which others may share.
     fn space(&self) -> io::Result<Space>;
+
+    /// How long it has been open, for those who want to know how long it takes. Nothing is decided by it; a disk that is not
+    /// real has no time.
+    fn uptime(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// An open file. All functions may be called from several threads at once.

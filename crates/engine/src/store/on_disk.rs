@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::disk::{Disk, DiskFile, Space};
 use super::log::{Log, Replayed};
@@ -13,7 +14,7 @@ use super::reserve::Reserved;
 use super::state::{State, Written};
 use super::tables::{self, Tables};
 use super::worker::Worker;
-use super::{Changes, Entropy, Loaded, Options, StoreError};
+use super::{Changes, Entropy, Loaded, Options, StoreError, Usage};
 use crate::dense::{Page, number_at};
 use crate::message::{Location, Payload, QueueId, Row, Seq};
 use crate::messages::Stored;
@@ -33,6 +34,8 @@ pub(super) struct OnDisk {
     is_under_way: bool,
     /// A checkpoint for which there was no room, as the one who writes it leaves it.
     undone: Arc<Mutex<Option<Checkpoint>>>,
+    /// How many were written, and how long that took.
+    written: Arc<Mutex<(u64, Duration)>>,
     /// The same, once that was noticed.
     postponed: Option<Postponed>,
     checkpoint_bytes: u64,
@@ -87,12 +90,13 @@ impl OnDisk {
         // A process that was killed may have made or renamed what is here, and not made it durable.
         disk.sync_folder().map_err(StoreError::Files)?;
         disk.replenish();
-        let undone = Arc::default();
+        let (undone, written) = (Arc::default(), Arc::default());
         Ok(Self {
             disk,
-            checkpoints: Worker::new(options.threads, "checkpoint", writer(&state, &undone))?,
+            checkpoints: Worker::new(options.threads, "checkpoint", writer(&state, &undone, &written))?,
             is_under_way: false,
             undone,
+            written,
             postponed: None,
             state,
             log,
@@ -318,8 +322,15 @@ impl OnDisk {
         self.moved.values().sum()
     }
 
-    pub(super) fn disk_used(&self) -> u64 {
-        self.log.bytes() + tables::bytes(&*self.disk)
+    pub(super) fn usage(&self) -> Usage {
+        let (checkpoints, checkpoint_time) = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        Usage {
+            log_bytes: self.log.bytes(),
+            state_bytes: tables::bytes(&*self.disk),
+            replay_bytes: self.bytes_since,
+            checkpoints,
+            checkpoint_time,
+        }
     }
 
     pub(super) fn space(&self) -> Result<Space, StoreError> {
@@ -331,11 +342,17 @@ impl OnDisk {
 fn writer(
     state: &Arc<State>,
     undone: &Arc<Mutex<Option<Checkpoint>>>,
+    written: &Arc<Mutex<(u64, Duration)>>,
 ) -> impl FnMut(Checkpoint) -> Result<(), StoreError> + Send + 'static {
-    let (state, undone) = (Arc::clone(state), Arc::clone(undone));
+    let (state, undone, written) = (Arc::clone(state), Arc::clone(undone), Arc::clone(written));
     move |checkpoint| {
-        if let Written::Nothing = state.write(&checkpoint)? {
-            *undone.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
+        let began = state.uptime();
+        match state.write(&checkpoint)? {
+            Written::Nothing => *undone.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint),
+            Written::All => {
+                let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+                *written = (written.0 + 1, written.1 + state.uptime().saturating_sub(began));
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::disk::{Disk, DiskFile, Space};
 
@@ -146,6 +147,10 @@ impl Disk for Reserved {
         let space = self.disk.space()?;
         let kept_back = if self.reserve.state().is_there { self.reserve.bytes } else { 0 };
         Ok(Space { free_bytes: space.free_bytes.saturating_add(kept_back), ..space })
+    }
+
+    fn uptime(&self) -> Duration {
+        self.disk.uptime()
     }
 }
 

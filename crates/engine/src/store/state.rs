@@ -1,6 +1,7 @@
 //! The tables behind one door: redb goes on after no failed write, so that they are opened anew when the volume was full.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::disk::Disk;
 use super::on_disk::Checkpoint;
@@ -62,6 +63,11 @@ impl State {
             Err(error) if error.is_disk_full() => self.reopen().map(|()| Written::Nothing),
             written => written.map(|()| Written::All),
         }
+    }
+
+    /// See [`Disk::uptime`].
+    pub(super) fn uptime(&self) -> Duration {
+        self.disk.uptime()
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

@@ -171,7 +171,8 @@ fn unfinished_store_is_made_anew() {
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, ["0000000000000001.log", "lock", "reserve", FILE]);
-    assert!(store.disk_used() > 0);
+    let usage = store.usage();
+    assert!(usage.log_bytes > 0 && usage.state_bytes > 0, "{usage:?}");
 }
 
 /// Promise: two processes never write one store.

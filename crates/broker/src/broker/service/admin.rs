@@ -21,6 +21,7 @@ use super::{Service, explain};
 use crate::broker::convert;
 use crate::broker::refusal::{failure, storage_failure};
 use crate::broker::shard::{Shard, View};
+use crate::calls::refused_item;
 use crate::clock;
 
 const DEFAULT_PEEK: u32 = 20;
@@ -131,7 +132,7 @@ impl queue_admin_server::QueueAdmin for Service {
             Reply::Refused(refused) => return Err(failure(&refused).into()),
             other => unreachable!("a Cancel is answered by results, not {other:?}"),
         };
-        let result = |result: Result<(), Failure>| CancelResult { error: result.err().map(Into::into) };
+        let result = |result: Result<(), Failure>| CancelResult { error: result.err().map(refused_item) };
         let results = single_or_all(cancelled)?.into_iter().map(result).collect();
         Ok(Response::new(CancelResponse { results }))
     }
@@ -200,7 +201,7 @@ pub(crate) async fn stats(shard: &Shard, queue: QueueId) -> Result<StatsResponse
         oldest_ready: stats.oldest_ready.map(|stored_at| duration(now.ms_since(stored_at))),
         sent: stats.totals.sent,
         acked: stats.totals.acked,
-        nacked: stats.totals.failed,
+        nacked: stats.totals.failed(),
         consumers: u32::try_from(consumers).unwrap_or(u32::MAX),
         paused,
     })

@@ -26,6 +26,7 @@ use super::Service;
 use super::queues::{Patience, extend_result, settle_result};
 use crate::broker::convert;
 use crate::broker::shard::{Closed, Event, Job, Subscription, SubscriptionId, Unread, Window, unread_bytes};
+use crate::calls::refused_stream;
 use crate::stream_end::{self, StreamEnd};
 
 const DEFAULT_WINDOW_MESSAGES: u32 = 32;
@@ -191,7 +192,7 @@ impl Session {
 
     /// A frame that breaks the protocol ends the stream; what it held is released.
     async fn refuse(&mut self, failure: Failure) -> StreamEnd {
-        self.put(Err(failure.into())).await;
+        self.put(Err(refused_stream(failure))).await;
         StreamEnd::Deliberate
     }
 

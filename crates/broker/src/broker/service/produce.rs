@@ -27,6 +27,7 @@ use super::queues::{merge, send_result, split};
 use crate::broker::convert;
 use crate::broker::refusal::failure;
 use crate::broker::shard::{Chain, Level};
+use crate::calls::refused_stream;
 use crate::producer::Producer;
 
 /// Frames waiting for the transport: enough to keep it busy.
@@ -91,9 +92,9 @@ enum End {
     Failed(Status),
 }
 
-impl<E: Into<Status>> From<E> for End {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(refused_stream(failure))
     }
 }
 

@@ -23,6 +23,7 @@ use super::{Service, consume, produce};
 use crate::broker::convert;
 use crate::broker::refusal::{failure, shutting_down};
 use crate::broker::shard::{Job, Poll};
+use crate::calls::refused_item;
 use crate::clock;
 
 const DEFAULT_WAIT_MS: u64 = 20_000;
@@ -205,21 +206,21 @@ impl Service {
 pub(super) fn settle_result(result: Result<command::Settled, Failure>) -> SettleResult {
     match result {
         Ok(settled) => convert::settle_result(settled),
-        Err(failure) => SettleResult { error: Some(failure.into()), ..Default::default() },
+        Err(failure) => SettleResult { error: Some(refused_item(failure)), ..Default::default() },
     }
 }
 
 pub(super) fn extend_result(result: Result<ackwell_engine::Timestamp, Failure>) -> ExtendResult {
     match result {
         Ok(deadline) => ExtendResult { ack_deadline: Some(timestamp(deadline.0)), error: None },
-        Err(failure) => ExtendResult { ack_deadline: None, error: Some(failure.into()) },
+        Err(failure) => ExtendResult { ack_deadline: None, error: Some(refused_item(failure)) },
     }
 }
 
 pub(super) fn send_result(result: Result<command::Sent, Failure>) -> SendResult {
     match result {
         Ok(command::Sent { id, duplicate }) => SendResult { id: id.to_string(), duplicate, error: None },
-        Err(failure) => SendResult { error: Some(failure.into()), ..Default::default() },
+        Err(failure) => SendResult { error: Some(refused_item(failure)), ..Default::default() },
     }
 }
 

@@ -26,7 +26,7 @@ use commits::UnderWay;
 use super::demand::{Asker, Demands, Handed, Poll, Subscription, SubscriptionId};
 use super::disk::Volume;
 use super::extension::{self, Orphans, RESUME_GRACE_MS};
-use super::{Answer, Closed, Event, Job, Levels, View};
+use super::{Answer, Closed, Event, Job, Levels, Measures, View};
 use crate::broker::refusal;
 use crate::clock;
 use crate::stream_end::StreamEnd;
@@ -48,12 +48,18 @@ enum Then {
     Nothing,
 }
 
+/// What others see of it without asking.
+pub(super) struct Told {
+    pub(super) ready: watch::Sender<bool>,
+    pub(super) levels: Levels,
+    pub(super) measures: Measures,
+}
+
 pub(super) struct Driver {
     data: PathBuf,
     /// `None` between a failure and the next successful opening.
     engine: Option<Engine>,
-    is_ready: watch::Sender<bool>,
-    levels: Levels,
+    told: Told,
     jobs: mpsc::WeakSender<Job>,
     demands: Demands,
     orphans: Orphans,
@@ -72,18 +78,11 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(
-        data: PathBuf,
-        engine: Engine,
-        is_ready: watch::Sender<bool>,
-        jobs: mpsc::WeakSender<Job>,
-        levels: Levels,
-    ) -> Self {
+    pub(super) fn new(data: PathBuf, engine: Engine, jobs: mpsc::WeakSender<Job>, told: Told) -> Self {
         Self {
             data,
             engine: Some(engine),
-            is_ready,
-            levels,
+            told,
             jobs,
             demands: Demands::default(),
             orphans: Orphans::default(),
@@ -127,7 +126,8 @@ impl Driver {
         let mut goes_on = true;
         if let Some(engine) = &self.engine {
             self.volume.learn(clock::now(), engine.space().ok());
-            self.levels.publish_disk(self.volume.is_full());
+            self.told.levels.publish_disk(self.volume.is_full());
+            self.told.measures.publish_disk(self.volume.is_full());
         }
         for job in jobs.drain(..) {
             goes_on &= self.take_in(job);
@@ -313,7 +313,7 @@ impl Driver {
             Ok(engine) => {
                 info!("the store is open again");
                 self.engine = Some(engine);
-                self.is_ready.send_replace(true);
+                self.told.ready.send_replace(true);
             }
             Err(error) => error!(error = &*error as &dyn std::error::Error, "cannot reopen the store"),
         }

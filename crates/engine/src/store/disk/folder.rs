@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -23,6 +24,7 @@ pub struct Folder {
     path: PathBuf,
     handle: File,
     lock: Arc<File>,
+    opened: Instant,
 }
 
 impl Folder {
@@ -35,7 +37,12 @@ impl Folder {
             TryLockError::WouldBlock => io::ErrorKind::ResourceBusy.into(),
             TryLockError::Error(error) => error,
         })?;
-        Ok(Self { path: path.into(), handle: File::open(path)?, lock: Arc::new(lock) })
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "what a disk takes is measured here, and decides nothing"
+        )]
+        let opened = Instant::now();
+        Ok(Self { path: path.into(), handle: File::open(path)?, lock: Arc::new(lock), opened })
     }
 
     fn path(&self, name: &str) -> io::Result<PathBuf> {
@@ -109,6 +116,10 @@ impl Disk for Folder {
             total_bytes: volume.f_blocks.saturating_mul(volume.f_frsize),
             free_bytes: volume.f_bavail.saturating_mul(volume.f_frsize),
         })
+    }
+
+    fn uptime(&self) -> Duration {
+        self.opened.elapsed()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Commits: made of what is to be done, and written while the one before is applied.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use ackwell_engine::command::NewMessage;
 use ackwell_engine::message::QueueId;
@@ -24,6 +25,7 @@ pub(super) struct UnderWay {
 
 struct Commit {
     now: Timestamp,
+    begun: Instant,
     thens: Vec<Then>,
     /// What is to be done even if it fails.
     owed: Vec<(Command, Then)>,
@@ -88,7 +90,14 @@ impl Driver {
         let (owed, has_stores) = (owed(&batch), batch.iter().any(|(command, _)| stores(command)));
         let (commands, thens): (Vec<Command>, Vec<Then>) = batch.into_iter().unzip();
         let is_idle = commands.is_empty() && !(self.under_way.is_empty() && self.is_due(now));
-        self.under_way.commits.push_back(Commit { now, thens, owed, asked, arriving });
+        self.under_way.commits.push_back(Commit {
+            now,
+            begun: clock::stopwatch(),
+            thens,
+            owed,
+            asked,
+            arriving,
+        });
         match &mut self.engine {
             None => self.fail(&refusal::storage_unavailable()),
             Some(_) if is_idle => _ = self.under_way.commits.pop_back(),
@@ -120,10 +129,11 @@ impl Driver {
         let Some(engine) = &mut self.engine else { return };
         match engine.finish() {
             Ok(applied) => {
-                if let Some(Commit { now, thens, asked, .. }) = self.under_way.commits.pop_front() {
+                if let Some(Commit { now, begun, thens, asked, .. }) = self.under_way.commits.pop_front() {
+                    self.told.measures.committed(begun.elapsed());
                     self.asked = asked;
                     if let Some(engine) = &self.engine {
-                        self.levels.publish(engine);
+                        self.told.levels.publish(engine);
                     }
                     self.conclude(now, applied, thens);
                 }
@@ -138,7 +148,8 @@ impl Driver {
             self.volume.is_found_full(clock::now());
         }
         self.engine = None;
-        self.is_ready.send_replace(false);
+        self.told.measures.store_failed();
+        self.told.ready.send_replace(false);
         self.fail(&refusal::storage_failure(error));
     }
 

@@ -36,8 +36,8 @@ impl Rig {
         let (jobs, mailbox) = mpsc::channel(4);
         let engine = open(folder.path()).unwrap();
         let ready = watch::channel(true).0;
-        let driver =
-            Driver::new(folder.path().to_owned(), engine, ready, jobs.downgrade(), Levels::default());
+        let told = Told { ready, levels: Levels::default(), measures: Measures::default() };
+        let driver = Driver::new(folder.path().to_owned(), engine, jobs.downgrade(), told);
         let mut rig = Self { driver, jobs, mailbox, queue: QueueId(0), _folder: folder };
         rig.queue = rig.configure("shop/orders");
         rig

@@ -40,7 +40,7 @@ impl World {
     pub(super) fn totals(&mut self) -> String {
         let queue = self.queue;
         let totals = self.engine().stats(queue).totals;
-        format!("sent={} acked={} failed={}", totals.sent, totals.acked, totals.failed)
+        format!("sent={} acked={} failed={}", totals.sent, totals.acked, totals.failed())
     }
 
     pub(super) fn peek(&mut self, words: &Words<'_>) -> String {
