@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod chart;
 mod delivery;
 mod examples;
 mod lifecycle;

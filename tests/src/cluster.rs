@@ -13,7 +13,7 @@ mod namespace;
 mod node;
 mod port_forward;
 
-pub use chart::installed;
+pub use chart::{installed, rendered};
 pub use kubectl::Kubectl;
 pub use logs::Followed;
 pub use namespace::Namespace;

@@ -12,17 +12,6 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(top.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The names of all values without children, like `image.tag`.
-fn leaves(prefix: &str, value: &Value) -> Vec<String> {
-    match value.as_object().filter(|children| !children.is_empty()) {
-        None => vec![prefix.to_owned()],
-        Some(children) => {
-            let name = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
-            children.iter().flat_map(|(key, child)| leaves(&name(key), child)).collect()
-        }
-    }
-}
-
 fn values() -> Value {
     serde_yaml_ng::from_str(&read("charts/ackwell/values.yaml")).expect("values.yaml is YAML")
 }
@@ -53,23 +42,6 @@ fn flags_of_the_deployment_exist_and_suffice() {
             "the chart leaves --{name} out"
         );
     }
-}
-
-/// Nobody has to read templates: every value is in the table.
-#[test]
-fn every_value_is_documented() {
-    let documentation = read("docs/install.md");
-    for name in leaves("", &values()) {
-        assert!(
-            documentation.contains(&format!("`{name}`")) || is_part_of_a_documented(&name, &documentation),
-            "{name}"
-        );
-    }
-}
-
-/// `resources` is one row, whatever it has by default.
-fn is_part_of_a_documented(name: &str, documentation: &str) -> bool {
-    name.strip_prefix("resources.").is_some() && documentation.contains("`resources`")
 }
 
 /// A typo is refused at every level, and what the schema takes is in `values.yaml`.

@@ -5,6 +5,7 @@
 mod copies;
 mod crds;
 mod proto;
+mod values;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ pub(crate) struct Generated {
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let top = top();
     let files = proto::generate(&top)?.into_iter().chain(crds::generate()?).chain(copies::generate(&top)?);
+    let files = files.chain(values::generate(&top)?);
     let stale: Vec<Generated> = files.filter(|file| differs(&top, file)).collect();
     if check && !stale.is_empty() {
         let names: Vec<_> = stale.iter().map(|file| file.path.display().to_string()).collect();

@@ -13,7 +13,7 @@ use crate::workspace::{VERSION, Workspace};
 use builder::Builder;
 
 /// What becomes an image; packages, binaries, stages of the Containerfile and images have the same names.
-const BINARIES: [&str; 3] = ["ackwelld", "ackwell-operator", "ackwell"];
+pub(crate) const BINARIES: [&str; 3] = ["ackwelld", "ackwell-operator", "ackwell"];
 
 /// What a node pulls before the first message flows: a promise of the README.
 const MAX_IMAGE_BYTES: u64 = 25_000_000;

@@ -4,6 +4,7 @@ mod bench;
 mod child;
 mod cluster;
 mod console;
+mod dist;
 mod generate;
 mod image;
 mod test;
@@ -40,9 +41,11 @@ enum Command {
     Torture(torture::Options),
     /// Build the container images and write them as OCI archives to target/images.
     Image(image::Options),
+    /// Write the chart, plain manifests and the bill of materials to target/dist.
+    Dist(dist::Options),
     /// Run the one-node Kubernetes of the tests.
     Cluster(cluster::Options),
-    /// Provide helm and kubectl in target/tools, and print where they are.
+    /// Provide helm, kubectl and promtool in target/tools, and print where they are.
     Tools,
 }
 
@@ -61,11 +64,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(options) => bench::run(&workspace, &options)?,
         Command::Torture(options) => torture::run(&workspace, &options)?,
         Command::Image(options) => image::run(&workspace, &options)?,
+        Command::Dist(options) => dist::run(&workspace, &options)?,
         Command::Cluster(options) => cluster::run(&workspace, &options)?,
         Command::Tools => {
             let tools = tools::provide(&workspace)?;
             say(tools.helm.display());
             say(tools.kubectl.display());
+            say(tools::promtool(&workspace)?.display());
         }
     }
     Ok(ExitCode::SUCCESS)

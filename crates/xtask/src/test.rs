@@ -96,9 +96,10 @@ fn lint(session: &mut Session<'_>) -> anyhow::Result<()> {
     session.required("clippy", workspace.cargo(clippy))?;
     session.step("generated", xtask(workspace, ["gen", "--check"]))?;
     match tools::provide(workspace) {
-        Ok(tools) => session.step("chart", chart(session, &tools))?,
-        Err(error) => session.fail("chart", &error),
-    };
+        Ok(tools) => chart(session, &tools)?,
+        Err(error) => _ = session.fail("chart", &error),
+    }
+    alerts(session)?;
     if child::succeeds(&mut workspace.cargo(["deny", "--version"])) {
         // Not `advisories`: their database lies on a host that a build may not reach. `cargo deny check` has them.
         session.step("licences", workspace.cargo(["deny", "check", "licenses", "bans", "sources"]))?;
@@ -116,10 +117,38 @@ fn xtask<const N: usize>(workspace: &Workspace, args: [&str; N]) -> Command {
     command
 }
 
-fn chart(session: &Session<'_>, tools: &Tools) -> Command {
-    let mut helm = child::command(&tools.helm, ["lint", "--strict", "charts/ackwell"]);
-    helm.current_dir(&session.workspace.top);
-    helm
+/// With its own values, and with those of `ci/`; that the API server takes what it makes of them is tested in e2e.
+fn chart(session: &mut Session<'_>, tools: &Tools) -> anyhow::Result<()> {
+    for values in ["values", "ci/everything", "ci/least", "ci/watched"] {
+        let values = format!("charts/ackwell/{values}.yaml");
+        let mut helm = child::command(&tools.helm, ["lint", "--strict", "charts/ackwell", "--values", &values]);
+        helm.current_dir(&session.workspace.top);
+        session.step("chart", helm)?;
+    }
+    Ok(())
+}
+
+/// Prometheus reads the alerts of the chart, and each fires when it should.
+fn alerts(session: &mut Session<'_>) -> anyhow::Result<()> {
+    let promtool = match tools::promtool(session.workspace) {
+        Ok(promtool) => promtool,
+        Err(error) => {
+            session.fail("alerts", &error);
+            return Ok(());
+        }
+    };
+    let with = |args: [&str; 3]| {
+        let mut command = child::command(&promtool, args);
+        command.current_dir(&session.workspace.top);
+        command
+    };
+    let (check, test) = (
+        with(["check", "rules", "charts/ackwell/files/alerts.yaml"]),
+        with(["test", "rules", "tests/prometheus/alerts.yaml"]),
+    );
+    session.step("alerts", check)?;
+    session.step("tests of alerts", test)?;
+    Ok(())
 }
 
 fn it(session: &mut Session<'_>, built: bool) -> anyhow::Result<()> {

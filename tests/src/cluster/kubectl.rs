@@ -59,6 +59,13 @@ impl Kubectl {
         self.limited(&["apply", "--dry-run=server", "--filename=-"], manifests, CALL)
     }
 
+    /// The same for manifests that name the namespaces of their objects. What is not a field is refused.
+    pub fn dry_run_of_all(manifests: &str) -> anyhow::Result<String> {
+        let mut command = Command::new(setting("ACKWELL_KUBECTL", "kubectl"));
+        command.args(["apply", "--dry-run=server", "--validate=strict", "--filename=-"]);
+        run_limited(command, manifests, CALL)
+    }
+
     /// An object, as JSON.
     pub fn get(&self, kind: &str, name: &str) -> anyhow::Result<Value> {
         let json = self.run(&["get", kind, name, "--output=json"])?;
