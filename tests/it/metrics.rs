@@ -1,5 +1,7 @@
 //! `docs/reference/metrics.md` is exactly what brokers, sidecars and operators export. Alerts are written against it.
 
+#![expect(clippy::float_cmp, reason = "counts are whole numbers")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -58,7 +60,7 @@ impl Exported {
     }
 }
 
-/// In OpenMetrics the name of a counter has its suffix only in the samples.
+/// In `OpenMetrics` the name of a counter has its suffix only in the samples.
 fn documented_name(name: &str, kind: &str) -> String {
     if kind == "counter" && !name.ends_with("_total") { format!("{name}_total") } else { name.to_owned() }
 }

@@ -121,7 +121,8 @@ fn xtask<const N: usize>(workspace: &Workspace, args: [&str; N]) -> Command {
 fn chart(session: &mut Session<'_>, tools: &Tools) -> anyhow::Result<()> {
     for values in ["values", "ci/everything", "ci/least", "ci/watched"] {
         let values = format!("charts/ackwell/{values}.yaml");
-        let mut helm = child::command(&tools.helm, ["lint", "--strict", "charts/ackwell", "--values", &values]);
+        let mut helm =
+            child::command(&tools.helm, ["lint", "--strict", "charts/ackwell", "--values", &values]);
         helm.current_dir(&session.workspace.top);
         session.step("chart", helm)?;
     }

@@ -1,4 +1,4 @@
-//! The software bill of materials: every crate that is compiled into the three binaries, as CycloneDX 1.6.
+//! The software bill of materials: every crate that is compiled into the three binaries, as `CycloneDX` 1.6.
 //!
 //! Nothing else is in an image: the binaries are static, on an empty base.
 
@@ -85,7 +85,9 @@ fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
         let line = package.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
         line.map(|value| value.trim_matches('"').to_owned())
     };
-    let entry = |package: &str| Some(((field(package, "name")?, field(package, "version")?), field(package, "checksum")?));
+    let entry = |package: &str| {
+        Some(((field(package, "name")?, field(package, "version")?), field(package, "checksum")?))
+    };
     lock.split("[[package]]").filter_map(entry).collect()
 }
 
@@ -104,9 +106,7 @@ mod tests {
     /// Promise: what is compiled in is listed, with its hash and licence; what is for tests is not.
     #[test]
     fn components_are_what_the_binaries_need() {
-        let package = |name: &str, source: Value| {
-            json!({"id": name, "name": name, "version": "1.0.0", "license": "MIT", "source": source})
-        };
+        let package = |name: &str, source: Value| json!({"id": name, "name": name, "version": "1.0.0", "license": "MIT", "source": source});
         let needs = |name: &str, kind: Value| json!({"pkg": name, "dep_kinds": [{"kind": kind}]});
         let metadata = json!({
             "packages": [package("ackwelld", Value::Null), package("redb", REGISTRY.into()), package("insta", REGISTRY.into())],
@@ -117,7 +117,8 @@ mod tests {
         });
         let checksums = checksums("[[package]]\nname = \"redb\"\nversion = \"1.0.0\"\nchecksum = \"ab\"\n");
         let document = document(&metadata, &checksums);
-        let names: Vec<_> = items(&document["components"]).iter().map(|component| text(&component["name"])).collect();
+        let names: Vec<_> =
+            items(&document["components"]).iter().map(|component| text(&component["name"])).collect();
         assert_eq!(names, ["ackwelld", "redb"]);
         assert_eq!(document["components"][1]["hashes"][0]["content"], "ab");
         assert_eq!(document["components"][1]["purl"], "pkg:cargo/redb@1.0.0");
