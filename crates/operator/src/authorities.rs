@@ -64,7 +64,7 @@ pub(crate) async fn run(
                 Some(Err(error)) => tracing::warn!(%error, "watching pods with sidecars"),
                 None => return,
             },
-            changed = changes.changed() => if changed.is_err() { return },
+            told = changes.changed() => if told.is_err() { return },
             () = sleep(PAUSE) => {}
         }
         published.publish().await;

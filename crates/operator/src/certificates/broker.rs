@@ -17,7 +17,7 @@ use crate::clock;
 /// How long the certificate of a broker lives. It is renewed after two thirds: ten days in which an operator may be away
 /// before anything is refused.
 const LIFE: Duration = Duration::from_hours(24 * 30);
-/// How long a new authority only is trusted before the brokers' certificates are signed by it: ConfigMaps reach pods
+/// How long a new authority only is trusted before the brokers' certificates are signed by it: `ConfigMaps` reach pods
 /// within two minutes, in busy clusters later.
 const SETTLE: Duration = Duration::from_mins(10);
 
