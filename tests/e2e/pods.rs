@@ -61,10 +61,12 @@ async fn consumer_that_ends_gracefully_loses_no_attempt() {
 
 /// Promise: while a pod ends, its application gets no more messages, and can settle what it holds, and send, for all of its grace
 /// period. What it still holds when it is killed goes back, and no attempt is counted.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn ending_pod_is_served_until_its_application_is_gone() {
     let namespace = Namespace::new("draining");
-    namespace.queue(&format!("{ORDERS}---\n{}", ORDERS.replace("name: orders", "name: none")));
+    // Longer than the grace period: a call to Receive is not extended.
+    let orders = ORDERS.replace("maxAttempts: 2", "ackTimeoutSeconds: 120, maxAttempts: 2");
+    namespace.queue(&format!("{orders}---\n{}", ORDERS.replace("name: orders", "name: none")));
     let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
     let direct = forward.caller("orders").await;
     namespace.apply(&stubborn_pod("consumer", GRACE.as_secs()));

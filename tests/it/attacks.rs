@@ -78,8 +78,8 @@ async fn handshakes_that_never_end() {
     }
     assert_serves(&broker).await;
     for connection in &mut held {
-        let ended = timeout(PATIENCE, connection.read(&mut [0])).await.expect("it is closed");
-        assert!(!ended.is_ok_and(|bytes| bytes > 1));
+        // Closed in peace or not: it is over.
+        _ = timeout(PATIENCE, connection.read_to_end(&mut Vec::new())).await.expect("it is closed");
     }
 }
 

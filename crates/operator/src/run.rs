@@ -199,7 +199,8 @@ impl Replica {
         self.metrics.leading(true);
         let authority = Authority::new(self.authority.subscribe());
         let (client, args, metrics) = (self.client.clone(), self.args.clone(), Arc::clone(&self.metrics));
-        visit(client, args, metrics, authority, self.shutdown.clone()).await;
+        // On the heap: it is most of what this process does.
+        Box::pin(visit(client, args, metrics, authority, self.shutdown.clone())).await;
     }
 }
 
