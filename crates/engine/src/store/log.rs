@@ -22,7 +22,7 @@ use bytes::Bytes;
 use super::disk::{Disk, DiskFile};
 use super::record::{self, Batch, Blob, Decoded, Position};
 use super::reserve;
-use super::worker::Worker;
+use super::worker::{Urgency, Worker};
 use super::{Options, StoreError};
 use crate::message::{Location, Payload};
 pub use damage::{Harm, LogDamage};
@@ -72,8 +72,9 @@ impl Log {
             offset: 0,
         });
         segments.begin(from.segment, u64::from(from.offset)).map_err(StoreError::Files)?;
-        let writer =
-            Worker::new(options.threads, "log", |write: Write| write.make().map_err(StoreError::Append));
+        let writer = Worker::new(options.threads, "log", Urgency::High, |write: Write| {
+            write.make().map_err(StoreError::Append)
+        });
         Ok(Self {
             segments,
             end: from,

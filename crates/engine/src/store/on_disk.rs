@@ -13,7 +13,7 @@ use super::record::{self, Batch, Position};
 use super::reserve::Reserved;
 use super::state::{State, Written};
 use super::tables::{self, Tables};
-use super::worker::Worker;
+use super::worker::{Urgency, Worker};
 use super::{Changes, Entropy, Loaded, Options, StoreError, Usage};
 use crate::dense::{Page, number_at};
 use crate::message::{Location, Payload, QueueId, Row, Seq};
@@ -93,7 +93,12 @@ impl OnDisk {
         let (undone, written) = (Arc::default(), Arc::default());
         Ok(Self {
             disk,
-            checkpoints: Worker::new(options.threads, "checkpoint", writer(&state, &undone, &written))?,
+            checkpoints: Worker::new(
+                options.threads,
+                "checkpoint",
+                Urgency::Low,
+                writer(&state, &undone, &written),
+            )?,
             is_under_way: false,
             undone,
             written,

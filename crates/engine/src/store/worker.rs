@@ -10,6 +10,18 @@ type Work<J> = Box<dyn FnMut(J) -> Result<(), StoreError> + Send>;
 /// Jobs that wait while one is being done, so that the next one begins the moment that one is over.
 const MAX_QUEUED: usize = 8;
 
+/// Who is served first where processors are short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Callers wait for it.
+    High,
+    /// Nobody waits for it, unless it falls far behind.
+    Low,
+}
+
+/// Of a thread with low urgency: beside one with none it gets about a tenth of a processor that both want.
+const LOW_NICE: i32 = 10;
+
 /// Does one job after the other.
 pub(super) struct Worker<J> {
     how: How<J>,
@@ -35,11 +47,12 @@ impl<J: Send + 'static> Worker<J> {
     pub(super) fn new(
         threads: Threads,
         name: &'static str,
+        urgency: Urgency,
         work: impl FnMut(J) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<Self, StoreError> {
         let how = match threads {
             Threads::One => How::InPlace(Box::new(work)),
-            Threads::Several => How::Beside(Beside::spawn(name, Box::new(work))?),
+            Threads::Several => How::Beside(Beside::spawn(name, urgency, Box::new(work))?),
         };
         Ok(Self { how, begun: 0, done: 0, has_failed: false })
     }
@@ -108,10 +121,11 @@ impl<J: Send + 'static> Worker<J> {
 }
 
 impl<J: Send + 'static> Beside<J> {
-    fn spawn(name: &str, mut work: Work<J>) -> Result<Self, StoreError> {
+    fn spawn(name: &str, urgency: Urgency, mut work: Work<J>) -> Result<Self, StoreError> {
         let (jobs, todo) = sync_channel::<J>(MAX_QUEUED);
         let (tell, done) = sync_channel(MAX_QUEUED + 1);
         let work_off = move || {
+            urgency.take_effect();
             for job in todo {
                 let done = work(job);
                 let is_last = done.is_err();
@@ -122,6 +136,15 @@ impl<J: Send + 'static> Beside<J> {
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work_off);
         Ok(Self { jobs: Some(jobs), done, thread: Some(thread.map_err(StoreError::Files)?) })
+    }
+}
+
+impl Urgency {
+    /// On this thread. Where the system refuses it, all is as urgent.
+    fn take_effect(self) {
+        if self == Self::Low {
+            _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), LOW_NICE);
+        }
     }
 }
 
