@@ -8,6 +8,7 @@
 
 mod client;
 mod compare;
+mod folder;
 mod rot;
 mod trouble;
 
@@ -24,6 +25,7 @@ use crate::disk::{Faults, Lie, SimDisk};
 use crate::violation::{Violation, ensure};
 use client::Client;
 use compare::{difference, is_counted_right};
+pub use folder::{Edit, reopen};
 pub use rot::endure;
 pub use trouble::Troubles;
 

@@ -31,7 +31,7 @@ pub fn endure(seed: u64) -> Result<Tally, Box<Fallen>> {
 
 /// What was done in the life before the damage.
 #[derive(Default)]
-struct Life {
+pub(super) struct Life {
     /// In which batch each message was sent, by what tells it from all others.
     sent_in: BTreeMap<String, usize>,
     received: BTreeMap<Bytes, String>,
@@ -45,6 +45,13 @@ impl Schedule {
         let mut engine = self.recover(None)?;
         self.disk.set_faults(Faults::default());
         let life = self.live(&mut engine)?;
+        self.end(engine)?;
+        let is_state_damaged = self.damage()?;
+        self.look(&life, is_state_damaged)
+    }
+
+    /// The process is stopped, or killed.
+    pub(super) fn end(&mut self, engine: Engine) -> Result<(), Violation> {
         if self.dice.one_in(2) {
             engine.close().map_err(store)?;
         } else {
@@ -52,11 +59,10 @@ impl Schedule {
             drop(engine);
         }
         self.disk = self.disk.restarted();
-        let is_state_damaged = self.damage()?;
-        self.look(&life, is_state_damaged)
+        Ok(())
     }
 
-    fn live(&mut self, engine: &mut Engine) -> Result<Life, Violation> {
+    pub(super) fn live(&mut self, engine: &mut Engine) -> Result<Life, Violation> {
         let mut life = Life::default();
         for batch in 0..self.dice.count(2, 60) {
             self.clock = self.clock.plus_ms(self.dice.pick(&[0, 0, 1, 40, 3000]));
@@ -103,19 +109,27 @@ impl Schedule {
         self.disk.flip(name, at as u64, bit).map_err(|error| Violation::new("disk", told(&error)))
     }
 
-    /// Opens the store until all of it can be read.
     fn look(&mut self, life: &Life, is_state_damaged: bool) -> Result<(), Violation> {
-        let mut why = None;
-        for _ in 0..MOST_OPENINGS {
-            match self.try_open().and_then(|engine| Ok((read(&engine)?, engine))) {
-                Ok((found, engine)) => return self.compare(life, &found, engine),
-                Err(error) => why = Some(error),
+        match self.open_by_and_by() {
+            Ok((found, engine)) => self.compare(life, &found, engine),
+            Err(error) => {
+                ensure(is_state_damaged, "a damaged log keeps no store from opening", || told(&error))
+            }
+        }
+    }
+
+    /// Opens the store until all of it can be read, or it is given up.
+    pub(super) fn open_by_and_by(&mut self) -> Result<(Vec<Message>, Engine), StoreError> {
+        let mut openings = 0;
+        loop {
+            let opened = self.try_open().and_then(|engine| Ok((read(&engine)?, engine)));
+            openings += 1;
+            if opened.is_ok() || openings == MOST_OPENINGS {
+                self.tally.refused += u64::from(opened.is_err());
+                return opened;
             }
             self.disk = self.disk.restarted();
         }
-        self.tally.refused += 1;
-        let why = why.as_ref().map_or_else(String::new, |error| told(error));
-        ensure(is_state_damaged, "a damaged log keeps no store from opening", || why)
     }
 
     fn compare(&mut self, life: &Life, found: &[Message], mut engine: Engine) -> Result<(), Violation> {
@@ -158,7 +172,7 @@ impl Schedule {
     }
 
     /// The store is one like any other.
-    fn go_on(&mut self, engine: &mut Engine) -> Result<(), Violation> {
+    pub(super) fn go_on(&mut self, engine: &mut Engine) -> Result<(), Violation> {
         for _ in 0..4 {
             let commands = self.client.commands(&mut self.dice, engine);
             engine.apply(self.clock, commands).map_err(store)?;
@@ -179,7 +193,7 @@ impl Schedule {
     }
 
     /// The process is killed, and started again.
-    fn killed(&mut self, engine: Engine) -> Result<Engine, Violation> {
+    pub(super) fn killed(&mut self, engine: Engine) -> Result<Engine, Violation> {
         self.disk.cut_power();
         drop(engine);
         self.disk = self.disk.restarted();
@@ -221,7 +235,7 @@ impl Life {
     }
 }
 
-fn read(engine: &Engine) -> Result<Vec<Message>, StoreError> {
+pub(super) fn read(engine: &Engine) -> Result<Vec<Message>, StoreError> {
     let mut all = Vec::new();
     for queue in queues(engine).filter_map(|(_, queue)| queue) {
         all.extend(all_of(engine, queue)?);
@@ -230,7 +244,7 @@ fn read(engine: &Engine) -> Result<Vec<Message>, StoreError> {
 }
 
 /// A body is the one that was sent under its name, or shown as what it is: not there.
-fn is_its_own(message: &Message) -> Result<(), Violation> {
+pub(super) fn is_its_own(message: &Message) -> Result<(), Violation> {
     let payload = &message.payload;
     let number = payload.content_type.strip_prefix("message ").and_then(|number| number.parse().ok());
     let is_right = match number {
