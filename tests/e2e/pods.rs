@@ -76,7 +76,8 @@ async fn ending_pod_is_served_until_its_application_is_gone() {
     let (api, http) =
         (PortForward::start(&namespace, "consumer", 7400), PortForward::start(&namespace, "consumer", 7410));
     let through = api.caller("orders").await;
-    assert_eq!(delivered(&through.receive_one().await).id, held);
+    let holding = through.receive_one().await;
+    assert_eq!(delivered(&holding).id, held);
     let settled = through.receive_one().await;
 
     let told = now();
@@ -88,11 +89,15 @@ async fn ending_pod_is_served_until_its_application_is_gone() {
     let others = direct.send_body("for others").await;
     assert_eq!(through.receive(1, Duration::from_secs(1)).await.unwrap().len(), 0);
     through.settle_one(ack(&settled)).await.expect("what it holds it can settle");
+    // Nobody but its application extends what was received without a stream.
+    through.extend(&holding, DONE).await.expect("and extend");
     let last = through.send_body("last words").await;
     assert!(told.elapsed() < GRACE, "all of this within the grace period: {:?}", told.elapsed());
 
     namespace.wait("pod/consumer", "delete", DONE);
     assert!(told.elapsed() >= GRACE, "the application does not go before: {:?}", told.elapsed());
+    // A connection that answered no pings while this thread waited for kubectl is closed.
+    let direct = forward.caller("orders").await;
     let mut left = BTreeSet::from([held, others, last]);
     while !left.is_empty() {
         let again = direct.receive_one().await;
