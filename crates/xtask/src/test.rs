@@ -46,7 +46,7 @@ enum Layer {
     It,
     /// The clients of all languages: their own tests, and the conformance suite.
     Clients,
-    /// A real cluster.
+    /// The operator against the control plane of a cluster alone, then a real cluster.
     E2e,
 }
 

@@ -1,6 +1,7 @@
 //! The cluster that e2e runs on: a given one, one that is up already, or one made for this run.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
@@ -62,6 +63,8 @@ impl Kubernetes {
                 if !session.note("cluster binaries", built)? {
                     return Ok(None);
                 }
+                // Some of the binaries are enough for these, and what they find need not be looked for in a cluster.
+                session.step("control plane", control_tests(session, &folders))?;
                 start(session, folders)
             }
         }
@@ -89,6 +92,13 @@ fn build(session: &Session<'_>, folders: &Folders) -> JoinHandle<anyhow::Result<
     nice.envs(script.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let (children, log) = (session.children.clone(), session.log("cluster binaries"));
     std::thread::spawn(move || steps::streamed(&children, nice, &log, "(background) "))
+}
+
+fn control_tests(session: &Session<'_>, folders: &Folders) -> Command {
+    let args = ["test", "--package", "ackwell-operator", "--test", "control", "--", "--ignored"];
+    let mut cargo = session.workspace.cargo(args);
+    cargo.env("CLUSTER_BIN", folders.binaries());
+    cargo
 }
 
 fn start(session: &mut Session<'_>, folders: Folders) -> anyhow::Result<Option<Running>> {

@@ -1,0 +1,91 @@
+//! Plays the kubelet and the storage: pods run, claims are bound and grow, as soon as they are there.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use ackwell_api::parse_bytes;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{Patch, PatchParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+/// Where all brokers are: the one that is played answers for every Queue.
+pub(crate) const ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 1), 7400);
+/// A class whose volumes cannot be larger than [`LIMIT`], though it says that they grow.
+pub(crate) const LIMITED_CLASS: &str = "limited";
+const LIMIT: u64 = 4 << 30;
+/// A pod that asks for such a node never runs.
+pub(crate) const BROKEN: &str = "broken";
+
+/// Runs pods.
+pub(crate) async fn kubelet(client: &Client) {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let changes = watcher(pods, watcher::Config::default()).default_backoff().applied_objects();
+    let run = async |pod: Result<Pod, watcher::Error>| {
+        let Ok(pod) = pod else { return };
+        let has_status = pod.status.as_ref().is_some_and(|status| status.conditions.is_some());
+        if !has_status && pod.metadata.deletion_timestamp.is_none() {
+            write(client, &pod, status(&pod)).await;
+        }
+    };
+    changes.for_each(run).await;
+}
+
+fn status(pod: &Pod) -> Value {
+    let selector = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
+    let runs = selector.is_none_or(|selector| !selector.contains_key(BROKEN));
+    let (phase, ready) = if runs { ("Running", "True") } else { ("Pending", "False") };
+    // Long ago: nobody has to wait until a broker counts as settled.
+    let ready = json!({"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let address = ADDRESS.ip();
+    json!({"phase": phase, "podIP": address, "podIPs": [{"ip": address}], "conditions": [ready]})
+}
+
+/// Binds claims, and grows volumes.
+pub(crate) async fn storage(client: &Client) {
+    let claims: Api<PersistentVolumeClaim> = Api::all(client.clone());
+    let changes = watcher(claims, watcher::Config::default()).default_backoff().applied_objects();
+    let serve = async |claim: Result<PersistentVolumeClaim, watcher::Error>| {
+        let Ok(claim) = claim else { return };
+        if let Some(status) = volume(&claim) {
+            write(client, &claim, status).await;
+        }
+    };
+    changes.for_each(serve).await;
+}
+
+/// The status that a claim gets, if it is another than it has.
+fn volume(claim: &PersistentVolumeClaim) -> Option<Value> {
+    let spec = claim.spec.as_ref()?;
+    let wanted = spec.resources.as_ref()?.requests.as_ref()?.get("storage")?;
+    let has = claim.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage"));
+    let infeasible = claim.status.as_ref().is_some_and(|status| status.allocated_resource_statuses.is_some());
+    let bytes = parse_bytes(wanted).ok()?;
+    if spec.storage_class_name.as_deref() == Some(LIMITED_CLASS) && bytes > LIMIT {
+        let error = json!({"type": "ControllerResizeError", "status": "True", "message": "4Gi at most"});
+        let state = json!({"storage": "ControllerResizeInfeasible"});
+        return (!infeasible).then(|| json!({"allocatedResourceStatuses": state, "conditions": [error]}));
+    }
+    let has_it = has.is_some_and(|has| parse_bytes(has).is_ok_and(|has| has >= bytes));
+    (!has_it || infeasible).then(|| {
+        json!({
+            "phase": "Bound",
+            "capacity": {"storage": wanted},
+            "allocatedResourceStatuses": null,
+            "conditions": null,
+        })
+    })
+}
+
+/// It may be gone already.
+async fn write<K>(client: &Client, object: &K, status: Value)
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let patch = Patch::Merge(json!({"metadata": {"uid": object.uid()}, "status": status}));
+    let _ = api.patch_status(&object.name_any(), &PatchParams::default(), &patch).await;
+}

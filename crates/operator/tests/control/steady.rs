@@ -1,0 +1,177 @@
+//! What is not a fault: growth that cannot be, hands off, and moments that nobody chose.
+
+use ackwell_api::names::PAUSED_ANNOTATION;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use crate::faults::{Fault, Faults};
+use crate::node::LIMITED_CLASS;
+use crate::world::{World, until};
+
+async fn world(name: &str, storage: serde_json::Value) -> World {
+    let world = World::new(name, Faults::default()).await;
+    world.change(&json!({"storage": storage})).await.unwrap();
+    world.until_settled().await;
+    world
+}
+
+async fn requested(world: &World) -> String {
+    let claim = world.api::<PersistentVolumeClaim>().get("data-ackwell-orders-0").await.unwrap();
+    claim.spec.unwrap().resources.unwrap().requests.unwrap()["storage"].0.clone()
+}
+
+/// Promise: a class without expansion is said, everything serves on, and the size can be set back.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn growth_that_the_class_refuses_is_stalled_and_taken_back() {
+    let world = world("unsupported", json!({"size": "1Gi", "className": "fixed"})).await;
+    world.change(&json!({"storage": {"size": "2Gi"}})).await.unwrap();
+    world.until_condition("Stalled", "True/ExpansionUnsupported").await;
+    world.until_condition("Ready", "True/AllShardsReady").await;
+    assert_eq!(requested(&world).await, "1Gi");
+    world.change(&json!({"storage": {"size": "1Gi"}})).await.unwrap();
+    world.until_condition("Stalled", "False/UpToDate").await;
+}
+
+/// Promise: what the storage cannot do is quoted; the size can be set to what is possible, and to what there was.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn growth_that_is_infeasible_is_stalled_and_taken_back() {
+    let world = world("infeasible", json!({"size": "1Gi", "className": LIMITED_CLASS})).await;
+    let pods = world.uids::<Pod>().await;
+    for (size, ends) in [("1Gi", "True/ExpansionAbandoned"), ("3Gi", "True/VolumesBound")] {
+        world.change(&json!({"storage": {"size": "100Ti"}})).await.unwrap();
+        world.until_condition("Stalled", "True/ExpansionInfeasible").await;
+        world.until_condition("Ready", "True/AllShardsReady").await;
+        let below = world.change(&json!({"storage": {"size": "512Mi"}})).await.unwrap_err().to_string();
+        assert!(below.contains("storage.size cannot shrink below what all volumes have"), "{below}");
+        world.change(&json!({"storage": {"size": size}})).await.unwrap();
+        world.until_condition("StorageHealthy", ends).await;
+        world.until_condition("Stalled", "False/UpToDate").await;
+    }
+    world.until_settled().await;
+    assert_eq!(requested(&world).await, "3Gi");
+    assert_eq!(world.queue().await.status.unwrap().storage.unwrap().floor.unwrap().0, "3Gi");
+    assert_eq!(world.uids::<Pod>().await, pods);
+}
+
+/// Promise: the quota's own words reach the status.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn growth_that_a_quota_refuses_is_stalled_in_its_words() {
+    let world = world("refused", json!({"size": "1Gi"})).await;
+    let sizes = json!({"requests.storage": "1Gi"});
+    let quota = json!({"metadata": {"name": "small"}, "spec": {"hard": sizes}});
+    let quotas = world.api::<ResourceQuota>();
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    // No controller for quotas runs here.
+    let used = Patch::Merge(json!({"status": {"hard": sizes, "used": sizes}}));
+    quotas.patch_status("small", &PatchParams::default(), &used).await.unwrap();
+    world.change(&json!({"storage": {"size": "2Gi"}})).await.unwrap();
+    world.until_condition("Stalled", "True/ExpansionRefused").await;
+    world.until_condition("Ready", "True/AllShardsReady").await;
+    let stalled = world.queue().await.status.unwrap().conditions.swap_remove(2).message;
+    assert!(stalled.contains("exceeded quota: small"), "{stalled}");
+    quotas.delete("small", &DeleteParams::default()).await.unwrap();
+    world.until_condition("Stalled", "False/UpToDate").await;
+    world.until_settled().await;
+    assert_eq!(requested(&world).await, "2Gi");
+}
+
+/// Promise: while it is paused, nothing that anybody changes is set right; afterwards all of it is.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn paused_queue_is_left_alone() {
+    let world = world("paused", json!({"size": "1Gi"})).await;
+    world.annotate(PAUSED_ANNOTATION, Some("")).await;
+    world.until_condition("Reconciling", "False/Paused").await;
+    world
+        .change(&json!({"shards": 2, "storage": {"size": "2Gi"}, "delivery": {"maxAttempts": 3}}))
+        .await
+        .unwrap();
+    world.until_condition("Ready", "Unknown/Paused").await;
+    let sets = world.api::<StatefulSet>();
+    assert_eq!(sets.get("ackwell-orders").await.unwrap().spec.unwrap().replicas, Some(1));
+    assert_eq!(requested(&world).await, "1Gi");
+    world.annotate(PAUSED_ANNOTATION, None).await;
+    world.until_settled().await;
+    assert_eq!(sets.get("ackwell-orders").await.unwrap().spec.unwrap().replicas, Some(2));
+    assert_eq!(requested(&world).await, "2Gi");
+}
+
+/// Promise: `kubectl scale` and autoscalers find shards and pods by the scale subresource.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn scale_subresource_tells_and_sets_shards() {
+    let world = world("scale", json!({"size": "1Gi"})).await;
+    let queues = world.api::<ackwell_api::Queue>();
+    let scale = queues.get_scale("orders").await.unwrap();
+    let status = scale.status.unwrap();
+    assert_eq!((scale.spec.unwrap().replicas, status.replicas), (Some(1), 1));
+    let selector = kube::api::ListParams::default().labels(&status.selector.unwrap());
+    assert_eq!(world.api::<Pod>().list(&selector).await.unwrap().items.len(), 1);
+    let patch = Patch::Merge(json!({"spec": {"replicas": 2}}));
+    queues.patch_scale("orders", &PatchParams::default(), &patch).await.unwrap();
+    world.until_settled().await;
+    assert_eq!(world.queue().await.status.unwrap().ready_shards, 2);
+}
+
+/// Promise: a Queue that is deleted in the moment in which its set is made anew leaves no pods behind.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn queue_that_is_deleted_while_its_set_is_made_anew_leaves_no_pods() {
+    let mut world = world("window", json!({"size": "1Gi"})).await;
+    world.kill_operator();
+    world.api::<StatefulSet>().delete("ackwell-orders", &orphan()).await.unwrap();
+    until("the set to go", async || {
+        match world.api::<StatefulSet>().get_opt("ackwell-orders").await.unwrap() {
+            None => Ok(()),
+            Some(set) => Err(set.metadata),
+        }
+    })
+    .await;
+    world.delete().await;
+    assert_eq!(world.uids::<Pod>().await.len(), 1, "the pod belongs to nobody");
+    world.start_operator(Faults::default());
+    until("the pod to go", async || {
+        let pods = world.uids::<Pod>().await;
+        if pods.is_empty() { Ok(()) } else { Err(pods) }
+    })
+    .await;
+    assert_eq!(world.uids::<PersistentVolumeClaim>().await.len(), 1, "its volume is kept");
+}
+
+fn orphan() -> DeleteParams {
+    DeleteParams { propagation_policy: Some(kube::api::PropagationPolicy::Orphan), ..DeleteParams::default() }
+}
+
+/// Promise: a set that somebody deleted without its pods is there again, and they never notice.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn set_that_was_deleted_by_hand_is_made_again_around_its_pods() {
+    let world = world("by-hand", json!({"size": "1Gi"})).await;
+    let (pods, sets) = (world.uids::<Pod>().await, world.uids::<StatefulSet>().await);
+    world.api::<StatefulSet>().delete("ackwell-orders", &orphan()).await.unwrap();
+    until("another set", async || {
+        let now = world.uids::<StatefulSet>().await;
+        if !now.is_empty() && now != sets { Ok(()) } else { Err(now) }
+    })
+    .await;
+    world.until_settled().await;
+    assert_eq!(world.uids::<Pod>().await, pods);
+}
+
+/// Promise: two operators at once, as when one that was paused wakes up, come to one end and replace nothing.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn two_operators_at_once_do_no_harm() {
+    let world = world("two", json!({"size": "1Gi"})).await;
+    let pods = world.uids::<Pod>().await;
+    let _other = crate::operator::Operator::start(&world.namespace, &Faults::at(usize::MAX, Fault::Fail));
+    world.change(&json!({"storage": {"size": "2Gi"}, "delivery": {"maxAttempts": 3}})).await.unwrap();
+    world.until_settled().await;
+    world.final_state().await;
+    assert_eq!(world.uids::<Pod>().await, pods);
+}
