@@ -73,6 +73,9 @@ const NOT_IN_DECISIONS: [&str; 9] = [
     "HashSet",
 ];
 
+/// What may have one of these all the same: a hash table behind an interface by which nobody can go through it.
+const EXCEPT: [(&str, &str); 1] = [("messages/keys/table.rs", "HashMap")];
+
 /// Promise: what the engine decides depends on its commands alone. Only its store sees a disk.
 #[test]
 fn decisions_of_the_engine_touch_nothing_outside() {
@@ -80,7 +83,10 @@ fn decisions_of_the_engine_touch_nothing_outside() {
     assert!(sources.len() > 10, "the sources are found");
     for source in sources {
         let text = std::fs::read_to_string(&source).expect("a source can be read");
-        let touched: Vec<_> = NOT_IN_DECISIONS.iter().filter(|word| text.contains(**word)).collect();
+        let is_excepted =
+            |word: &str| EXCEPT.iter().any(|(file, may_have)| source.ends_with(file) && *may_have == word);
+        let touched: Vec<_> =
+            NOT_IN_DECISIONS.iter().filter(|word| text.contains(**word) && !is_excepted(word)).collect();
         assert!(touched.is_empty(), "{} uses {touched:?}", source.display());
     }
 }
