@@ -238,9 +238,10 @@ mod tests {
         let full = || Place::take(&places, from(2)).is_none();
         let more: Vec<_> = (3..11)
             .flat_map(|number| std::iter::from_fn(move || Some(number)).take(MAX_CONNECTIONS_PER_ADDRESS))
-            .map_while(|number| Place::take(&places, from(number)))
+            .filter_map(|number| Place::take(&places, from(number)))
             .collect();
-        assert!(full(), "{} places", held.len() + rest.len() + more.len() + 1);
+        assert_eq!(held.len() + rest.len() + more.len() + 1, MAX_CONNECTIONS);
+        assert!(full());
         drop((held, other, rest, more));
         assert!(places.0.lock().unwrap().is_empty());
     }
