@@ -11,4 +11,5 @@ mod lifecycle;
 mod manifests;
 mod pods;
 mod refusals;
+mod scale;
 mod schema;

@@ -10,6 +10,7 @@ mod consume;
 mod crash;
 mod keys;
 mod metrics;
+mod moving;
 mod outcomes;
 mod refusals;
 mod sidecar;

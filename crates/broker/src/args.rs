@@ -66,6 +66,13 @@ pub(crate) struct Broker {
     /// Take plain connections from the loopback address all the same, which is how `kubectl port-forward` arrives.
     #[arg(long, requires = "tls_cert")]
     plain_loopback: bool,
+    /// Which of the queue's shards this is; without, it takes the messages of all keys.
+    #[arg(long, env = "ACKWELL_ORDINAL")]
+    ordinal: Option<u32>,
+    /// Authorities of the certificates that the other shards show, to which messages move: PEM. Without it connections to them are
+    /// plain.
+    #[arg(long)]
+    broker_ca: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -112,6 +119,8 @@ impl Broker {
             http: Some(self.http),
             tls: tls.map(|(certificate, key)| ServerFiles { certificate, key, plain_loopback }),
             namespace: config.namespace.clone(),
+            ordinal: self.ordinal,
+            broker_ca: self.broker_ca,
             queues: vec![config],
         })
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::dense::{Fetch, NumberSet, Page, PageNo, Pages, Timers, number_at};
 use crate::message::{KeyId, QueueId, Row, Seq, Stage, State};
+use crate::slots::{Slot, SlotSet};
 use crate::time::Timestamp;
 use keys::Keys;
 pub(crate) use lanes::{Ageing, Turns};
@@ -71,6 +72,8 @@ pub(crate) struct Index {
     pub(crate) dead: NumberSet<Seq>,
     pub(crate) all: NumberSet<Seq>,
     pub(crate) counts: Counts,
+    /// Slots whose messages are not eligible.
+    pub(crate) held: SlotSet,
 }
 
 /// What of a row the indexes go by. Only the state and the timer are ever changed.
@@ -301,6 +304,21 @@ impl Messages {
         Some(row)
     }
 
+    /// Has messages with ordering keys of these slots, and of no others, wait.
+    pub(crate) fn hold(&mut self, queue: QueueId, held: SlotSet) {
+        let index = self.by_queue.entry(queue).or_default();
+        if index.held == held {
+            return;
+        }
+        let changed = Slot::all().filter(|slot| index.held.contains(*slot) != held.contains(*slot));
+        let keys: Vec<KeyId> = changed.flat_map(|slot| index.keys.of(slot)).collect();
+        let eligible: Vec<_> = keys.iter().map(|key| self.eligible_of(queue, Some(*key))).collect();
+        self.by_queue.entry(queue).or_default().held = held;
+        for (key, before) in keys.into_iter().zip(eligible) {
+            self.list_anew(queue, Some(key), before);
+        }
+    }
+
     /// Forgets an empty queue.
     pub(crate) fn forget(&mut self, queue: QueueId) {
         self.by_queue.remove(&queue);
@@ -329,7 +347,11 @@ impl Messages {
 
     /// The eligible message of an ordering key.
     fn eligible_of(&self, queue: QueueId, ordering: Option<KeyId>) -> Option<Place> {
-        let (Some(head), None) = self.index(queue)?.keys.head(ordering?) else { return None };
+        let (index, key) = (self.index(queue)?, ordering?);
+        if index.held.contains(key.slot()) {
+            return None;
+        }
+        let (Some(head), None) = index.keys.head(key) else { return None };
         let row = self.rows.get(head)?;
         (row.state() == State::Ready).then(|| Place::of(head, row))
     }

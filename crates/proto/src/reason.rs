@@ -66,6 +66,8 @@ reasons! {
     DiskFull = "DISK_FULL", ResourceExhausted;
     /// The store failed and is being reopened; nothing was confirmed that is not on disk.
     StorageUnavailable = "STORAGE_UNAVAILABLE", Unavailable;
+    /// Another shard has the message, or will have it in a moment: the queue's shards are changing.
+    ShardMoved = "SHARD_MOVED", Unavailable;
     /// The process is stopping.
     ShuttingDown = "SHUTTING_DOWN", Unavailable;
     /// No broker of the queue answered in time.

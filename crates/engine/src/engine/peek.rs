@@ -60,8 +60,10 @@ impl Engine {
             let seqs = if filter.states == [State::Dead] { &index.dead } else { &index.all };
             return Box::new(seqs.iter_from(start));
         }
-        let named: BTreeSet<Seq> =
-            filter.ids.iter().map(|id| id.seq()).filter(|seq| index.all.contains(*seq)).collect();
+        let named: BTreeSet<Seq> = {
+            let places = filter.ids.iter().flat_map(|id| self.places(queue, *id));
+            places.filter(|seq| index.all.contains(*seq)).collect()
+        };
         Box::new(named.into_iter().filter(move |seq| after.is_none_or(|after| seq.0 > after)))
     }
 

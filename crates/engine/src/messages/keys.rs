@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::dense::NumberSet;
 use crate::message::{KeyId, Seq, State};
+use crate::slots::Slot;
 
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
@@ -23,6 +24,16 @@ impl Keys {
     pub(crate) fn head(&self, key: KeyId) -> (Option<Seq>, Option<Seq>) {
         let line = self.by_key.get(&key);
         (line.and_then(|line| line.waiting.first()), line.and_then(|line| line.in_flight))
+    }
+
+    /// Keys of the slot with messages.
+    pub(super) fn of(&self, slot: Slot) -> impl Iterator<Item = KeyId> {
+        self.by_key.range(KeyId::first_of(slot)..=KeyId::last_of(slot)).map(|(key, _)| *key)
+    }
+
+    /// Whether the slot has any.
+    pub(crate) fn has(&self, slot: Slot) -> bool {
+        self.of(slot).next().is_some()
     }
 
     pub(super) fn insert(&mut self, key: KeyId, seq: Seq, state: State) {

@@ -93,7 +93,7 @@ fn store_of_another_format_is_refused_by_name() {
     let mut meta = vec![codec::FORMAT + 1, 0, 0];
     meta.extend(crc32c::crc32c(&meta).to_le_bytes());
     store.put_meta(&meta);
-    assert!(matches!(store.load(), Err(StoreError::Format { found: 5, supported: 4 })));
+    assert!(matches!(store.load(), Err(StoreError::Format { found: 6, supported: 5 })));
     store.put_meta(&[codec::FORMAT + 1, 0, 0, 0, 0, 0, 0]);
     assert!(matches!(store.load(), Err(StoreError::Corrupt { what: "meta", .. })));
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ackwell_proto::Failure;
 use ackwell_proto::v1::produce_response::Frame;
 use ackwell_proto::v1::{
-    GoAway, ProduceBatch, ProduceConfirm, ProduceOpened, ProduceRequest, ProduceResponse, ProduceWindow,
-    produce_request,
+    GoAway, ProduceBatch, ProduceConfirm, ProduceOpened, ProduceRequest, ProduceResponse, ProduceResult,
+    ProduceWindow, SendResult, produce_request,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -17,12 +18,12 @@ use super::leg::{Event, Leg, Line, Part};
 use super::pending::{Batch, Pending};
 use crate::producer::Producer;
 use crate::sidecar::attempt::What;
-use crate::sidecar::merge;
+use crate::sidecar::merge::{self, Answer};
 use crate::sidecar::retry::{DEFAULT_BUDGET, Deadline, describe, is_transient};
 use crate::sidecar::route::passed_on;
-use crate::sidecar::send;
+use crate::sidecar::route::{Home, Route};
+use crate::sidecar::send::{self, Call, Item};
 use crate::sidecar::service::{Sidecar, room_kib};
-use crate::sidecar::slots;
 
 /// Batches of a stream that wait for brokers; the next is read when one is confirmed.
 pub(super) const MAX_PENDING: usize = 1024;
@@ -30,6 +31,52 @@ pub(super) const MAX_PENDING: usize = 1024;
 const WINDOW: ProduceWindow = ProduceWindow { max_messages: 10_000, max_bytes: 16 << 20 };
 
 type Outgoing = Result<ProduceResponse, Status>;
+
+/// What came of messages that went on to their new shard.
+struct Redirected {
+    seq: u64,
+    parts: usize,
+    answers: Result<Vec<Answer<SendResult>>, Status>,
+}
+
+/// Messages of a batch that a shard refused since they belong to another one by now.
+#[derive(Default)]
+struct Redirect {
+    items: Vec<Item>,
+    /// Parts of the batch that are confirmed but for these.
+    parts: usize,
+}
+
+/// By batch, one after the other.
+#[derive(Default)]
+struct Redirects {
+    waiting: BTreeMap<u64, Redirect>,
+    is_under_way: bool,
+    tell: Option<mpsc::Sender<Redirected>>,
+}
+
+impl Redirects {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && !self.is_under_way
+    }
+
+    fn add(&mut self, seq: u64, item: Item) {
+        self.waiting.entry(seq).or_default().items.push(item);
+    }
+
+    /// Whether a part of the batch, which its shard has confirmed, has messages here.
+    fn answer_for(&mut self, seq: u64) -> bool {
+        let here = self.waiting.get_mut(&seq).map(|redirect| redirect.parts += 1);
+        here.is_some()
+    }
+
+    /// The oldest batch, unless another one is under way.
+    fn begin(&mut self) -> Option<(u64, Redirect)> {
+        let next = if self.is_under_way { None } else { self.waiting.pop_first() };
+        self.is_under_way |= next.is_some();
+        next
+    }
+}
 
 pub(super) struct Session {
     sidecar: Arc<Sidecar>,
@@ -39,6 +86,9 @@ pub(super) struct Session {
     pending: Pending,
     /// A batch for which there is no memory yet.
     stalled: Option<ProduceBatch>,
+    /// What the batches on their way were taken apart by.
+    route: Option<Arc<Route>>,
+    redirects: Redirects,
     /// As the application was told.
     window: ProduceWindow,
     /// Why the last stream to a shard ended.
@@ -60,6 +110,8 @@ impl Session {
             legs: BTreeMap::new(),
             pending: Pending::default(),
             stalled: None,
+            route: None,
+            redirects: Redirects::default(),
             window: WINDOW,
             last_error: None,
             out,
@@ -75,6 +127,8 @@ impl Session {
         let producer = self.producer.name().to_owned();
         self.send(Frame::Opened(ProduceOpened { producer, window: Some(self.window) })).await;
         let stopping = self.sidecar.stopping.clone();
+        let (tell, mut redirected) = mpsc::channel(1);
+        self.redirects.tell = Some(tell);
         let (mut is_told, mut is_closed) = (false, false);
         while !(is_closed && self.pending.len() == 0 && self.stalled.is_none()) {
             let reads_on = !is_closed && self.has_room();
@@ -85,6 +139,7 @@ impl Session {
                     self.send(Frame::GoAway(GoAway { reason: "the sidecar is stopping".to_owned() })).await;
                 }
                 Some(event) = events.recv() => self.on_event(event).await?,
+                Some(redirected) = redirected.recv() => self.on_redirected(redirected).await?,
                 room = self.room() => self.ask_stalled(room).await?,
                 read = requests.message(), if reads_on => match read {
                     Ok(Some(request)) => self.stalled = Some(self.parse(request)?),
@@ -98,6 +153,14 @@ impl Session {
         Ok(())
     }
 
+    /// Messages of a key that is moving must not overtake those before them, which may go from shard to shard yet.
+    fn keeps_order_by_waiting(&self) -> bool {
+        let is_same = |(route, newest): (&Arc<Route>, Arc<Route>)| route.placement == newest.placement;
+        let newest = self.line.queue.current();
+        let is_planned_alike = self.route.as_ref().zip(newest).is_none_or(is_same);
+        self.pending.len() > 0 && !(is_planned_alike && self.redirects.is_empty())
+    }
+
     fn has_room(&self) -> bool {
         self.stalled.is_none()
             && self.pending.len() < MAX_PENDING
@@ -107,7 +170,8 @@ impl Session {
 
     /// Memory for the stalled batch; never, when there is none.
     fn room(&self) -> impl Future<Output = OwnedSemaphorePermit> + use<> {
-        let room = self.stalled.as_ref().map(|batch| self.sidecar.room(room_kib(batch)));
+        let stalled = self.stalled.as_ref().filter(|_| !self.keeps_order_by_waiting());
+        let room = stalled.map(|batch| self.sidecar.room(room_kib(batch)));
         async move {
             match room {
                 Some(room) => room.await,
@@ -143,6 +207,7 @@ impl Session {
             }
         };
         merge::check_batch(batch.messages.len(), "messages")?;
+        send::check_headers(&batch.messages)?;
         self.producer.advance(batch.seq)?;
         Ok(batch)
     }
@@ -151,10 +216,12 @@ impl Session {
     /// finds too.
     async fn ask_stalled(&mut self, room: OwnedSemaphorePermit) -> Result<(), Status> {
         let Some(ProduceBatch { seq, messages }) = self.stalled.take() else { return Ok(()) };
-        let shards = self.line.queue.route(Deadline::within(DEFAULT_BUDGET)).await?.shards.len();
+        let route = self.line.queue.route(Deadline::within(DEFAULT_BUDGET)).await?;
         let (count, bytes) = (messages.len(), messages.iter().map(|message| message.body.len()).sum());
-        let anywhere = slots::shard_of(&self.producer.request_id(seq), shards);
-        let parts = send::by_shard(messages, anywhere, shards);
+        let anywhere = route.home(&self.producer.request_id(seq), Home::Before);
+        let items = messages.into_iter().enumerate().collect();
+        let parts = send::by_shard(items, count, anywhere, &route, Home::Before);
+        self.route = Some(route);
         self.pending.add(Batch {
             seq,
             messages: count,
@@ -192,15 +259,59 @@ impl Session {
 
     async fn on_confirm(&mut self, shard: usize, confirm: ProduceConfirm) {
         let Some(leg) = self.legs.get_mut(&shard) else { return };
-        for result in confirm.results {
-            if let Some(position) = leg.position(result.seq, result.index) {
-                self.pending.result(result.seq, position, result.result);
+        for ProduceResult { seq, index, result } in confirm.results {
+            let is_moved = result.as_ref().is_some_and(send::is_refused_as_moved);
+            match leg.item(seq, index) {
+                Some(item) if is_moved => self.redirects.add(seq, item),
+                Some((position, _)) => self.pending.result(seq, position, result),
+                None => {}
             }
         }
-        leg.confirmed(confirm.through_seq).for_each(|seq| self.pending.confirmed(seq));
+        for seq in leg.confirmed(confirm.through_seq) {
+            if !self.redirects.answer_for(seq) {
+                self.pending.confirmed(seq);
+            }
+        }
+        self.redirect_next();
+        self.pass_confirms_on().await;
+    }
+
+    async fn pass_confirms_on(&mut self) {
         while let Some(confirm) = self.pending.confirm() {
             self.send(Frame::Confirm(confirm)).await;
         }
+    }
+
+    /// Sends to their new shard what its old one refused, one batch after the other.
+    fn redirect_next(&mut self) {
+        let Some((seq, Redirect { items, parts })) = self.redirects.begin() else { return };
+        self.line.queue.refresh_if_older(Duration::ZERO);
+        let (queue, request_id) = (Arc::clone(&self.line.queue), self.producer.request_id(seq));
+        let whole = self.pending.messages_of(seq);
+        let tell = self.redirects.tell.clone();
+        self.line.tasks.spawn(async move {
+            let call = Call { queue: &queue, atomic: false, request_id, is_bound: true, whole };
+            let answers = call.store(items, Home::After, Deadline::within(DEFAULT_BUDGET)).await;
+            if let Some(tell) = tell {
+                _ = tell.send(Redirected { seq, parts, answers }).await;
+            }
+        });
+    }
+
+    async fn on_redirected(&mut self, Redirected { seq, parts, answers }: Redirected) -> Result<(), Status> {
+        self.redirects.is_under_way = false;
+        for (positions, answer) in answers? {
+            let results = answer?;
+            for (position, result) in positions.into_iter().zip(results) {
+                if self.line.want_ids || result.error.is_some() || result.duplicate {
+                    self.pending.result(seq, position, Some(result));
+                }
+            }
+        }
+        (0..parts).for_each(|_| self.pending.confirmed(seq));
+        self.redirect_next();
+        self.pass_confirms_on().await;
+        Ok(())
     }
 
     /// The tightest of the shards': any of them may be the one that the next messages belong to.

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::{BrokerImage, Plan, metadata, pod};
+use crate::queue_controller::placement;
 
 /// Old revisions kept for `kubectl rollout undo`, which nobody should need: the operator sets the template again.
 const REVISION_HISTORY: i32 = 3;
@@ -41,8 +42,16 @@ pub(super) fn build(plan: &Plan, live: Option<&StatefulSet>, image: &BrokerImage
         spec.pod_management_policy = live.pod_management_policy;
         spec.volume_claim_templates = live.volume_claim_templates;
     }
-    let shards = BTreeMap::from([(names::SHARDS_ANNOTATION.to_owned(), plan.shards.to_string())]);
-    let metadata = ObjectMeta { annotations: Some(shards), ..metadata(plan, names::child(queue)) };
+    let notes = [
+        (names::SHARDS_ANNOTATION, plan.shards.to_string()),
+        (names::PLACEMENT_ANNOTATION, placement::note(&plan.step.placement)),
+    ];
+    let mut notes = BTreeMap::from(notes.map(|(name, value)| (name.to_owned(), value)));
+    if !plan.step.emptied.is_empty() {
+        let emptied: Vec<_> = plan.step.emptied.iter().map(u32::to_string).collect();
+        notes.insert(names::EMPTIED_ANNOTATION.to_owned(), emptied.join(","));
+    }
+    let metadata = ObjectMeta { annotations: Some(notes), ..metadata(plan, names::child(queue)) };
     StatefulSet { metadata, spec: Some(spec), ..StatefulSet::default() }
 }
 
