@@ -29,8 +29,8 @@ use crate::receiving::is_grpc;
 
 /// The largest gRPC request, whose bodies take a third more in base64.
 const MAX_BODY_BYTES: usize = 27 << 20;
-/// Of gRPC, and understood here too: how long the caller waits.
-const TIMEOUT: &str = "grpc-timeout";
+/// Of gRPC, and understood here too: how long the caller waits, and who it is.
+const PASSED_ON: [&str; 2] = ["grpc-timeout", "authorization"];
 
 /// The calls of gRPC, and beside them those of JSON, before the same handlers.
 pub(crate) fn beside<S: Queues + QueueAdmin>(grpc: Routes, service: S) -> Routes {
@@ -58,7 +58,7 @@ async fn send<S: Queues>(
 ) -> Response {
     answer("SendResponse", async {
         let request = SendRequest { queue, ..parse("SendRequest", body).await? };
-        service.send(with_timeout(request, &headers)).await
+        service.send(with_metadata(request, &headers)).await
     })
     .await
 }
@@ -71,7 +71,7 @@ async fn receive<S: Queues>(
 ) -> Response {
     answer("ReceiveResponse", async {
         let request = ReceiveRequest { queue, ..parse("ReceiveRequest", body).await? };
-        service.receive(with_timeout(request, &headers)).await
+        service.receive(with_metadata(request, &headers)).await
     })
     .await
 }
@@ -84,7 +84,7 @@ async fn settle<S: Queues>(
 ) -> Response {
     answer("SettleResponse", async {
         let request = SettleRequest { queue, ..parse("SettleRequest", body).await? };
-        service.settle(with_timeout(request, &headers)).await
+        service.settle(with_metadata(request, &headers)).await
     })
     .await
 }
@@ -97,7 +97,7 @@ async fn peek<S: QueueAdmin>(
 ) -> Response {
     answer("PeekResponse", async {
         let request = PeekRequest { queue, ..parse("PeekRequest", body).await? };
-        service.peek(with_timeout(request, &headers)).await
+        service.peek(with_metadata(request, &headers)).await
     })
     .await
 }
@@ -112,7 +112,7 @@ async fn list<S: QueueAdmin>(
     answer("PeekResponse", async {
         let fields = fields(query.as_deref().unwrap_or_default());
         let request = PeekRequest { queue, ..transcode::request("PeekRequest", &fields)? };
-        service.peek(with_timeout(request, &headers)).await
+        service.peek(with_metadata(request, &headers)).await
     })
     .await
 }
@@ -123,7 +123,7 @@ async fn stats<S: QueueAdmin>(
     headers: HeaderMap,
 ) -> Response {
     answer("StatsResponse", async {
-        service.stats(with_timeout(StatsRequest { queue, interval: None }, &headers)).await
+        service.stats(with_metadata(StatsRequest { queue, interval: None }, &headers)).await
     })
     .await
 }
@@ -174,11 +174,13 @@ fn fields(query: &str) -> Vec<u8> {
     Value::Object(fields).to_string().into_bytes()
 }
 
-fn with_timeout<T>(request: T, headers: &HeaderMap) -> tonic::Request<T> {
+fn with_metadata<T>(request: T, headers: &HeaderMap) -> tonic::Request<T> {
     let mut request = tonic::Request::new(request);
-    let timeout = headers.get(TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
-    if let Some(timeout) = timeout {
-        request.metadata_mut().insert(TIMEOUT, timeout);
+    for name in PASSED_ON {
+        let value = headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(value) = value {
+            request.metadata_mut().insert(name, value);
+        }
     }
     request
 }

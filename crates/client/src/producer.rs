@@ -12,13 +12,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::error::is_permanent;
 use crate::outbox::{Entry, Outbox};
 use crate::pauses::Pauses;
 use crate::{Error, Sent, trace};
+use crate::token::Connection;
 
 /// Frames on their way to the transport: enough to keep it busy.
 const OUTGOING_FRAMES: usize = 4;
@@ -73,7 +73,7 @@ enum Order {
 
 impl Producer {
     pub(crate) fn start(
-        queues: QueuesClient<Channel>,
+        queues: QueuesClient<Connection>,
         queue: &str,
         options: Produce,
         limit: Duration,
@@ -131,7 +131,7 @@ impl Producer {
 
 /// The task of a producer.
 struct Streams {
-    queues: QueuesClient<Channel>,
+    queues: QueuesClient<Connection>,
     outbox: Outbox,
     orders: mpsc::Receiver<Order>,
     flushes: Vec<oneshot::Sender<()>>,

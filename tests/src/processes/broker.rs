@@ -61,6 +61,7 @@ impl Broker {
             generation: 1,
             shard_addresses: vec![address.to_string()],
             settings: Some(settings),
+            access: None,
         };
         let json = serde_json::to_vec_pretty(&config).expect("a config is JSON");
         std::fs::write(folder.path().join("queue.json"), json).expect("a test can write into its own folder");

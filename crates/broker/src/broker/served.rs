@@ -8,6 +8,7 @@ use ackwell_engine::{Command, Reply, command};
 use ackwell_proto::v1::QueueConfig;
 use ackwell_proto::{Failure, QueueName, Reason};
 
+use super::access::{Access, Caller, Sender, Verb};
 use super::settings::settings;
 use super::shard::Shard;
 
@@ -16,6 +17,15 @@ use super::shard::Shard;
 pub(crate) struct Served {
     pub(crate) id: QueueId,
     pub(crate) config: Arc<QueueConfig>,
+    /// Nothing where everybody may do everything.
+    access: Option<Arc<Access>>,
+}
+
+/// A queue that a caller may do with what it wants.
+pub(crate) struct Allowed {
+    pub(crate) served: Served,
+    /// Who that is, where it had to be proved.
+    pub(crate) sender: Sender,
 }
 
 /// All of them.
@@ -36,15 +46,23 @@ impl Queues {
         self.lock().get(&name).cloned().ok_or_else(|| self.unknown(&name))
     }
 
+    /// The queue of that name, if the caller may do this with it.
+    pub(crate) fn allow(&self, caller: &Caller, verb: Verb, name: &str) -> Result<Allowed, Failure> {
+        let served = self.find(name)?;
+        let sender = served.access.as_ref().map(|access| access.allow(caller, verb)).transpose()?;
+        Ok(Allowed { served, sender })
+    }
+
     /// Serves a queue, or changes its settings.
     pub(crate) async fn add(&self, shard: &Shard, config: QueueConfig) -> Result<u64, Failure> {
         let name = self.parse(&format!("{}/{}", config.namespace, config.name))?;
         let settings = settings(&config.settings.unwrap_or_default())?;
+        let access = config.access.clone().map(Access::new).transpose()?.map(Arc::new);
         let configure =
             command::Configure { name: name.to_string(), generation: config.generation, settings };
         match shard.apply(Command::Configure(configure)).await? {
             Reply::Configured(id, generation) => {
-                self.serve(name, Served { id, config: Arc::new(config) });
+                self.serve(name, Served { id, config: Arc::new(config), access });
                 Ok(generation)
             }
             other => unreachable!("a Configure is answered by its generation, not {other:?}"),
@@ -61,8 +79,13 @@ impl Queues {
     }
 
     /// Changes the settings of a queue that is served here.
-    pub(crate) async fn change(&self, shard: &Shard, config: QueueConfig) -> Result<u64, Failure> {
-        self.find(&format!("{}/{}", config.namespace, config.name))?;
+    pub(crate) async fn change(
+        &self,
+        caller: &Caller,
+        shard: &Shard,
+        config: QueueConfig,
+    ) -> Result<u64, Failure> {
+        self.allow(caller, Verb::Configure, &format!("{}/{}", config.namespace, config.name))?;
         self.add(shard, config).await
     }
 

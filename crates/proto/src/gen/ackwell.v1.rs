@@ -2418,6 +2418,42 @@ pub struct QueueConfig {
     pub shard_addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "5")]
     pub settings: ::core::option::Option<QueueSettings>,
+    /// Who may do what. Absent outside a cluster: everybody everything.
+    #[prost(message, optional, tag = "6")]
+    pub access: ::core::option::Option<Access>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Access {
+    #[prost(string, tag = "1")]
+    pub issuer: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub keys: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub operator: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub grants: ::prost::alloc::vec::Vec<Grant>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Grant {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub service_account: ::prost::alloc::string::String,
+    #[prost(enumeration = "Verb", repeated, tag = "3")]
+    pub verbs: ::prost::alloc::vec::Vec<i32>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Verb {
+    Unspecified = 0,
+    Send = 1,
+    Consume = 2,
+    Peek = 3,
+    Admin = 4,
 }
 /// spec.delivery, spec.limits and spec.retention. Zero means unlimited where a limit is meant.
 #[derive(serde::Serialize, serde::Deserialize)]

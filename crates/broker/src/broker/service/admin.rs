@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::queues::{merge, single_or_all, split};
 use super::{Service, explain};
+use crate::broker::access::{Caller, Verb};
 use crate::broker::convert;
 use crate::broker::refusal::{failure, storage_failure};
 use crate::broker::shard::{Shard, View};
@@ -40,8 +41,9 @@ impl queue_admin_server::QueueAdmin for Service {
     type WatchStatsStream = Pin<Box<dyn Stream<Item = Result<StatsResponse, Status>> + Send>>;
 
     async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
+        let caller = Caller::of(request.metadata());
         let request = request.into_inner();
-        let queue = self.queues.find(&request.queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Peek, &request.queue)?.served.id;
         let filter = convert::filter(request.filter)?;
         let after = cursor(&request.cursor)?;
         let limit = peek_limit(request.limit)?;
@@ -56,8 +58,9 @@ impl queue_admin_server::QueueAdmin for Service {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let caller = Caller::of(request.metadata());
         let GetRequest { queue, id } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Peek, &queue)?.served.id;
         let filter = Filter { ids: vec![convert::message_id(&id)?], ..Filter::default() };
         let found = self.shard.look(move |view| view.engine.peek(queue, &filter, None, 1)).await?;
         let (mut found, _) = found.map_err(|error| storage_failure(&error))?;
@@ -66,15 +69,17 @@ impl queue_admin_server::QueueAdmin for Service {
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let caller = Caller::of(request.metadata());
         let ExplainRequest { queue, id } = request.into_inner();
-        let (queue, id) = (self.queues.find(&queue)?.id, convert::message_id(&id)?);
+        let (queue, id) = (self.queues.allow(&caller, Verb::Peek, &queue)?.served.id, convert::message_id(&id)?);
         let explained = self.shard.look(move |view| explain::explain(&view, queue, id)).await?;
         let explained = explained.map_err(|error| storage_failure(&error))?;
         Ok(Response::new(explained.ok_or_else(|| failure(&Refusal::UnknownMessage))?))
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
-        let queue = self.queues.find(&request.into_inner().queue)?.id;
+        let caller = Caller::of(request.metadata());
+        let queue = self.queues.allow(&caller, Verb::Look, &request.into_inner().queue)?.served.id;
         Ok(Response::new(stats(&self.shard, queue).await?))
     }
 
@@ -82,8 +87,9 @@ impl queue_admin_server::QueueAdmin for Service {
         &self,
         request: Request<StatsRequest>,
     ) -> Result<Response<Self::WatchStatsStream>, Status> {
+        let caller = Caller::of(request.metadata());
         let StatsRequest { queue, interval } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Look, &queue)?.served.id;
         let wanted = interval.map(|interval| convert::bounded_millis("interval", &interval, MAX_INTERVAL_MS));
         let interval_ms = wanted.transpose()?.unwrap_or(DEFAULT_INTERVAL_MS).max(MIN_INTERVAL_MS);
         let stopping = self.stopping.clone().cancelled_owned();
@@ -92,8 +98,9 @@ impl queue_admin_server::QueueAdmin for Service {
     }
 
     async fn redrive(&self, request: Request<RedriveRequest>) -> Result<Response<RedriveResponse>, Status> {
+        let caller = Caller::of(request.metadata());
         let RedriveRequest { queue, filter, max_messages, dry_run } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Admin, &queue)?.served.id;
         let filter = convert::filter(filter)?;
         if filter.states.iter().any(|state| *state != State::Dead) {
             return Err(Failure::invalid(
@@ -108,8 +115,9 @@ impl queue_admin_server::QueueAdmin for Service {
     }
 
     async fn purge(&self, request: Request<PurgeRequest>) -> Result<Response<PurgeResponse>, Status> {
+        let caller = Caller::of(request.metadata());
         let PurgeRequest { queue, filter, dry_run, max_messages } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Admin, &queue)?.served.id;
         let filter = convert::filter(filter)?;
         if filter.states.contains(&State::InFlight) {
             let message = "messages in flight are not purged: leave that state out of the filter";
@@ -122,8 +130,9 @@ impl queue_admin_server::QueueAdmin for Service {
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
+        let caller = Caller::of(request.metadata());
         let CancelRequest { queue, ids } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Admin, &queue)?.served.id;
         convert::batch_size("ids", ids.len())?;
         let (ids, invalid) = split(ids.iter().map(|id| convert::message_id(id)).collect());
         let cancelled = match self.shard.apply(Command::Cancel(Cancel { queue, ids })).await? {
@@ -137,8 +146,9 @@ impl queue_admin_server::QueueAdmin for Service {
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let caller = Caller::of(request.metadata());
         let PauseRequest { queue, paused } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Admin, &queue)?.served.id;
         match self.shard.apply(Command::Pause(Pause { queue, paused })).await? {
             Reply::Paused => Ok(Response::new(PauseResponse {})),
             Reply::Refused(refused) => Err(failure(&refused).into()),

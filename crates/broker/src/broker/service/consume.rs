@@ -24,6 +24,7 @@ use tonic::{Status, Streaming};
 
 use super::Service;
 use super::queues::{Patience, extend_result, settle_result};
+use crate::broker::access::{Caller, Verb};
 use crate::broker::convert;
 use crate::broker::shard::{Closed, Event, Job, Subscription, SubscriptionId, Unread, Window, unread_bytes};
 use crate::stream_end::{self, StreamEnd};
@@ -46,6 +47,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// Reads the first frame and starts the stream.
 pub(super) async fn open(
     service: &Service,
+    caller: Caller,
     mut incoming: Streaming<ConsumeRequest>,
 ) -> Result<impl Stream<Item = Outgoing> + Send + 'static, Status> {
     let first = incoming.message().await?.and_then(|request| request.frame);
@@ -53,7 +55,7 @@ pub(super) async fn open(
         return Err(Failure::invalid("the first frame of Consume must be `open`").into());
     };
     let (out, outgoing) = mpsc::channel(OUTGOING_FRAMES);
-    let (session, held) = Session::new(service, open, out)?;
+    let (session, held) = Session::new(service, &caller, open, out)?;
     let taken = session.taken.clone();
     service.sessions.spawn(session.run(incoming, held));
     Ok(ReceiverStream::new(outgoing).inspect(move |_| _ = taken.fetch_add(1, Ordering::Relaxed)))
@@ -79,6 +81,7 @@ struct Session {
 impl Session {
     fn new(
         service: &Service,
+        caller: &Caller,
         open: Open,
         out: mpsc::Sender<Outgoing>,
     ) -> Result<(Self, Vec<Bytes>), Failure> {
@@ -87,7 +90,7 @@ impl Session {
         }
         let session = Self {
             service: service.clone(),
-            queue: service.queues.find(&open.queue)?.id,
+            queue: service.queues.allow(caller, Verb::Consume, &open.queue)?.served.id,
             id: SubscriptionId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             consumer: convert::consumer(open.consumer)?,
             window: window(open.window)?,

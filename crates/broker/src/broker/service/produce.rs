@@ -24,8 +24,10 @@ use tonic::{Code, Status, Streaming};
 
 use super::Service;
 use super::queues::{merge, send_result, split};
+use crate::broker::access::{Caller, Sender, Verb};
 use crate::broker::convert;
 use crate::broker::refusal::failure;
+use crate::broker::served::Allowed;
 use crate::broker::shard::{Chain, Level};
 use crate::producer::Producer;
 
@@ -39,6 +41,7 @@ type Outgoing = Result<ProduceResponse, Status>;
 /// Reads the first frame and starts the stream.
 pub(super) async fn open(
     service: &Service,
+    caller: Caller,
     mut incoming: Streaming<ProduceRequest>,
 ) -> Result<impl Stream<Item = Outgoing> + std::marker::Send + 'static, Status> {
     let first = incoming.message().await?.and_then(|request| request.frame);
@@ -46,7 +49,7 @@ pub(super) async fn open(
         return Err(Failure::invalid("the first frame of Produce must be `open`").into());
     };
     let (out, outgoing) = mpsc::channel(OUTGOING_FRAMES);
-    let session = Session::new(service, open, out).await?;
+    let session = Session::new(service, &caller, open, out).await?;
     service.sessions.spawn(session.run(incoming));
     Ok(ReceiverStream::new(outgoing))
 }
@@ -56,6 +59,8 @@ struct Session {
     queue: QueueId,
     /// As the producer named it, for its settings.
     queue_name: String,
+    /// Who produces.
+    sender: Sender,
     level: Arc<Level>,
     producer: Producer,
     want_ids: bool,
@@ -98,15 +103,21 @@ impl<E: Into<Status>> From<E> for End {
 }
 
 impl Session {
-    async fn new(service: &Service, open: ProduceOpen, out: mpsc::Sender<Outgoing>) -> Result<Self, Failure> {
+    async fn new(
+        service: &Service,
+        caller: &Caller,
+        open: ProduceOpen,
+        out: mpsc::Sender<Outgoing>,
+    ) -> Result<Self, Failure> {
         let ProduceOpen { queue: queue_name, producer, want_ids } = open;
-        let served = service.queues.find(&queue_name)?;
+        let Allowed { served, sender } = service.queues.allow(caller, Verb::Send, &queue_name)?;
         let level = service.shard.level(served.id).await?;
         let producer = Producer::named(producer)?;
         Ok(Self {
             service: service.clone(),
             queue: served.id,
             queue_name,
+            sender,
             window: window::of(&level, &served.config.settings.unwrap_or_default()),
             level,
             producer,
@@ -176,7 +187,7 @@ impl Session {
         let load = Load { messages: messages.len(), bytes: messages.iter().map(|m| m.body.len()).sum() };
         self.load.messages += load.messages;
         self.load.bytes += load.bytes;
-        let (valid, invalid) = split(messages.into_iter().map(convert::new_message).collect());
+        let (valid, invalid) = split(messages.into_iter().map(|message| convert::new_message(message, &self.sender)).collect());
         let request_id = self.producer.request_id(seq);
         let send = Send { queue: self.queue, messages: valid, batch: Batch::Each, request_id };
         let answer = self.submit(send).await;

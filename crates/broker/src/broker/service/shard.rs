@@ -5,6 +5,7 @@ use ackwell_proto::v1::{ConfigureRequest, ConfigureResponse, RouteRequest, Route
 use tonic::{Request, Response, Status};
 
 use super::Service;
+use crate::broker::access::{Caller, Verb};
 
 #[tonic::async_trait]
 impl shard_server::Shard for Service {
@@ -12,13 +13,15 @@ impl shard_server::Shard for Service {
         &self,
         request: Request<ConfigureRequest>,
     ) -> Result<Response<ConfigureResponse>, Status> {
+        let caller = Caller::of(request.metadata());
         let config = request.into_inner().config.ok_or_else(|| Failure::invalid("config is missing"))?;
-        let generation = self.queues.change(&self.shard, config).await?;
+        let generation = self.queues.change(&caller, &self.shard, config).await?;
         Ok(Response::new(ConfigureResponse { generation }))
     }
 
     async fn route(&self, request: Request<RouteRequest>) -> Result<Response<RouteResponse>, Status> {
-        let config = self.queues.find(&request.into_inner().queue)?.config;
+        let caller = Caller::of(request.metadata());
+        let config = self.queues.allow(&caller, Verb::Look, &request.into_inner().queue)?.served.config;
         let (generation, shard_addresses) = (config.generation, config.shard_addresses.clone());
         Ok(Response::new(RouteResponse { generation, shard_addresses }))
     }

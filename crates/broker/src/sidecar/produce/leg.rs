@@ -12,13 +12,13 @@ use ackwell_proto::v1::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
-use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
 use super::session::MAX_PENDING;
 use crate::sidecar::attempt::{self, Attempt, Call};
 use crate::sidecar::retry::Backoff;
 use crate::sidecar::route::Queue;
+use crate::tls::Connection;
 
 /// What all legs of a session have in common.
 pub(super) struct Line {
@@ -148,7 +148,7 @@ impl Call for Produce {
     type Frame = Frame;
 
     async fn begin(
-        mut queues: QueuesClient<Channel>,
+        mut queues: QueuesClient<Connection>,
         requests: ReceiverStream<ProduceRequest>,
     ) -> Result<Response<Streaming<ProduceResponse>>, Status> {
         queues.produce(requests).await
