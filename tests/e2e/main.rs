@@ -9,6 +9,7 @@ mod delivery;
 mod examples;
 mod lifecycle;
 mod manifests;
+mod operations;
 mod pods;
 mod refusals;
 mod schema;
