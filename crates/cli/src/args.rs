@@ -6,8 +6,8 @@ use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    cancel, dev, explain, export, get, import, inspect, pause, peek, purge, receive, redrive, send, stats,
-    verify,
+    bundle, cancel, completion, dev, explain, export, get, import, inspect, pause, peek, purge, receive,
+    redrive, send, stats, status, top, verify,
 };
 
 const EXIT_CODES: &str = "\
@@ -21,8 +21,8 @@ Exit codes:
 #[derive(Parser)]
 #[command(name = "ackwell", version, after_help = EXIT_CODES, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// How data is printed: for people, or one JSON value a line.
-    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    /// How data is printed: for people, or for programs: one JSON value a line, or YAML documents.
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
     #[command(subcommand)]
@@ -47,13 +47,19 @@ pub(crate) enum Command {
     Verify(verify::Verify),
     Export(export::Export),
     Import(import::Import),
+    Status(status::Status),
+    Top(top::Top),
+    DebugBundle(bundle::DebugBundle),
+    Completion(completion::Completion),
+    Man(completion::Man),
 }
 
 /// How data is printed.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     Text,
     Json,
+    Yaml,
 }
 
 /// The queue a command works on, and where it is.
@@ -154,6 +160,14 @@ mod tests {
             "ackwell verify .ackwell --output json",
             "ackwell export .ackwell --queue orders --state dead --from log --to messages.jsonl",
             "ackwell import messages.jsonl --queue orders --dry-run --from-line 7",
+            "ackwell status shop/orders -o yaml",
+            "ackwell status --namespace shop --context production",
+            "ackwell top orders logs --interval 2s --count 3",
+            "ackwell debug-bundle orders -n shop --to folder",
+            "ackwell completion bash",
+            "ackwell man folder",
+            "ackwell redrive orders --yes",
+            "ackwell purge orders --all --yes",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }

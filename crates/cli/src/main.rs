@@ -4,8 +4,12 @@
 //! of it was done), 2 (the command line is wrong, or a folder cannot be read) or 3 (nothing was received).
 
 mod args;
+mod bundle;
 mod cancel;
 mod clock;
+mod cluster;
+mod completion;
+mod confirm;
 mod dev;
 mod duration;
 mod explain;
@@ -26,6 +30,8 @@ mod redrive;
 mod send;
 mod shown;
 mod stats;
+mod status;
+mod top;
 mod verify;
 
 use std::process::ExitCode;
@@ -76,6 +82,11 @@ async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Verify(verify) => verify.run(output),
         Command::Export(export) => export.run(),
         Command::Import(import) => import.run(output).await,
+        Command::Status(status) => status.run(output).await,
+        Command::Top(top) => top.run(output).await,
+        Command::DebugBundle(bundle) => bundle.run().await,
+        Command::Completion(completion) => completion.run(),
+        Command::Man(man) => man.run(),
     }
 }
 
