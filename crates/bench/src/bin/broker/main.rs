@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ackwell_bench::console::{note, say};
+use ackwell_bench::console::{self, note, say};
 use ackwell_bench::figures::Figures;
 use ackwell_bench::limit::Probe;
 use ackwell_bench::process::{Observed, load_average};
@@ -122,21 +122,11 @@ const COLUMNS: &[(&str, &str)] = &[
 ];
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            note(format!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    console::end(run(&Options::parse()))
 }
 
 fn case(name: &str) -> Result<&'static Case, String> {
-    let names = || CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", ");
-    CASES
-        .iter()
-        .find(|case| case.name == name)
-        .ok_or_else(|| format!("there is no such case; there are {}", names()))
+    console::case(CASES, |case| case.name, name)
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {

@@ -90,10 +90,6 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 impl Case {
-    pub(crate) fn named(name: &str) -> Option<&'static Self> {
-        CASES.iter().find(|case| case.name == name)
-    }
-
     /// Of one record.
     pub(crate) fn messages_per_record(&self) -> u64 {
         u64::from(self.batch) * u64::from(self.merged)
