@@ -8,11 +8,13 @@
 //! what a crash left of one record, or what is left of the segment's earlier lives; a later record of this life means that one before it is
 //! damaged. Then reading goes on with that later one, and whoever applies the records is told that some are missing.
 
+mod ahead;
 mod damage;
 mod quarantine;
 mod recent;
 mod segments;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use super::reserve;
 use super::worker::{Urgency, Worker};
 use super::{Options, StoreError};
 use crate::message::{Location, Payload};
+use ahead::Ahead;
 pub use damage::{Harm, LogDamage};
 use recent::Recent;
 use segments::Segments;
@@ -35,6 +38,8 @@ pub(super) struct Log {
     /// Behind the last record: what was read of the log, later what was written.
     end: Position,
     recent: Recent,
+    /// What was read last, which reading a payload changes.
+    ahead: RefCell<Ahead>,
     writer: Worker<Write>,
     /// The last record that was replayed.
     replayed: Option<Write>,
@@ -79,6 +84,7 @@ impl Log {
             segments,
             end: from,
             recent: Recent::default(),
+            ahead: RefCell::default(),
             writer: writer?,
             replayed: None,
             cut_short,
@@ -95,6 +101,7 @@ impl Log {
         self.damage.clear();
         self.has_gap = false;
         self.recent = Recent::default();
+        self.ahead = RefCell::default();
     }
 
     /// The next record. `None`: that was all, and it is durable.
@@ -248,13 +255,16 @@ impl Log {
 
     /// The payload; `None` if what lies there is not it, or nothing does.
     pub(super) fn payload(&self, location: Location) -> io::Result<Option<Payload>> {
-        let bytes = match self.recent.get(location) {
-            Some(bytes) => bytes,
-            None if !self.segments.has_room(location.segment, location.offset, location.len as usize) => {
-                return Ok(None);
-            }
-            None => self.segments.read(location.segment, location.offset, location.len)?,
-        };
+        if let Some(bytes) = self.recent.get(location) {
+            return Ok(record::parse_payload(&bytes));
+        }
+        if !self.segments.has_room(location.segment, location.offset, location.len as usize) {
+            return Ok(None);
+        }
+        if let Some(payload) = self.ahead.borrow_mut().payload(&self.segments, location) {
+            return Ok(Some(payload));
+        }
+        let bytes = self.segments.read(location.segment, location.offset, location.len)?;
         Ok(record::decode_payload(&bytes, location.crc))
     }
 
@@ -287,6 +297,7 @@ impl Log {
         change(&mut bytes);
         self.segments.file(segment).unwrap().write_at(offset.into(), &bytes).unwrap();
         self.recent = Recent::default();
+        self.ahead = RefCell::default();
     }
 }
 

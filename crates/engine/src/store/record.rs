@@ -239,7 +239,8 @@ pub(crate) fn decode_payload(bytes: &Bytes, crc: u32) -> Option<Payload> {
     if crc32c::crc32c(bytes) == crc { parse_payload(bytes) } else { None }
 }
 
-fn parse_payload(bytes: &Bytes) -> Option<Payload> {
+/// The same of bytes that no disk had in between, so that their checksum need not be computed.
+pub(crate) fn parse_payload(bytes: &Bytes) -> Option<Payload> {
     let mut input = Reader::over(bytes);
     let payload = read_payload(&mut input, |body| bytes.slice_ref(body))?;
     input.end(payload)

@@ -223,7 +223,7 @@ fn create(disk: &dyn Disk, names: &[String], entropy: Entropy) -> Result<(), Sto
         disk.remove(UNFINISHED).map_err(StoreError::Files)?;
     }
     let file = disk.create(UNFINISHED).map_err(StoreError::Files)?;
-    let database = builder().create_with_backend(Backend(file)).map_err(StoreError::OpenState)?;
+    let database = builder().create_with_backend(Backend::new(file)).map_err(StoreError::OpenState)?;
     initialise(&database, entropy)?;
     // Not dropped: that would hide a sync that failed, and then what is read of the file may not be on the disk.
     database.close().map_err(StoreError::OpenState)?;

@@ -11,7 +11,7 @@ const FILE: &str = "state";
 
 fn open(disk: &SimDisk) -> Result<Database, DatabaseError> {
     let file = disk.open(FILE).expect("its name is durable");
-    Database::builder().set_cache_size(1 << 20).create_with_backend(Backend(file))
+    Database::builder().set_cache_size(1 << 20).create_with_backend(Backend::new(file))
 }
 
 fn commit(database: &Database, version: u64, dice: &mut Dice) -> Result<(), redb::Error> {

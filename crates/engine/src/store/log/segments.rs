@@ -129,6 +129,12 @@ impl Segments {
         Ok(bytes.freeze())
     }
 
+    /// So many bytes, or those to the end of the segment if these are fewer.
+    pub(super) fn read_up_to(&self, number: u64, offset: u32, most: u32) -> io::Result<Bytes> {
+        let rest = self.segment(number)?.len.saturating_sub(offset.into());
+        self.read(number, offset, u32::try_from(rest).map_or(most, |rest| rest.min(most)))
+    }
+
     /// The bytes from there to the end of the segment.
     pub(super) fn read_rest(&self, number: u64, offset: u32) -> io::Result<Bytes> {
         let rest = self.segment(number)?.len.saturating_sub(offset.into());

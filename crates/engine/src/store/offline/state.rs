@@ -129,7 +129,7 @@ pub(super) fn check_redb(disk: &Arc<dyn Disk>) -> Result<(), String> {
         let file = overlay(disk)?.open(FILE).map_err(|error| error.to_string())?;
         let mut builder = redb::Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        builder.create_with_backend(Backend(file)).map(drop).map_err(told)
+        builder.create_with_backend(Backend::new(file)).map(drop).map_err(told)
     })?
 }
 

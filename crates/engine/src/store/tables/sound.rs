@@ -61,7 +61,7 @@ fn open_file(disk: &Arc<dyn Disk>, builder: &redb::Builder) -> Result<Guarded, S
     let file = disk.open(FILE).map_err(StoreError::Files)?;
     let file = Arc::new(Watched { file, disk: Arc::clone(disk) });
     builder
-        .create_with_backend(Backend(file))
+        .create_with_backend(Backend::new(file))
         .map(|database| Guarded(Some(database)))
         .map_err(StoreError::OpenState)
 }
@@ -115,11 +115,11 @@ fn make_anew(disk: &Arc<dyn Disk>) -> Result<(), StoreError> {
     let file = disk.open(FILE).map_err(StoreError::Files)?;
     suspect::copy(&*file, &*copy).map_err(StoreError::Files)?;
     let old = guarded(&**disk, || {
-        let opened = builder().create_with_backend(Backend(copy)).map_err(StoreError::OpenState)?;
+        let opened = builder().create_with_backend(Backend::new(copy)).map_err(StoreError::OpenState)?;
         Ok(Guarded(Some(opened)))
     })?;
     let new = disk.create(UNFINISHED).map_err(StoreError::Files)?;
-    let new = builder().create_with_backend(Backend(new)).map_err(StoreError::OpenState)?;
+    let new = builder().create_with_backend(Backend::new(new)).map_err(StoreError::OpenState)?;
     copy_all(disk, &old, &new)?;
     new.close().map_err(StoreError::OpenState)?;
     disk.rename(UNFINISHED, FILE).map_err(StoreError::Files)?;

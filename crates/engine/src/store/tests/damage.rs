@@ -280,7 +280,7 @@ fn messages_for_an_unknown_queue_are_named() {
     let engine = open(&disk);
     let named = Harm::Unplaced { queue: other.0, messages: 1 };
     assert!(engine.log_damage().iter().any(|damage| damage.what == named), "{:?}", engine.log_damage());
-    assert_eq!(ready(&engine, engine.queue("shop/other").unwrap()), []);
+    assert!(ready(&engine, engine.queue("shop/other").unwrap()).is_empty());
 }
 
 /// Promise: whatever is damaged in the state, the store opens and names it, or is refused by name: nothing panics, and nothing is

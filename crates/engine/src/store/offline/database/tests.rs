@@ -19,7 +19,7 @@ type Rows = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 fn written() -> (Arc<dyn DiskFile>, Rows) {
     let disk = MemoryDisk::default();
     let file = disk.create("file").unwrap();
-    let database = redb::Database::builder().create_with_backend(Backend(Arc::clone(&file))).unwrap();
+    let database = redb::Database::builder().create_with_backend(Backend::new(Arc::clone(&file))).unwrap();
     for round in 0..3u64 {
         let mut write = database.begin_write().unwrap();
         write.set_quick_repair(true);
