@@ -40,6 +40,8 @@ enum Action {
     Kubeconfig,
     /// Print the size of each volume, and what it takes of the disk.
     DiskUsage,
+    /// End everything on the node at once, and start it again.
+    CrashNode,
     /// Stop it and remove what it made, volumes included.
     Down,
 }
@@ -47,6 +49,11 @@ enum Action {
 impl Folders {
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.state.join("admin.kubeconfig")
+    }
+
+    /// Tells the script, or a test that calls it, which cluster is meant.
+    pub(crate) fn name_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("CLUSTER_DIR", &self.state).env("CLUSTER_BIN", self.binaries())
     }
 
     pub(crate) fn binaries(&self) -> PathBuf {
@@ -66,6 +73,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         Action::Up => "up",
         Action::Kubeconfig => "kubeconfig",
         Action::DiskUsage => "disk-usage",
+        Action::CrashNode => "crash-node",
         Action::Down => "down",
     };
     child::run(&mut script(workspace, folders, simple))
@@ -74,7 +82,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
 /// The script with one action; the caller adds its arguments.
 pub(crate) fn script(workspace: &Workspace, folders: &Folders, action: &str) -> Command {
     let mut command = child::command(workspace.top.join("tests/cluster/cluster"), [action]);
-    command.env("CLUSTER_DIR", &folders.state).env("CLUSTER_BIN", folders.binaries());
+    folders.name_to(&mut command);
     command
 }
 
