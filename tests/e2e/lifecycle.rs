@@ -5,9 +5,11 @@ use std::time::Duration;
 use ackwell_proto::Reason;
 use ackwell_tests::caller::{delivered, message};
 use ackwell_tests::cluster::{Namespace, PortForward};
-use ackwell_tests::wait::until_async;
+use ackwell_tests::wait::{self, until_async};
+use serde_json::json;
 
 use crate::manifests::ORDERS;
+use crate::queue::{LIMIT, patch, text};
 
 /// Pods end within their grace period; nothing else is waited for.
 const GONE: Duration = Duration::from_mins(1);
@@ -35,6 +37,43 @@ async fn recreated_queue_serves_the_old_messages() {
     assert_eq!((&delivered(&delivery).id, delivered(&delivery).body.as_ref()), (&id, b"kept".as_slice()));
 }
 
+/// Promise: a Queue that says so takes its volumes with it; until then a change of mind counts.
+#[test]
+fn queue_that_says_delete_takes_its_volumes_with_it() {
+    let namespace = Namespace::new("take-all");
+    namespace.queue(&ORDERS.replace("spec:\n", "spec:\n  deletionPolicy: Delete\n"));
+    let claim = || namespace.get("persistentvolumeclaim", "data-ackwell-orders-0").unwrap();
+    let volume = format!("persistentvolume/{}", text(&claim()["spec"]["volumeName"]));
+    // Both ways: the StatefulSet controller owns the claims that go with their set.
+    for (policy, owners) in [("Retain", 0), ("Delete", 1)] {
+        patch(&namespace, &json!({"deletionPolicy": policy}));
+        wait::until(&format!("the claim to have {owners} owners"), LIMIT, || {
+            let has = claim()["metadata"]["ownerReferences"].as_array().map_or(0, Vec::len);
+            anyhow::ensure!(has == owners, "{has}");
+            Ok(())
+        });
+    }
+    namespace.expect(&["delete", "queues.ackwell.dev", "orders", "--timeout=20s"]);
+    namespace.wait("persistentvolumeclaim/data-ackwell-orders-0", "delete", GONE);
+    namespace.wait(&volume, "delete", GONE);
+}
+
+/// Promise: a namespace with Queues in it goes like any other, whatever state they are in, and the operators do not make
+/// anything in it again.
+#[test]
+fn namespace_with_queues_is_deleted() {
+    let namespace = Namespace::new("goes");
+    namespace.queue(&ORDERS.replace("spec:\n", "spec:\n  shards: 2\n"));
+    let other = |name, change: (&str, &str)| {
+        namespace
+            .apply(&ORDERS.replace("name: orders", &format!("name: {name}")).replace(change.0, change.1));
+    };
+    other("stopped", ("spec:\n", "spec:\n  suspend: true\n"));
+    other("pending", ("size: 256Mi", "size: 256Mi, className: none-such"));
+    namespace.wait_object("pod/ackwell-pending-0", "create");
+    namespace.expect(&["delete", "namespace", namespace.namespace(), "--timeout=55s"]);
+}
+
 /// Promise: deleting waits for nobody, not even for a broker that cannot start or an operator that is away.
 #[test]
 fn queue_that_never_ran_is_deleted_at_once() {
@@ -53,8 +92,7 @@ async fn changed_setting_reaches_the_broker_without_a_restart() {
     let namespace = Namespace::new("settings");
     namespace.queue(ORDERS);
     let before = namespace.get("pod", "ackwell-orders-0").unwrap();
-    let patch = r#"{"spec": {"limits": {"maxMessageBytes": 1024}}}"#;
-    namespace.expect(&["patch", "queues.ackwell.dev", "orders", "--type=merge", "--patch", patch]);
+    patch(&namespace, &json!({"limits": {"maxMessageBytes": 1024}}));
     let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
     let caller = forward.caller("orders").await;
     until_async("the limit to apply", Duration::from_secs(30), async || {

@@ -7,8 +7,13 @@
 mod chart;
 mod delivery;
 mod examples;
+mod hundred;
 mod lifecycle;
+mod load;
 mod manifests;
+mod operations;
+mod outages;
 mod pods;
+mod queue;
 mod refusals;
 mod schema;

@@ -17,7 +17,7 @@ pub use chart::{installed, rendered};
 pub use kubectl::Kubectl;
 pub use logs::Followed;
 pub use namespace::Namespace;
-pub use node::kill_process;
+pub use node::{Signal, Usage, crash_node, kill_process, signal_process, usage};
 pub use port_forward::PortForward;
 
 /// A setting of the run: from the environment, which `cargo xtask test` fills, or the default.

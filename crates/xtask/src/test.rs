@@ -48,6 +48,8 @@ enum Layer {
     Clients,
     /// The operator against the control plane of a cluster alone, then a real cluster.
     E2e,
+    /// A hundred Queues on a real cluster, and what they cost. Only when it is asked for.
+    Hundred,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
@@ -58,18 +60,22 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
 
 impl Options {
     fn wants(&self, layer: Layer) -> bool {
-        self.only.is_empty() || self.only.contains(&layer)
+        (self.only.is_empty() && layer != Layer::Hundred) || self.only.contains(&layer)
+    }
+
+    fn wants_cluster(&self) -> bool {
+        self.wants(Layer::E2e) || self.wants(Layer::Hundred)
     }
 }
 
 fn layers(session: &mut Session<'_>, options: &Options) -> anyhow::Result<()> {
     let needs_binaries =
-        [Layer::It, Layer::Clients, Layer::E2e].into_iter().any(|layer| options.wants(layer));
+        [Layer::It, Layer::Clients].into_iter().any(|layer| options.wants(layer)) || options.wants_cluster();
     if needs_binaries {
         packages::install(session)?;
     }
     // First of all and in the background: it takes longest, and nothing waits for it until e2e.
-    let kubernetes = options.wants(Layer::E2e).then(|| Kubernetes::prepare(session, options));
+    let kubernetes = options.wants_cluster().then(|| Kubernetes::prepare(session, options));
     if options.wants(Layer::Lint) {
         lint(session)?;
     }
@@ -191,14 +197,47 @@ fn e2e(
         session.fail("e2e", &anyhow::anyhow!("there are no images to install"));
         return Ok(());
     }
-    let Some(cluster) = kubernetes.up(session)? else { return Ok(()) };
-    let ran = e2e_in(session, &cluster);
+    let Some(cluster) = kubernetes.up(session, options)? else { return Ok(()) };
+    let ran = e2e_in(session, options, &cluster);
     cluster.end(session, options.keep_cluster)?;
     ran
 }
 
-fn e2e_in(session: &mut Session<'_>, cluster: &kubernetes::Running) -> anyhow::Result<()> {
+fn e2e_in(session: &mut Session<'_>, options: &Options, cluster: &kubernetes::Running) -> anyhow::Result<()> {
     let tools = tools::provide(session.workspace)?;
+    if options.wants(Layer::E2e) {
+        let all = e2e_tests_on(session, cluster, &tools)?;
+        session.step("e2e", all)?;
+        outages(session, cluster, &tools)?;
+    }
+    if options.wants(Layer::Hundred) {
+        let mut hundred = e2e_tests_on(session, cluster, &tools)?;
+        hundred.args(["hundred::", "--", "--ignored", "--nocapture"]);
+        session.step("hundred", hundred)?;
+    }
+    Ok(())
+}
+
+/// The tests that end what all others need: one after the other, where processes of the cluster can be reached.
+fn outages(session: &mut Session<'_>, cluster: &kubernetes::Running, tools: &Tools) -> anyhow::Result<()> {
+    let mut outages = e2e_tests_on(session, cluster, tools)?;
+    outages.arg("outages::");
+    if let Some(folders) = &cluster.ours {
+        folders.name_to(&mut outages).args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
+        session.step("outages", outages)?;
+        return Ok(());
+    }
+    let count = child::output(outages.args(["--quiet", "--", "--ignored", "--list"]))?;
+    let count = count.lines().filter(|line| line.ends_with(": test")).count();
+    session.skip("outages", count, "they stop processes of the cluster, which is another's");
+    Ok(())
+}
+
+fn e2e_tests_on(
+    session: &Session<'_>,
+    cluster: &kubernetes::Running,
+    tools: &Tools,
+) -> anyhow::Result<Command> {
     let mut cargo = e2e_tests(session.workspace);
     cargo
         .env("KUBECONFIG", &cluster.kubeconfig)
@@ -207,8 +246,7 @@ fn e2e_in(session: &mut Session<'_>, cluster: &kubernetes::Running) -> anyhow::R
         .env("ACKWELL_KUBECTL", cluster.kubectl.as_ref().unwrap_or(&tools.kubectl))
         .env("ACKWELL_IMAGE_TAG", VERSION)
         .env("ACKWELL_DIAGNOSTICS", session.workspace.folder("e2e")?);
-    session.step("e2e", cargo)?;
-    Ok(())
+    Ok(cargo)
 }
 
 fn e2e_tests(workspace: &Workspace) -> Command {

@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::session::Session;
 use super::steps::{self, Outcome};
-use super::{Options, e2e_tests};
+use super::{Layer, Options, e2e_tests};
 use crate::child;
 use crate::cluster::{self, Folders};
 use crate::console::say;
@@ -28,8 +28,10 @@ pub(super) struct Running {
     pub(super) kubeconfig: PathBuf,
     /// Of the cluster's own version, where there is one.
     pub(super) kubectl: Option<PathBuf>,
-    /// Present when this run made it, and ends it.
-    made: Option<Folders>,
+    /// Present where it is that of `cargo xtask cluster`.
+    pub(super) ours: Option<Folders>,
+    /// Whether this run made it, and ends it.
+    made: bool,
 }
 
 impl Kubernetes {
@@ -53,9 +55,11 @@ impl Kubernetes {
     }
 
     /// Makes sure that it is up and has our images; `None` when e2e cannot run, which is then reported.
-    pub(super) fn up(self, session: &mut Session<'_>) -> anyhow::Result<Option<Running>> {
+    pub(super) fn up(self, session: &mut Session<'_>, options: &Options) -> anyhow::Result<Option<Running>> {
         match self {
-            Self::Given(kubeconfig) => Ok(Some(Running { kubeconfig, kubectl: None, made: None })),
+            Self::Given(kubeconfig) => {
+                Ok(Some(Running { kubeconfig, kubectl: None, ours: None, made: false }))
+            }
             Self::Impossible(_) => Ok(None),
             Self::Made { folders, build } => {
                 say("waiting for the cluster's binaries");
@@ -64,7 +68,9 @@ impl Kubernetes {
                     return Ok(None);
                 }
                 // Some of the binaries are enough for these, and what they find need not be looked for in a cluster.
-                session.step("control plane", control_tests(session, &folders))?;
+                if options.wants(Layer::E2e) {
+                    session.step("control plane", control_tests(session, &folders))?;
+                }
                 start(session, folders)
             }
         }
@@ -74,7 +80,7 @@ impl Kubernetes {
 impl Running {
     /// Ends the cluster if this run made it.
     pub(super) fn end(self, session: &Session<'_>, keep: bool) -> anyhow::Result<()> {
-        let Some(folders) = self.made else { return Ok(()) };
+        let Some(folders) = self.ours.filter(|_| self.made) else { return Ok(()) };
         if keep {
             std::fs::remove_file(folders.state.join(MARKER)).context("disown the cluster")?;
             say(format_args!("the cluster stays: export KUBECONFIG={}", self.kubeconfig.display()));
@@ -121,7 +127,7 @@ fn start(session: &mut Session<'_>, folders: Folders) -> anyhow::Result<Option<R
     };
     if matches!(up, Ok(true)) && load(session, &folders) {
         let kubectl = folders.binaries().join("kubectl");
-        return Ok(Some(Running { kubeconfig, kubectl: Some(kubectl), made: (!found).then_some(folders) }));
+        return Ok(Some(Running { kubeconfig, kubectl: Some(kubectl), ours: Some(folders), made: !found }));
     }
     if !found {
         down(session, &folders)?;
