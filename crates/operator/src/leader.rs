@@ -3,10 +3,11 @@
 //! A holder that could not renew for [`RENEW_DEADLINE`] gives up before its lease runs out for others. Another replica
 //! takes over when it has itself seen no renewal for [`LEASE_DURATION`]; clocks of different machines are never compared.
 //!
-//! It does not fence writes: the old and the new leader may overlap for a moment of a request in flight, so every write
-//! to children must be safe to repeat.
+//! A holder that was paused may go on after its lease ran out: [`Tenure`] keeps its writes back. The old and the new leader may
+//! still overlap for a moment of a request in flight, so every write to children must be safe to repeat.
 
 mod election;
+mod tenure;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::election::{Election, Move};
+pub(crate) use self::tenure::Tenure;
 use crate::clock;
 
 /// How long others wait without a renewal before they take over.
@@ -48,16 +50,18 @@ pub(crate) async fn run(
     client: Client,
     namespace: &str,
     identity: String,
-    leader: watch::Sender<bool>,
+    leader: (watch::Sender<bool>, Tenure),
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let (leader, tenure) = leader;
     let leases = Api::namespaced(client, namespace);
     let mut election = Election::new(identity);
     let result = tokio::select! {
-        result = campaign(&leases, &mut election, &leader) => result,
+        result = campaign(&leases, &mut election, &leader, &tenure) => result,
         () = shutdown.cancelled() => Ok(()),
     };
     leader.send_replace(false);
+    tenure.set(None);
     if result.is_ok() {
         release(&leases, &election).await;
     }
@@ -68,6 +72,7 @@ async fn campaign(
     leases: &Api<Lease>,
     election: &mut Election,
     leader: &watch::Sender<bool>,
+    tenure: &Tenure,
 ) -> Result<(), Error> {
     loop {
         let patience = election.time_left(clock::monotonic())?.min(REQUEST_TIMEOUT);
@@ -77,6 +82,7 @@ async fn campaign(
             Err(_) => tracing::warn!("lease request timed out"),
         }
         election.time_left(clock::monotonic())?;
+        tenure.set(election.holds_until());
         if leader.send_if_modified(|now| std::mem::replace(now, election.leads()) != election.leads()) {
             tracing::info!(leads = election.leads(), "election decided");
         }

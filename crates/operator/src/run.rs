@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificates::broker::Authority;
 use crate::certificates::{Lifetimes, Observed};
+use crate::leader::Tenure;
 use crate::metrics::Metrics;
 use crate::webhook::SidecarOptions;
 use crate::{authorities, http, leader, queue_controller, webhook};
@@ -179,11 +180,12 @@ impl Replica {
     ) -> Result<(), Error> {
         let _end_all = self.shutdown.clone().drop_guard();
         let (client, identity) = (self.client.clone(), self.args.identity.clone());
-        let give_back = CancellationToken::new();
+        let (give_back, tenure) = (CancellationToken::new(), Tenure::default());
+        let leader = (leader, tenure.clone());
         let election = leader::run(client, &self.args.namespace, identity, leader, give_back.clone());
         let control = async {
             let _give_back = give_back.drop_guard();
-            self.lead(leads).await;
+            self.lead(leads, &tenure).await;
             Ok(())
         };
         tokio::try_join!(election, control)?;
@@ -191,14 +193,15 @@ impl Replica {
     }
 
     /// Waits for leadership, then visits Queues until the end.
-    async fn lead(&self, mut leads: watch::Receiver<bool>) {
+    async fn lead(&self, mut leads: watch::Receiver<bool>, tenure: &Tenure) {
         tokio::select! {
             _ = leads.wait_for(|leads| *leads) => {}
             () = self.shutdown.cancelled() => return,
         }
         self.metrics.leading(true);
         let authority = Authority::new(self.authority.subscribe());
-        let (client, args, metrics) = (self.client.clone(), self.args.clone(), Arc::clone(&self.metrics));
+        let client = tenure.fence(self.client.clone());
+        let (args, metrics) = (self.args.clone(), Arc::clone(&self.metrics));
         // On the heap: it is most of what this process does.
         Box::pin(visit(client, args, metrics, authority, self.shutdown.clone())).await;
     }

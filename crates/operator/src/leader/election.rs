@@ -73,6 +73,11 @@ impl Election {
         if left.is_zero() { Err(Error::Expired) } else { Ok(left) }
     }
 
+    /// Until when a lease that is held may be relied on.
+    pub(super) fn holds_until(&self) -> Option<Instant> {
+        self.renewed_at.map(|renewed_at| renewed_at + RENEW_DEADLINE)
+    }
+
     /// The lease without a holder, if we are the holder.
     pub(super) fn released(&self, mut lease: Lease) -> Option<Lease> {
         let ours = self.leads() && holder(&lease) == Some(&self.identity);
