@@ -1,4 +1,4 @@
-//! Spoils one write of an operator.
+//! Spoils one write of an operator, or what it hears.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +34,7 @@ pub(crate) struct Faults(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     plan: Option<(usize, Fault)>,
+    late: Option<&'static str>,
     armed: std::sync::atomic::AtomicBool,
     writes: AtomicUsize,
     seen: Mutex<Vec<String>>,
@@ -44,6 +45,16 @@ impl Faults {
     /// Does `fault` to the write with this number, counted from 1 when it is armed.
     pub(crate) fn at(number: usize, fault: Fault) -> Self {
         Self(Arc::new(Inner { plan: Some((number, fault)), ..Inner::default() }))
+    }
+
+    /// Spoils no write; but what changes of these objects (`pods`) is heard late.
+    pub(crate) fn late(plural: &'static str) -> Self {
+        Self(Arc::new(Inner { late: Some(plural), ..Inner::default() }))
+    }
+
+    /// The objects whose changes are heard late.
+    pub(crate) fn hears_late(&self) -> Option<&'static str> {
+        self.0.late
     }
 
     /// From now on writes count.

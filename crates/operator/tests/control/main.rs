@@ -7,6 +7,7 @@
 
 mod broker;
 mod faults;
+mod late;
 mod node;
 mod operator;
 mod plane;

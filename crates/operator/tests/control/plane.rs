@@ -16,6 +16,7 @@ use kube::{Api, Client, Config, CustomResourceExt};
 use serde_json::json;
 
 use crate::faults::Faults;
+use crate::late::late;
 use crate::{broker, node};
 
 /// Classes by what their storage can do.
@@ -72,9 +73,13 @@ impl Plane {
         Client::try_from(self.config.clone()).unwrap()
     }
 
-    /// A client whose writes go through `faults`.
+    /// A client whose requests go through `faults`.
     pub(crate) fn faulty_client(&self, faults: &Faults) -> Client {
-        ClientBuilder::try_from(self.config.clone()).unwrap().with_layer(faults).build()
+        let client = ClientBuilder::try_from(self.config.clone()).unwrap().with_layer(faults).build();
+        match faults.hears_late() {
+            Some(plural) => late(client, plural),
+            None => client,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Each write of each scenario is spoiled in each way. The end is always that of the run in which nothing was.
+//! Each write of each scenario is spoiled in each way, and each kind of object is heard of late. The end is always that of the
+//! run in which nothing was.
 
 use futures::StreamExt;
 use futures::stream::iter;
@@ -11,6 +12,9 @@ use crate::world::{World, until};
 
 /// Runs at the same time: most of their time they wait for the control plane.
 const PARALLEL: usize = 8;
+
+/// What an operator can hear of too late to act on it.
+const HEARD_OF: [&str; 4] = ["queues", "statefulsets", "pods", "persistentvolumeclaims"];
 
 /// What somebody does to a Queue.
 struct Scenario {
@@ -41,19 +45,28 @@ async fn survives_every_fault(scenario: Scenario) {
     let expected = undisturbed.world.final_state().await;
     let writes = undisturbed.world.faults.writes();
     let faults = (1..=writes).flat_map(|number| Fault::ALL.map(|fault| (number, fault)));
-    let runs = faults.map(|(number, fault)| disturbed(&scenario, number, fault, &expected));
+    let runs = faults.map(|(number, fault)| spoiled(&scenario, number, fault, &expected));
     let spoiled: usize =
         iter(runs).buffer_unordered(PARALLEL).map(usize::from).fold(0, async |a, b| a + b).await;
     println!("{}: {writes} writes, {spoiled} of {} runs spoiled", scenario.name, writes * Fault::ALL.len());
     assert!(writes == 0 || spoiled > 0, "no fault was met");
+    let late =
+        async |plural| disturbed(&scenario, &format!("late-{plural}"), Faults::late(plural), &expected).await;
+    iter(HEARD_OF).map(late).buffer_unordered(PARALLEL).collect::<()>().await;
     let more = undisturbed.world.faults.seen();
     assert_eq!(more.len(), writes, "a Queue that is done costs no writes: {:?}", &more[writes..]);
 }
 
 /// Whether there was a write to be spoiled: a run may need fewer.
-async fn disturbed(scenario: &Scenario, number: usize, fault: Fault, expected: &Value) -> bool {
+async fn spoiled(scenario: &Scenario, number: usize, fault: Fault, expected: &Value) -> bool {
     let name = format!("{number}-{}", format!("{fault:?}").to_lowercase());
-    let run = Run::new(scenario, &name, Faults::at(number, fault)).await;
+    let faults = Faults::at(number, fault);
+    disturbed(scenario, &name, faults.clone(), expected).await;
+    faults.writes() >= number
+}
+
+async fn disturbed(scenario: &Scenario, name: &str, faults: Faults, expected: &Value) {
+    let run = Run::new(scenario, name, faults).await;
     run.play(scenario).await;
     until(
         &format!("{} {name}: the same end; writes {:?}", scenario.name, run.world.faults.seen()),
@@ -64,7 +77,6 @@ async fn disturbed(scenario: &Scenario, number: usize, fault: Fault, expected: &
         },
     )
     .await;
-    run.world.faults.writes() >= number
 }
 
 struct Run {

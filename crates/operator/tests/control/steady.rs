@@ -143,6 +143,23 @@ async fn queue_that_is_deleted_while_its_set_is_made_anew_leaves_no_pods() {
     assert_eq!(world.uids::<PersistentVolumeClaim>().await.len(), 1, "its volume is kept");
 }
 
+/// Promise: whoever waits until everything is gone (`kubectl delete --cascade=foreground`) waits for nobody but garbage
+/// collection: nothing is made again meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn queue_that_is_deleted_in_the_foreground_goes() {
+    let world = world("foreground", json!({"size": "1Gi"})).await;
+    let queues = world.api::<ackwell_api::Queue>();
+    queues.delete("orders", &DeleteParams::foreground()).await.unwrap();
+    until("the Queue to go", async || match queues.get_metadata_opt("orders").await.unwrap() {
+        None => Ok(()),
+        Some(queue) => Err(queue.metadata),
+    })
+    .await;
+    assert!(world.uids::<StatefulSet>().await.is_empty() && world.uids::<Pod>().await.is_empty());
+    assert_eq!(world.uids::<PersistentVolumeClaim>().await.len(), 1, "its volume is kept");
+}
+
 fn orphan() -> DeleteParams {
     DeleteParams { propagation_policy: Some(kube::api::PropagationPolicy::Orphan), ..DeleteParams::default() }
 }
