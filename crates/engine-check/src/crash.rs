@@ -24,7 +24,7 @@ use crate::dice::Dice;
 use crate::disk::{Faults, Lie, SimDisk};
 use crate::violation::{Violation, ensure};
 use client::Client;
-use compare::{difference, is_counted_right};
+use compare::{difference, is_counted_right, unlike};
 pub use folder::{Edit, reopen};
 pub use rot::endure;
 pub use trouble::Troubles;
@@ -197,7 +197,7 @@ impl Schedule {
         self.tally.batches += 1;
         for ((command, reply), expected) in commands.iter().zip(&applied.replies).zip(&expected.replies) {
             ensure(reply == expected, "answers are those of the twin", || {
-                format!("{command:?}\n  engine: {reply:?}\n  twin:   {expected:?}")
+                format!("{command:?}\n  {}", unlike(reply, expected))
             })?;
             self.client.learn(command, reply);
         }

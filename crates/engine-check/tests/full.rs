@@ -77,6 +77,29 @@ fn batch_without_room_changes_nothing() {
     assert_eq!(engine.digest(), before, "and after a restart");
 }
 
+/// Promise: a batch with a new queue is either done, or refused and as if it had never been asked for, though there is no room for
+/// the checkpoint that a new queue brings about.
+#[test]
+fn new_queue_without_room_is_made_or_refused() {
+    let disk = small_disk();
+    let (mut engine, queue) = opened(&disk, NO_RESERVE);
+    fill(&mut engine, queue, ROOM / 2);
+    fill_from_outside(&disk);
+    let (mut made, mut refused) = (0, 0);
+    for no in 0..100 {
+        let before = engine.digest();
+        match engine.apply(NOW, vec![configure(&format!("shop/new-{no}")), send(queue, BODY)]) {
+            Ok(_) => made += 1,
+            Err(StoreError::Full(_)) => {
+                refused += 1;
+                assert_eq!(engine.digest(), before, "what was refused is not done");
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert!(made > 0 && refused > 0, "{made} made, {refused} refused: this test needs both");
+}
+
 /// Promise: a checkpoint without room neither ends the store nor loses anything; it is written once there is room.
 #[test]
 fn checkpoint_without_room_is_written_later() {
@@ -122,12 +145,15 @@ fn opened(disk: &SimDisk, options: Options) -> (Engine, QueueId) {
     let store =
         Store::on_disk(Arc::new(disk.clone()), entropy, options).expect("nothing is wrong with this disk");
     let mut engine = Engine::open(store, NOW).expect("nothing is wrong with this disk");
-    let configure = Configure { name: "shop/orders".into(), generation: 1, settings: Settings::default() };
     if engine.queue("shop/orders").is_none() {
-        engine.apply(NOW, vec![Command::Configure(configure)]).expect("nothing is wrong with this disk");
+        engine.apply(NOW, vec![configure("shop/orders")]).expect("nothing is wrong with this disk");
     }
     let queue = engine.queue("shop/orders").expect("nothing is wrong with this disk");
     (engine, queue)
+}
+
+fn configure(name: &str) -> Command {
+    Command::Configure(Configure { name: name.into(), generation: 1, settings: Settings::default() })
 }
 
 /// As a broker does: until no more than that is free.

@@ -237,7 +237,9 @@ impl Engine {
             }
         };
         let replies = pending.into_iter().map(|reply| self.complete(reply)).collect::<Result<_, _>>()?;
-        if self.store.is_due(self.messages.changed_pages())? || self.has_new_queue {
+        let is_due = self.store.is_due(self.messages.changed_pages())?;
+        // This batch is applied: that there is no room to make its queues known at once must not refuse it.
+        if is_due || (self.has_new_queue && self.store.is_ready()?) {
             self.checkpoint()?;
         }
         self.let_go();

@@ -417,6 +417,14 @@ impl Store {
         }
     }
 
+    /// Whether a checkpoint that nothing is due for may begin: not while one waits for room.
+    pub(crate) fn is_ready(&mut self) -> Result<bool, StoreError> {
+        match &mut self.0 {
+            Kind::Disk(store) => store.is_ready(),
+            Kind::Memory(_) => Ok(true),
+        }
+    }
+
     /// Everything applied is in the state that the changes lead to.
     pub(crate) fn checkpoint(&mut self, changes: Changes) -> Result<(), StoreError> {
         match &mut self.0 {

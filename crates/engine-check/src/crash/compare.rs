@@ -1,6 +1,7 @@
 //! Whether two engines are the same, down to the bodies.
 
-use ackwell_engine::command::Filter;
+use ackwell_engine::Reply;
+use ackwell_engine::command::{Delivery, Filter};
 use ackwell_engine::message::{Message, QueueId};
 use ackwell_engine::{Engine, StoreError};
 
@@ -57,6 +58,24 @@ fn shown(message: &Message) -> String {
     let bytes = shown.payload.body.len();
     shown.payload.body.truncate(16);
     format!("{shown:?} (body of {bytes} bytes, sum {sum:x})")
+}
+
+/// How a reply is not the expected one: of many deliveries, the first that differs.
+pub(super) fn unlike(reply: &Reply, expected: &Reply) -> String {
+    let (Reply::Received(found), Reply::Received(expected)) = (reply, expected) else {
+        return format!("{reply:?}\n  instead of {expected:?}");
+    };
+    let pairs = found.iter().zip(expected).enumerate().find(|(_, (found, expected))| found != expected);
+    match pairs {
+        Some((no, (found, expected))) => {
+            format!("delivery {no} is {}\n  instead of {}", delivered(found), delivered(expected))
+        }
+        None => format!("{} deliveries instead of {}", found.len(), expected.len()),
+    }
+}
+
+fn delivered(Delivery { receipt, message, deadline, epoch }: &Delivery) -> String {
+    format!("{} until {deadline:?}, {epoch:?}, {receipt:x}", shown(message))
 }
 
 /// Every message, with its body.

@@ -223,9 +223,7 @@ impl OnDisk {
             return Ok(false);
         }
         if self.bytes_since >= self.checkpoint_bytes * LATE || changed_pages > self.max_pages {
-            self.checkpoints.wait()?;
-            self.forget()?;
-            is_idle = self.postponed.is_none();
+            is_idle = self.is_ready()?;
         }
         let is_due = self.bytes_since >= self.checkpoint_bytes || changed_pages > self.max_pages / 2;
         Ok(is_idle && (is_due || self.would_make_room()))
@@ -275,18 +273,22 @@ impl OnDisk {
         self.begin(Checkpoint { changes, applied: self.applied, files, dropped })
     }
 
+    /// Waits until no checkpoint is being written; whether another may begin, as there was room for that one.
+    pub(super) fn is_ready(&mut self) -> Result<bool, StoreError> {
+        self.checkpoints.wait()?;
+        self.forget()?;
+        Ok(self.postponed.is_none())
+    }
+
     /// Waits until no checkpoint is being written or has to be.
     pub(super) fn settle(&mut self) -> Result<(), StoreError> {
-        self.checkpoints.wait()?;
-        self.forget()?;
-        let Some(Postponed { checkpoint, .. }) = self.postponed.take() else { return Ok(()) };
-        self.begin(checkpoint)?;
-        self.checkpoints.wait()?;
-        self.forget()?;
-        match self.postponed {
-            None => Ok(()),
-            Some(_) => Err(StoreError::Full(io::ErrorKind::StorageFull.into())),
+        if self.is_ready()? {
+            return Ok(());
         }
+        if let Some(Postponed { checkpoint, .. }) = self.postponed.take() {
+            self.begin(checkpoint)?;
+        }
+        if self.is_ready()? { Ok(()) } else { Err(StoreError::Full(io::ErrorKind::StorageFull.into())) }
     }
 
     pub(super) fn max_pages(&self) -> usize {
