@@ -83,7 +83,7 @@ fn batch_without_room_changes_nothing() {
 fn new_queue_without_room_is_made_or_refused() {
     let disk = small_disk();
     let (mut engine, queue) = opened(&disk, NO_RESERVE);
-    fill(&mut engine, queue, ROOM / 2);
+    // There is room in the log's segment, and none for the state to grow.
     fill_from_outside(&disk);
     let (mut made, mut refused) = (0, 0);
     for no in 0..100 {
