@@ -1,4 +1,4 @@
-//! Producers and a consumer, what they share, and what they see.
+//! Producers and consumers, what they share, and what they see.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::{BODY_BYTES, Case, Consumed, Sent, producers, stream};
+use crate::{BODY_BYTES, Case, Consumed, Consumers, Sent, producers, stream};
 
 /// Messages on their way. Producers wait for the consumer beyond: a backlog that grows would be another benchmark.
 pub(crate) const MAX_ON_THE_WAY: usize = 8192;
@@ -26,6 +26,7 @@ pub(crate) struct Load {
     consumer: Channel,
     consumers: JoinSet<anyhow::Result<()>>,
     consumed: Consumed,
+    by: Consumers,
 }
 
 /// What producers and consumer share.
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) is_over: AtomicBool,
     /// Room for messages on their way.
     pub(crate) room: Semaphore,
+    /// No more is sent than that.
+    enough: u64,
     books: Mutex<Books>,
     confirmed: AtomicU64,
     /// Acks that the broker answered.
@@ -60,50 +63,73 @@ pub(crate) struct Shown {
 
 impl Load {
     pub(crate) async fn start(server: &Server, case: &Case) -> anyhow::Result<Self> {
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(case.consumed));
         let (producer, consumer) = (server.connect().await?, server.connect().await?);
-        let mut consumers = JoinSet::new();
-        if case.consumed == Consumed::Meanwhile {
-            consumers.spawn(stream::consume(consumer.clone(), Arc::clone(&shared)));
-        }
         let producers = Self::produce(&producer, &shared, case);
-        Ok(Self { shared, producers, consumer, consumers, consumed: case.consumed })
+        let consumers = JoinSet::new();
+        let mut load = Self { shared, producers, consumer, consumers, consumed: case.consumed, by: case.by };
+        if case.consumed == Consumed::Meanwhile {
+            load.consume();
+        }
+        Ok(load)
     }
 
     fn produce(producer: &Channel, shared: &Arc<Shared>, case: &Case) -> JoinSet<anyhow::Result<()>> {
-        let bound = (case.consumed == Consumed::Meanwhile).then_some(MAX_ON_THE_WAY);
         let mut producers = JoinSet::new();
-        let with = || (producer.clone(), Arc::clone(shared));
+        let (channel, shared) = (|| producer.clone(), || Arc::clone(shared));
         match case.sent {
             Sent::Stream => {
-                let (channel, shared) = with();
-                producers.spawn(producers::produce(channel, shared, case.batch, case.outstanding));
+                producers.spawn(producers::produce(channel(), shared(), case.batch, case.outstanding));
             }
             Sent::Calls => (0..case.outstanding).for_each(|_| {
-                let (channel, shared) = with();
-                producers.spawn(producers::send(channel, shared, case.batch, bound));
+                producers.spawn(producers::send(channel(), shared(), case.batch));
             }),
+            Sent::Steadily(per_second) => {
+                producers.spawn(producers::send_steadily(channel(), shared(), case.batch, per_second));
+            }
         }
         producers
     }
 
-    /// What is seen from now on for that time.
-    pub(crate) async fn measure(&self, time: Duration) -> Shown {
+    fn consume(&mut self) {
+        for _ in 0..self.by.count {
+            let (channel, shared) = (self.consumer.clone(), Arc::clone(&self.shared));
+            self.consumers.spawn(stream::consume(channel, shared, self.by));
+        }
+    }
+
+    /// Until what is measured can begin: for that time, or until as many messages wait as shall.
+    pub(crate) async fn warm_up(&mut self, time: Duration) -> anyhow::Result<()> {
+        match self.consumed {
+            Consumed::Meanwhile | Consumed::Later => tokio::time::sleep(time).await,
+            Consumed::Waiting(_) => join(&mut self.producers).await.context("send")?,
+        }
+        Ok(())
+    }
+
+    /// What is seen from now on for that time, or until what waits is drained.
+    pub(crate) async fn measure(&mut self, time: Duration) -> anyhow::Result<Shown> {
         self.shared.books().forget_latencies();
         let before = self.done();
         let since = Stopwatch::start();
-        tokio::time::sleep(time).await;
-        let messages = self.done() - before;
-        let took = since.elapsed();
-        let mut books = self.shared.books();
-        let (confirmations, deliveries) = books.forget_latencies();
-        Shown { took, messages, confirmations, deliveries }
+        match self.consumed {
+            Consumed::Meanwhile | Consumed::Later => tokio::time::sleep(time).await,
+            Consumed::Waiting(_) => {
+                self.consume();
+                join(&mut self.consumers).await.context("consume")?;
+            }
+        }
+        let (messages, took) = (self.done() - before, since.elapsed());
+        let (confirmations, deliveries) = self.shared.books().forget_latencies();
+        // How long messages waited that were to wait says nothing.
+        let deliveries = if self.consumed == Consumed::Meanwhile { deliveries } else { Latencies::default() };
+        Ok(Shown { took, messages, confirmations, deliveries })
     }
 
     /// Messages that are through.
     fn done(&self) -> u64 {
         match self.consumed {
-            Consumed::Meanwhile => self.shared.acked.load(Ordering::Relaxed),
+            Consumed::Meanwhile | Consumed::Waiting(_) => self.shared.acked.load(Ordering::Relaxed),
             Consumed::Later => self.shared.confirmed.load(Ordering::Relaxed),
         }
     }
@@ -113,7 +139,7 @@ impl Load {
         self.shared.is_over.store(true, Ordering::Relaxed);
         join(&mut self.producers).await.context("send")?;
         if self.consumed == Consumed::Later {
-            self.consumers.spawn(stream::consume(self.consumer, Arc::clone(&self.shared)));
+            self.consume();
         }
         join(&mut self.consumers).await.context("consume")?;
         let sent = self.shared.sent();
@@ -135,11 +161,14 @@ async fn join(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
 }
 
 impl Shared {
-    fn new() -> Self {
+    fn new(consumed: Consumed) -> Self {
+        let room = if consumed == Consumed::Meanwhile { MAX_ON_THE_WAY } else { Semaphore::MAX_PERMITS };
+        let enough = if let Consumed::Waiting(count) = consumed { count } else { u64::MAX };
         Self {
             bodies: Bodies::new(BODY_BYTES),
             is_over: AtomicBool::new(false),
-            room: Semaphore::new(MAX_ON_THE_WAY),
+            room: Semaphore::new(room),
+            enough,
             books: Mutex::default(),
             confirmed: AtomicU64::new(0),
             acked: AtomicU64::new(0),
@@ -151,11 +180,14 @@ impl Shared {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// That many more messages are on their way.
+    /// That many more messages are on their way; the caller has taken the room for them.
     pub(crate) fn send(&self, count: u32) -> std::ops::Range<u64> {
         let now = self.since.elapsed();
         let mut books = self.books();
         let numbers = books.ledger.send(count.into());
+        if books.ledger.sent() >= self.enough {
+            self.is_over.store(true, Ordering::Relaxed);
+        }
         books.sent_at.resize(MAX_ON_THE_WAY, Duration::ZERO);
         numbers.clone().for_each(|number| books.sent_at[slot(number)] = now);
         numbers

@@ -47,6 +47,7 @@ struct Case {
     /// Calls or batches that are not answered yet, at most.
     outstanding: u32,
     consumed: Consumed,
+    by: Consumers,
     through: Through,
 }
 
@@ -62,14 +63,28 @@ enum Sent {
     Calls,
     /// On one stream of Produce.
     Stream,
+    /// By so many calls of Send a second, whether or not the ones before are answered.
+    Steadily(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Consumed {
-    /// While it is sent, by a stream that acks what it gets.
+    /// While it is sent.
     Meanwhile,
     /// Afterwards, to see that it is all there.
     Later,
+    /// Afterwards, when so many wait; that is what is measured.
+    Waiting(u64),
+}
+
+/// Streams that ack what they get.
+#[derive(Clone, Copy, Debug)]
+struct Consumers {
+    count: u32,
+    /// Messages in the hands of each.
+    window: u32,
+    /// Messages of one ack, at most.
+    acked: usize,
 }
 
 const BODY_BYTES: usize = 1024;
@@ -84,10 +99,27 @@ const UNARY: Case = Case {
     batch: 1,
     outstanding: 1,
     consumed: Consumed::Later,
+    by: Consumers { count: 1, window: 4000, acked: 1000 },
     through: Through::Nothing,
 };
 const BATCHES: Case = Case { batch: 100, consumed: Consumed::Meanwhile, ..UNARY };
 const STREAM: Case = Case { sent: Sent::Stream, ..BATCHES };
+/// What applications do that take one message after the other.
+const SINGLE: Case = Case {
+    outstanding: 16,
+    consumed: Consumed::Meanwhile,
+    by: Consumers { count: 16, window: 32, acked: 1 },
+    ..UNARY
+};
+const SINGLE_WINDOW_1: Case = Case { by: Consumers { window: 1, ..SINGLE.by }, ..SINGLE };
+const STEADY: Case = Case {
+    sent: Sent::Steadily(500),
+    consumed: Consumed::Meanwhile,
+    by: Consumers { count: 1, ..SINGLE.by },
+    ..UNARY
+};
+const DRAIN: Case = Case { outstanding: 16, consumed: Consumed::Waiting(500_000), ..STREAM };
+const SIDECAR: Through = Through::Sidecar;
 const CASES: &[Case] = &[
     Case { name: "send-1", ..UNARY },
     Case { name: "send-16", outstanding: 16, ..UNARY },
@@ -97,14 +129,23 @@ const CASES: &[Case] = &[
     Case { name: "produce-4x100-consume", outstanding: 4, ..STREAM },
     Case { name: "produce-16x100-consume", outstanding: 16, ..STREAM },
     Case { name: "produce-40x100-consume", outstanding: 40, ..STREAM },
-    Case { name: "send-1-sidecar", through: Through::Sidecar, ..UNARY },
-    Case { name: "send-16-sidecar", outstanding: 16, through: Through::Sidecar, ..UNARY },
-    Case { name: "send-64-sidecar", outstanding: 64, through: Through::Sidecar, ..UNARY },
-    Case { name: "produce-16x100-consume-sidecar", outstanding: 16, through: Through::Sidecar, ..STREAM },
+    Case { name: "single-16-consume-16", ..SINGLE },
+    Case { name: "single-16-consume-16-window-1", ..SINGLE_WINDOW_1 },
+    Case { name: "steady-500", ..STEADY },
+    Case { name: "drain-500k", ..DRAIN },
+    Case { name: "send-1-sidecar", through: SIDECAR, ..UNARY },
+    Case { name: "send-16-sidecar", outstanding: 16, through: SIDECAR, ..UNARY },
+    Case { name: "send-64-sidecar", outstanding: 64, through: SIDECAR, ..UNARY },
+    Case { name: "produce-16x100-consume-sidecar", outstanding: 16, through: SIDECAR, ..STREAM },
+    Case { name: "single-16-consume-16-sidecar", through: SIDECAR, ..SINGLE },
+    Case { name: "single-16-consume-16-window-1-sidecar", through: SIDECAR, ..SINGLE_WINDOW_1 },
+    Case { name: "steady-500-sidecar", through: SIDECAR, ..STEADY },
+    Case { name: "drain-500k-sidecar", through: SIDECAR, ..DRAIN },
 ];
 
 const COLUMNS: &[(&str, &str)] = &[
     ("messages/s", "messages_per_second"),
+    ("of direct", "ratio_direct"),
     ("confirmed: p50 us", "p50_us"),
     ("p99 us", "p99_us"),
     ("p99.9 us", "p999_us"),
@@ -134,16 +175,27 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start threads")?;
     say(Figures::head(COLUMNS));
-    let mut measured = Vec::new();
+    let mut measured: Vec<Figures> = Vec::new();
     for case in cases {
         note(format!("{}, load average {}", case.name, load_average()));
         let figures =
             runtime.block_on(measure(options, case)).with_context(|| format!("measure {}", case.name))?;
+        let figures = beside_direct(figures, &measured);
         say(figures.row(COLUMNS));
         measured.push(figures);
     }
     measured.iter().for_each(say);
     Ok(())
+}
+
+/// With what share of the rate is left that the same case had without a sidecar, if that was measured before.
+fn beside_direct(figures: Figures, measured: &[Figures]) -> Figures {
+    let is_direct = |other: &&Figures| figures.name.strip_suffix("-sidecar") == Some(&other.name);
+    let rate = |figures: &Figures| figures.value("messages_per_second");
+    match (rate(&figures), measured.iter().find(is_direct).and_then(rate)) {
+        (Some(through), Some(direct)) => figures.with("ratio_direct", through / direct),
+        _ => figures,
+    }
 }
 
 async fn measure(options: &Options, case: &Case) -> anyhow::Result<Figures> {
@@ -156,8 +208,8 @@ async fn measure(options: &Options, case: &Case) -> anyhow::Result<Figures> {
         Through::Nothing => None,
         Through::Sidecar => Some(Server::sidecar(&options.ackwelld, folder.path(), &broker).await?),
     };
-    let load = Load::start(sidecar.as_ref().unwrap_or(&broker), case).await?;
-    tokio::time::sleep(WARM_UP).await;
+    let mut load = Load::start(sidecar.as_ref().unwrap_or(&broker), case).await?;
+    load.warm_up(WARM_UP).await?;
     let (server, client) = (broker.observed(), Observed::own());
     let between = sidecar.as_ref().map(Server::observed);
     let used = || -> anyhow::Result<_> {
@@ -165,7 +217,7 @@ async fn measure(options: &Options, case: &Case) -> anyhow::Result<Figures> {
         Ok([server.disk_bytes()?, server.cpu_seconds()?, client.cpu_seconds()?, between])
     };
     let start = used()?;
-    let shown = load.measure(time).await;
+    let shown = load.measure(time).await?;
     let end = used()?;
     let rss_mib = server.rss_mib()?;
     let sidecar_rss = between.as_ref().map(Observed::rss_mib).transpose()?;

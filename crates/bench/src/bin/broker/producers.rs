@@ -1,8 +1,9 @@
-//! Who sends: calls of their own, one after the other, each with a batch; or a stream of batches.
+//! Who sends: calls of their own, one after the other or at a steady rate, each with a batch; or a stream of batches.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ackwell_bench::clock::Stopwatch;
 use ackwell_bench::server::QUEUE;
@@ -14,37 +15,60 @@ use ackwell_proto::v1::{
 };
 use anyhow::{Context, bail, ensure};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::load::Shared;
 
-/// Sends batches until it is over; with a bound, no more than so many messages are on their way.
-pub(crate) async fn send(
-    channel: Channel,
-    shared: Arc<Shared>,
-    batch: u32,
-    bound: Option<usize>,
-) -> anyhow::Result<()> {
-    let mut queues = QueuesClient::new(channel);
+/// Sends batches, one after the other, until it is over.
+pub(crate) async fn send(channel: Channel, shared: Arc<Shared>, batch: u32) -> anyhow::Result<()> {
+    let queues = QueuesClient::new(channel);
     while !shared.is_over.load(Ordering::Relaxed) {
-        if bound.is_some() {
-            shared.room.acquire_many(batch).await.context("nobody closes it")?.forget();
-        }
-        let messages = messages(&shared, batch);
-        let request = SendRequest { queue: QUEUE.to_owned(), messages, ..SendRequest::default() };
-        let since = Stopwatch::start();
-        let results = queues.send(request).await.context("send")?.into_inner().results;
-        let stored = results.iter().filter(|result| result.error.is_none() && !result.duplicate).count();
-        ensure!(stored == batch as usize, "{stored} of {batch} messages were stored: {results:?}");
-        shared.confirm(batch, since.elapsed());
+        send_one(queues.clone(), &shared, batch).await?;
     }
     Ok(())
 }
 
-/// The same on one stream, with so many batches that are not confirmed. No more messages are on their way than
-/// [`crate::load::MAX_ON_THE_WAY`].
+/// Sends so many batches a second until it is over. A slow answer keeps none back, so that what a pause costs is seen.
+pub(crate) async fn send_steadily(
+    channel: Channel,
+    shared: Arc<Shared>,
+    batch: u32,
+    per_second: u32,
+) -> anyhow::Result<()> {
+    let queues = QueuesClient::new(channel);
+    let mut due = tokio::time::interval(Duration::from_secs(1) / per_second);
+    let mut calls = JoinSet::new();
+    while !shared.is_over.load(Ordering::Relaxed) {
+        tokio::select! {
+            _ = due.tick() => {
+                let (queues, shared) = (queues.clone(), Arc::clone(&shared));
+                calls.spawn(async move { send_one(queues, &shared, batch).await });
+            }
+            Some(ended) = calls.join_next() => ended??,
+        }
+    }
+    while let Some(ended) = calls.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+async fn send_one(mut queues: QueuesClient<Channel>, shared: &Shared, batch: u32) -> anyhow::Result<()> {
+    shared.room.acquire_many(batch).await.context("nobody closes it")?.forget();
+    let messages = messages(shared, batch);
+    let request = SendRequest { queue: QUEUE.to_owned(), messages, ..SendRequest::default() };
+    let since = Stopwatch::start();
+    let results = queues.send(request).await.context("send")?.into_inner().results;
+    let stored = results.iter().filter(|result| result.error.is_none() && !result.duplicate).count();
+    ensure!(stored == batch as usize, "{stored} of {batch} messages were stored: {results:?}");
+    shared.confirm(batch, since.elapsed());
+    Ok(())
+}
+
+/// The same on one stream, with so many batches that are not confirmed.
 pub(crate) async fn produce(
     channel: Channel,
     shared: Arc<Shared>,

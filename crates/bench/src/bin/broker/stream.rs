@@ -15,23 +15,22 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use crate::Consumers;
 use crate::load::Shared;
 
 /// Frames on their way to the broker: more than deliveries in the window can lead to.
 const FRAMES: usize = 16_384;
-const WINDOW: Window = Window { max_messages: 4000, max_bytes: 0 };
-/// Of one frame; the broker refuses more.
-const MAX_SETTLEMENTS: usize = 1000;
 /// Between two looks at whether it is over, when nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
 /// A frame of deliveries may have the whole window's bodies.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// Until everything is acked that was sent.
-pub(crate) async fn consume(channel: Channel, shared: Arc<Shared>) -> anyhow::Result<()> {
+pub(crate) async fn consume(channel: Channel, shared: Arc<Shared>, how: Consumers) -> anyhow::Result<()> {
     let mut queues = QueuesClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
     let (say, said) = mpsc::channel(FRAMES);
-    let open = Open { queue: QUEUE.to_owned(), window: Some(WINDOW), ..Open::default() };
+    let window = Window { max_messages: how.window, max_bytes: 0 };
+    let open = Open { queue: QUEUE.to_owned(), window: Some(window), ..Open::default() };
     say.send(ConsumeRequest { frame: Some(Said::Open(open)) }).await.context("open the stream")?;
     let mut frames = queues.consume(ReceiverStream::new(said)).await.context("consume")?.into_inner();
     while !shared.is_done() {
@@ -44,7 +43,7 @@ pub(crate) async fn consume(channel: Channel, shared: Arc<Shared>) -> anyhow::Re
                 shared.receive(deliveries.deliveries.iter().map(body))?;
                 let mut acks: Vec<Settlement> = deliveries.deliveries.into_iter().map(ack).collect();
                 while !acks.is_empty() {
-                    let settlements = acks.drain(..acks.len().min(MAX_SETTLEMENTS)).collect();
+                    let settlements = acks.drain(..acks.len().min(how.acked)).collect();
                     let settle = SettleFrame { seq: 0, settlements };
                     say.send(ConsumeRequest { frame: Some(Said::Settle(settle)) }).await.context("ack")?;
                 }
