@@ -2,12 +2,14 @@
 //!
 //! - [`session`]: takes each batch apart by shard and confirms in the application's order. [`leg`]: the stream to one
 //!   shard, opened again after it broke, with what it has not confirmed. [`pending`]: what the application waits for.
+//!   [`placing`]: the shard of messages that may lie on any.
 //!
 //! A batch keeps its `seq` and its producer's name on every leg, so brokers know a repetition whoever repeats it: a leg,
 //! or the application on another stream, through another sidecar too.
 
 mod leg;
 mod pending;
+mod placing;
 mod session;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use self::leg::Line;
+pub(crate) use self::placing::Producers;
 use self::session::Session;
 use super::service::{Sidecar, shutting_down};
 use crate::producer::Producer;
@@ -75,10 +78,12 @@ fn session(
 ) -> Result<Session, Status> {
     let ProduceOpen { queue, producer, want_ids } = open;
     let queue = sidecar.router.queue(&queue)?;
+    let is_new = producer.is_empty();
     let producer = Producer::named(producer)?;
+    let placed = queue.producers.enter(producer.name(), is_new);
     let line =
         Line { queue, producer: producer.name().to_owned(), want_ids, tasks: sidecar.tasks.clone(), events };
-    Ok(Session::new(Arc::clone(sidecar), line, producer, out))
+    Ok(Session::new(Arc::clone(sidecar), line, producer, placed, out))
 }
 
 async fn first_frame(requests: &mut Streaming<ProduceRequest>) -> Result<ProduceOpen, Status> {

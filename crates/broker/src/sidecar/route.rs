@@ -12,6 +12,7 @@ use tonic::{Response, Status};
 
 use super::held::Held;
 use super::options::Options;
+use super::produce::Producers;
 use super::retry::{Backoff, Deadline, RETRY_AFTER, describe, is_transient};
 use super::settled::Settled;
 use super::shard_channel::ShardChannel;
@@ -48,6 +49,8 @@ pub(crate) struct Queue {
     pub(crate) held: Held,
     /// What its streams hear of.
     pub(crate) settled: Settled,
+    /// Where the batches of its producers went.
+    pub(crate) producers: Producers,
     known: Mutex<Known>,
     asking: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
@@ -106,6 +109,7 @@ impl Router {
             trust: self.trust.clone(),
             held: Held::default(),
             settled: Settled::default(),
+            producers: Producers::default(),
             known: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
             tasks: self.tasks.clone(),

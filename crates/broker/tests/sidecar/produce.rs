@@ -126,6 +126,100 @@ async fn produce_through_broker_kills_is_a_pause() {
     assert_eq!((distinct.len(), client.stats().await.ready), (600, 0));
 }
 
+/// The one of two brokers that the batch belongs to, by its name.
+fn home(producer: &str, seq: u64) -> usize {
+    usize::try_from(crc32c::crc32c(format!("p:{producer}:{seq}").as_bytes()) % 4096 / 2048).unwrap()
+}
+
+/// Receives and acks everything of both brokers; every body of `all` once.
+async fn drain_all(brokers: &[Broker], all: std::ops::Range<u64>) {
+    let (mut seen, mut clients) = (BTreeSet::new(), Vec::new());
+    for broker in brokers {
+        clients.push(broker.client().await);
+    }
+    for client in &mut clients {
+        let ready = usize::try_from(client.stats().await.ready).unwrap();
+        for delivery in drain(client, ready).await {
+            assert!(seen.insert(body(&delivery).parse().unwrap()), "{} came twice", body(&delivery));
+        }
+    }
+    assert_eq!(seen, all.collect());
+}
+
+/// A shard that is away keeps nothing back that may lie on another one. What goes elsewhere is known there when it is sent
+/// again, after the shard came back.
+#[tokio::test(flavor = "multi_thread")]
+async fn shard_that_is_away_keeps_no_new_batch() {
+    for goes_away in [|broker: &mut Broker| broker.pause(), Broker::kill] {
+        let mut brokers = Broker::start_all(2);
+        let sidecar = sidecar_of(&brokers[0]).await;
+        goes_away(&mut brokers[1]);
+        let (mut producer, opened) = sidecar.client().await.produce("", true).await;
+        assert!((1..=20).any(|seq| home(&opened.producer, seq) == 1), "some belong to the other shard");
+        let batches = || (1..=20).map(|seq| (seq, bodies(seq * 10..seq * 10 + 10)));
+        for (seq, messages) in batches() {
+            producer.batch(seq, messages).await;
+        }
+        let ids: Vec<_> =
+            producer.confirmed(20).await.into_iter().map(|one| one.result.unwrap().id).collect();
+        assert_eq!(brokers[0].client().await.stats().await.ready, 200);
+        brokers[1].come_back();
+        brokers[1].client().await.stats().await;
+        let (mut again, _) = sidecar.client().await.produce(&opened.producer, true).await;
+        for (seq, messages) in batches() {
+            again.batch(seq, messages).await;
+        }
+        let again: Vec<_> = again.confirmed(20).await.into_iter().map(|one| one.result.unwrap().id).collect();
+        assert_eq!(again, ids);
+        drain_all(&brokers, 10..210).await;
+    }
+}
+
+/// What a shard may have stored stays with it; what comes after is stored meanwhile, and all is confirmed, once, when the
+/// shard goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_on_its_way_stays_with_its_shard() {
+    let brokers = Broker::start_all(2);
+    let sidecar = sidecar_of(&brokers[0]).await;
+    let (mut producer, opened) = sidecar.client().await.produce("", false).await;
+    let first = (1..100).find(|seq| home(&opened.producer, *seq) == 1).unwrap();
+    producer.batch(first, bodies(0..10)).await;
+    producer.confirmed(first).await;
+    brokers[1].pause();
+    let last = first + 40;
+    for seq in first + 1..=last {
+        producer.batch(seq, bodies((seq - first) * 10..(seq - first) * 10 + 10)).await;
+    }
+    let mut direct = brokers[0].client().await;
+    let stuck = (first + 1..=last).filter(|seq| home(&opened.producer, *seq) == 1).count() as u64;
+    assert!(stuck > 0);
+    while direct.stats().await.ready == 0 {
+        tokio::task::yield_now().await;
+    }
+    brokers[1].resume();
+    assert_eq!(producer.confirmed(last).await, []);
+    drain_all(&brokers, 0..410).await;
+}
+
+/// A full shard neither narrows what a producer may send nor refuses what another one takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn full_shard_keeps_no_new_batch() {
+    let mut brokers = Broker::start_all(2);
+    brokers[1].limit(10);
+    brokers[1].restart();
+    for body in 0..10 {
+        brokers[1].client().await.send(&body.to_string()).await.unwrap();
+    }
+    let sidecar = sidecar_of(&brokers[0]).await;
+    let (mut producer, _) = sidecar.client().await.produce("", false).await;
+    for seq in 1..=40 {
+        producer.batch(seq, bodies(seq * 10..seq * 10 + 10)).await;
+    }
+    let refused = producer.confirmed(40).await;
+    assert!(refused.len() <= 20, "{} of 400 were refused: {refused:?}", refused.len());
+    assert_eq!(brokers[0].client().await.stats().await.ready, 400 - refused.len() as u64);
+}
+
 /// A process that stops asks the producer to leave, and confirms what it has.
 #[tokio::test]
 async fn stopping_process_says_go_away_and_confirms() {

@@ -52,6 +52,15 @@ impl Broker {
         Self::launch(shards, ACK_TIMEOUT_SECONDS)
     }
 
+    /// Makes it a shard with room for so many messages, from its next start on.
+    pub(crate) fn limit(&self, max_messages: u64) {
+        let path = self.path("queue.json");
+        let mut config: QueueConfig = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config.generation += 1;
+        config.settings.as_mut().unwrap().max_messages = max_messages;
+        std::fs::write(path, serde_json::to_vec(&config).unwrap()).unwrap();
+    }
+
     fn launch(shards: usize, ack_timeout_seconds: u32) -> Vec<Self> {
         let addresses: Vec<_> = (0..shards).map(|_| free_address()).collect();
         let named =
@@ -79,6 +88,30 @@ impl Broker {
             }
         };
         tokio::time::timeout(PATIENCE, connect).await.expect("the broker starts")
+    }
+
+    /// SIGSTOP: it is there, and says nothing.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// After either of the others.
+    pub(crate) fn come_back(&mut self) {
+        match &self.process {
+            Some(_) => self.resume(),
+            None => self.restart(),
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.as_ref().expect("it runs").id();
+        let command = format!("kill -{signal} {id}");
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
     }
 
     /// SIGKILL.
