@@ -155,7 +155,9 @@ class Play:
         {"fill": self.world.volume.fill, "free": self.world.volume.free}[step["volume"]]()
 
     def do_network(self, step):
-        {"cut": self.world.network.cut, "down": self.world.network.down, "up": self.world.network.up}[step["network"]]()
+        network = self.world.network
+        actions = {"cut": network.cut, "down": network.down, "up": network.up, "stand-in": self.world.stand_in}
+        actions[step["network"]]()
 
     def do_signal(self, step):
         self.driver(step).signal(getattr(signal, f"SIG{step['signal']}"))

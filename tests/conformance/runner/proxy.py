@@ -50,6 +50,11 @@ class Proxy:
             self.listener = listen("127.0.0.1", self.port)
             self.spawn(self.accept, self.listener)
 
+    def turn(self, target):
+        """Leads to another address from now on."""
+        self.target = split(target)
+        self.cut()
+
     def accept(self, listener):
         while True:
             try:

@@ -7,6 +7,7 @@ from .looking import Looking
 from .neighbour import Neighbour
 from .processes import Broker, Sidecar
 from .proxy import Proxy
+from .stand_in import StandIn
 from .volume import Volume
 
 
@@ -51,6 +52,12 @@ class World(contextlib.ExitStack):
     def calm(self):
         """And end."""
         self.neighbour.close()
+
+    def stand_in(self):
+        """Lets applications speak to a stand-in for the sidecar."""
+        stand_in = StandIn()
+        self.callback(stand_in.close)
+        self.network.turn(stand_in.address)
 
     def outputs(self):
         """What all processes printed, by name."""

@@ -41,7 +41,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONCURRENT_CALLS: u32 = 1024;
 /// A native sidecar is stopped last and may have no more than the rest of the pod's grace period.
 const STOP_BUDGET: Duration = Duration::from_secs(5);
-/// Calls that are under way settle first. Below the two seconds that remain when the application took all of that period.
+/// Calls that are under way settle first; those that still wait for a broker then hear that we leave. Below the two seconds that remain when the application took all of that period.
 const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` resolves, then gives back what the application did not settle.
@@ -147,6 +147,7 @@ async fn probe(listener: Option<TcpListener>, sidecar: Arc<Sidecar>) -> anyhow::
 async fn stop(sidecar: &Sidecar, serving: impl Future, until: Instant) {
     tokio::pin!(serving);
     let is_over = timeout(LAST_CALLS, &mut serving).await.is_ok();
+    sidecar.leaving.cancel();
     let last_calls = async { is_over || timeout_at(until, serving).await.is_ok() };
     let (ended, ()) = tokio::join!(last_calls, release_held(sidecar, until));
     if !ended {

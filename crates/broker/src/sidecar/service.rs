@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ackwell_proto::v1::queue_admin_server::QueueAdmin;
 use ackwell_proto::v1::queues_server::Queues;
@@ -33,6 +34,8 @@ use crate::tls::Trust;
 
 /// Sends that wait for a broker are held in memory; more of them are refused.
 const MAX_SENDING_KIB: usize = 128 << 10;
+/// A container that ended is not started again at once.
+const NEXT_PROCESS_AFTER: Duration = Duration::from_secs(2);
 /// Streams have a task and a connection's worth of buffers each.
 const MAX_STREAMS: usize = 256;
 
@@ -44,6 +47,8 @@ pub(crate) struct Sidecar {
     /// The pod ends: no more deliveries. Also when `stopping`.
     pub(crate) draining: CancellationToken,
     pub(crate) stopping: CancellationToken,
+    /// Calls that still wait are answered that nobody will.
+    pub(crate) leaving: CancellationToken,
     sending_kib: Arc<Semaphore>,
     streams: Arc<Semaphore>,
 }
@@ -75,8 +80,18 @@ impl Sidecar {
             tasks,
             draining: stopping.child_token(),
             stopping,
+            leaving: CancellationToken::new(),
             sending_kib: Arc::new(Semaphore::new(MAX_SENDING_KIB)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        }
+    }
+
+    /// What a call is answered, unless the process ends before it is.
+    async fn answer<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<Response<T>, Status> {
+        tokio::select! {
+            biased;
+            answer = call => answer.map(Response::new),
+            () = self.leaving.cancelled() => Err(shutting_down().into()),
         }
     }
 
@@ -134,7 +149,7 @@ pub(crate) fn room_kib(request: &impl prost::Message) -> u32 {
 /// What a call hears that is still waiting when the process stops.
 pub(crate) fn shutting_down() -> Failure {
     Failure::new(Reason::ShuttingDown, "the sidecar is stopping because its pod ends")
-        .retry_after(RETRY_AFTER)
+        .retry_after(NEXT_PROCESS_AFTER)
 }
 
 #[tonic::async_trait]
@@ -144,7 +159,7 @@ impl Queues for Service {
         let request = request.into_inner();
         let _sending = self.sending(&request)?;
         let queue = self.router.queue(&request.queue)?;
-        send::send(&queue, request, deadline).await.map(Response::new)
+        self.answer(send::send(&queue, request, deadline)).await
     }
 
     async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>, Status> {
@@ -188,16 +203,16 @@ impl Queues for Service {
         let SettleRequest { queue, settlements } = request.into_inner();
         let queue = self.router.queue(&queue)?;
         let receipts: Vec<_> = settlements.iter().map(|settlement| settlement.receipt.clone()).collect();
-        let response = settle::settle(&queue, settlements, deadline).await?;
-        settle::forget(&queue, &receipts, &response.results);
-        Ok(Response::new(response))
+        let response = self.answer(settle::settle(&queue, settlements, deadline)).await?;
+        settle::forget(&queue, &receipts, &response.get_ref().results);
+        Ok(response)
     }
 
     async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let request = request.into_inner();
         let _sending = self.sending(&request)?;
-        commit::commit(&self.router, request, deadline).await.map(Response::new)
+        self.answer(commit::commit(&self.router, request, deadline)).await
     }
 
     async fn extend(&self, request: Request<ExtendRequest>) -> Result<Response<ExtendResponse>, Status> {
@@ -205,9 +220,9 @@ impl Queues for Service {
         let request = request.into_inner();
         let queue = self.router.queue(&request.queue)?;
         let receipts = request.receipts.clone();
-        let response = settle::extend(&queue, request, deadline).await?;
-        queue.held.extended(receipts.iter().map(Vec::as_slice).zip(&response.results));
-        Ok(Response::new(response))
+        let response = self.answer(settle::extend(&queue, request, deadline)).await?;
+        queue.held.extended(receipts.iter().map(Vec::as_slice).zip(&response.get_ref().results));
+        Ok(response)
     }
 }
 
@@ -216,13 +231,13 @@ impl QueueAdmin for Service {
     async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let queue = self.router.queue(&request.get_ref().queue)?;
-        admin::peek(&queue, request.into_inner(), deadline).await.map(Response::new)
+        self.answer(admin::peek(&queue, request.into_inner(), deadline)).await
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let queue = self.router.queue(&request.get_ref().queue)?;
-        admin::stats(&queue, deadline).await.map(Response::new)
+        self.answer(admin::stats(&queue, deadline)).await
     }
 
     type WatchStatsStream = ResponseStream<StatsResponse>;
@@ -247,7 +262,7 @@ impl QueueAdmin for Service {
     async fn redrive(&self, request: Request<RedriveRequest>) -> Result<Response<RedriveResponse>, Status> {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let queue = self.router.queue(&request.get_ref().queue)?;
-        admin::redrive(&queue, request.into_inner(), deadline).await.map(Response::new)
+        self.answer(admin::redrive(&queue, request.into_inner(), deadline)).await
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -258,7 +273,7 @@ impl QueueAdmin for Service {
             let request = GetRequest { queue: queue.full_name().to_owned(), id: id.clone() };
             async move { channel.admin().get(request).await }
         };
-        find::find(&queue, deadline, attempt).await.map(Response::new)
+        self.answer(find::find(&queue, deadline, attempt)).await
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
@@ -269,26 +284,26 @@ impl QueueAdmin for Service {
             let request = ExplainRequest { queue: queue.full_name().to_owned(), id: id.clone() };
             async move { channel.admin().explain(request).await }
         };
-        find::find(&queue, deadline, attempt).await.map(Response::new)
+        self.answer(find::find(&queue, deadline, attempt)).await
     }
 
     async fn purge(&self, request: Request<PurgeRequest>) -> Result<Response<PurgeResponse>, Status> {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let queue = self.router.queue(&request.get_ref().queue)?;
-        admin::purge(&queue, request.into_inner(), deadline).await.map(Response::new)
+        self.answer(admin::purge(&queue, request.into_inner(), deadline)).await
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let CancelRequest { queue, ids } = request.into_inner();
         let queue = self.router.queue(&queue)?;
-        find::cancel(&queue, ids, deadline).await.map(Response::new)
+        self.answer(find::cancel(&queue, ids, deadline)).await
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let PauseRequest { queue, paused } = request.into_inner();
         let queue = self.router.queue(&queue)?;
-        admin::pause(&queue, paused, deadline).await.map(Response::new)
+        self.answer(admin::pause(&queue, paused, deadline)).await
     }
 }
