@@ -2,7 +2,6 @@ package ackwell
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"sync"
 	"time"
@@ -38,7 +37,6 @@ func MaxOutstanding(messages, bytes int) ProduceOption {
 type Producer struct {
 	client   *Client
 	queue    string
-	name     string
 	settings produceSettings
 
 	// turn is held by the one Send that waits for room, so that messages are taken in order.
@@ -96,7 +94,6 @@ func (c *Client) NewProducer(queue string, options ...ProduceOption) *Producer {
 	p := &Producer{
 		client:    c,
 		queue:     queue,
-		name:      rand.Text(),
 		settings:  settings,
 		turn:      make(chan struct{}, 1),
 		room:      make(chan struct{}, 1),

@@ -17,6 +17,8 @@ type producePipe = pipe[ackwellv1.ProduceRequest, ackwellv1.ProduceResponse]
 // production is a producer at work. Only the goroutine of run touches it.
 type production struct {
 	*Producer
+	// name is empty until the other side gave one: it knows then that nothing was sent under it.
+	name string
 	// batches are unconfirmed, the oldest first: those of before a stream broke are sent again. unsent counts those that the
 	// current stream has not seen.
 	batches  []*batch
@@ -228,7 +230,7 @@ func (p *production) read(frame *ackwellv1.ProduceResponse) {
 	p.heard = time.Now()
 	switch frame := frame.GetFrame().(type) {
 	case *ackwellv1.ProduceResponse_Opened:
-		p.isOpened, p.window = true, frame.Opened.GetWindow()
+		p.isOpened, p.name, p.window = true, frame.Opened.GetProducer(), frame.Opened.GetWindow()
 		p.pauses.reset()
 	case *ackwellv1.ProduceResponse_Window:
 		p.window = frame.Window

@@ -15,7 +15,7 @@ def entry(body=b"x"):
 
 def opened(max_messages=100):
     window = queues_pb2.ProduceWindow(max_messages=max_messages)
-    return queues_pb2.ProduceResponse(opened=queues_pb2.ProduceOpened(window=window))
+    return queues_pb2.ProduceResponse(opened=queues_pb2.ProduceOpened(producer="p", window=window))
 
 
 def confirm(seq, *results):
@@ -32,11 +32,11 @@ def bodies(frame):
 def test_unconfirmed_batch_keeps_its_seq_on_the_next_stream():
     """Promise: what is sent again after a broken connection is known again, and not stored twice."""
     producer = outbox()
-    name = producer.open().open.producer
+    assert producer.open().open.producer == ""
     producer.take(opened())
     producer.take_in(entry())
     first = producer.next_frame()
-    assert producer.open().open.producer == name
+    assert producer.open().open.producer == "p"
     assert producer.next_frame() is None, "the window is not known yet"
     producer.take(opened())
     producer.take_in(entry(b"y"))

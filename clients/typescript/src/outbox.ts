@@ -2,12 +2,11 @@
 //
 // Rules, the same in every language's client:
 //
-// - The producer's name is random and stays; batches keep their seq. After a broken stream what is not confirmed is said again
+// - The other side names the producer, and the name stays; batches keep their seq. After a broken stream what is not confirmed is said again
 //   under the same seq, so that nothing is stored twice.
 // - Nothing is said beyond the window of the other side.
 // - A message that was refused for the moment only is said again as part of a later batch, until its time is over.
 
-import { randomUUID } from "node:crypto";
 import { type CallError, fromItem, UNAVAILABLE } from "./errors.js";
 import { Message as WireMessage } from "./generated/ackwell/v1/message.js";
 import type {
@@ -61,7 +60,8 @@ export interface Again {
 export class Outbox {
   closed = false;
   leaving = false;
-  private readonly name = randomUUID();
+  // Empty until the other side gave one: it knows then that nothing was sent under it.
+  private name = "";
   private window: ProduceWindow | undefined;
   private readonly waiting: Entry[] = [];
   private readonly batches = new Map<bigint, Entry[]>();
@@ -170,6 +170,7 @@ export class Outbox {
   take({ frame }: ProduceResponse): Again {
     switch (frame?.$case) {
       case "opened":
+        this.name = frame.opened.producer;
         this.window = frame.opened.window;
         break;
       case "window":

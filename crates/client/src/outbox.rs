@@ -2,7 +2,7 @@
 //!
 //! Rules, the same in every language's client:
 //!
-//! - The producer's name is random and stays; batches keep their `seq`. After a broken stream what is not confirmed is said
+//! - The other side names the producer, and the name stays; batches keep their `seq`. After a broken stream what is not confirmed is said
 //!   again under the same `seq`, so that nothing is stored twice.
 //! - Nothing is said beyond the window of the other side.
 //! - A message that was refused for the moment only is said again as part of a later batch, until its time is over.
@@ -46,6 +46,7 @@ impl Entry {
 /// One producer of one queue.
 pub(crate) struct Outbox {
     queue: String,
+    /// Empty until the other side gave one: it knows then that nothing was sent under it.
     name: String,
     limit: Duration,
     window: Option<ProduceWindow>,
@@ -64,7 +65,7 @@ impl Outbox {
     pub(crate) fn new(queue: String, limit: Duration) -> Self {
         Self {
             queue,
-            name: uuid::Uuid::new_v4().to_string(),
+            name: String::new(),
             limit,
             window: None,
             waiting: VecDeque::new(),
@@ -153,7 +154,7 @@ impl Outbox {
     /// Reads one frame of the other side; when what it refused for the moment is to be said again.
     pub(crate) fn take(&mut self, frame: Told) -> Option<Duration> {
         match frame {
-            Told::Opened(opened) => self.window = opened.window,
+            Told::Opened(opened) => (self.name, self.window) = (opened.producer, opened.window),
             Told::Window(window) => self.window = Some(window),
             Told::Confirm(confirm) => return self.confirm(confirm),
             Told::GoAway(_) => self.is_leaving = true,

@@ -2,7 +2,7 @@
 
 Rules, the same in every language's client:
 
-- The producer's name is random and stays; batches keep their `seq`. After a broken stream what is not confirmed is said again
+- The other side names the producer, and the name stays; batches keep their `seq`. After a broken stream what is not confirmed is said again
   under the same `seq`, so that nothing is stored twice.
 - Nothing is said beyond the window of the other side.
 - A message that was refused for the moment only is said again as part of a later batch, until its time is over.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
-import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,7 +50,8 @@ class Outbox:
 
     def __init__(self, queue: str, max_messages: int, max_bytes: int, limit_seconds: float) -> None:
         self.queue = queue
-        self._name = str(uuid.uuid4())
+        # Empty until the other side gave one: it knows then that nothing was sent under it.
+        self._name = ""
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._limit = limit_seconds
@@ -150,7 +150,7 @@ class Outbox:
         confirms = Confirms()
         match response.WhichOneof("frame"):
             case "opened":
-                self._window = response.opened.window
+                self._name, self._window = response.opened.producer, response.opened.window
             case "window":
                 self._window = response.window
             case "confirm":

@@ -17,7 +17,6 @@ import java.util.ArrayList;
 import java.util.Deque;
 import java.util.Iterator;
 import java.util.List;
-import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.RejectedExecutionException;
@@ -48,7 +47,8 @@ final class Production {
     private final Producer producer;
     private final AckwellClient client;
     private final String queue;
-    private final String name = UUID.randomUUID().toString();
+    /** Empty until the other side gave one: it knows then that nothing was sent under it. */
+    private String name = "";
     private final Mailbox mailbox;
     private final CompletableFuture<Void> ended = new CompletableFuture<>();
 
@@ -244,6 +244,7 @@ final class Production {
         heardNanos = System.nanoTime();
         switch (frame.getFrameCase()) {
             case OPENED -> {
+                name = frame.getOpened().getProducer();
                 window = frame.getOpened().getWindow();
                 pauses.reset();
             }
