@@ -4,6 +4,7 @@
 
 mod admin;
 mod attacks;
+mod chaos;
 mod command_line;
 mod commit;
 mod consume;

@@ -4,11 +4,16 @@
 //! - [`caller`]: an application that uses nothing but the generated stubs.
 //! - [`certificates`]: authorities of a test, and what brokers show.
 //! - [`cluster`]: a real cluster, and what is installed in it.
+//! - [`dice`], [`ledger`], [`numbered`], [`proxy`]: what the chaos test and its applications share, and the network between.
 //! - [`wait`]: the one way to wait for something.
 
 pub mod caller;
 pub mod certificates;
 pub mod cluster;
+pub mod dice;
+pub mod ledger;
+pub mod numbered;
 pub mod ports;
 pub mod processes;
+pub mod proxy;
 pub mod wait;

@@ -1,5 +1,6 @@
 //! Brokers, sidecars and the CLI as processes: started, killed, stopped and started again.
 
+mod application;
 mod broker;
 mod command_line;
 mod operator;
@@ -8,6 +9,7 @@ mod sidecar;
 
 use std::path::PathBuf;
 
+pub use application::{Application, ledger};
 pub use broker::{Broker, NAMESPACE, QUEUE, settings};
 pub use command_line::{CommandLine, Dev};
 pub use operator::Operator;

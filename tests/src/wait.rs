@@ -58,6 +58,12 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Between two faults; no way to wait for something.
+#[expect(clippy::disallowed_methods, reason = "faults come at random times")]
+pub fn pause_for(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Sleeps, and the next time longer.
 #[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
 fn sleep(pause: &mut Duration) {

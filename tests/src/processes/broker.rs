@@ -67,6 +67,16 @@ impl Broker {
         Self { process: None, address, http, folder, more: Vec::new() }
     }
 
+    /// Makes it one of several shards, as sidecars reach them, from its next start on.
+    pub fn is_among(&self, shards: &[SocketAddr]) {
+        let path = self.path("queue.json");
+        let read = std::fs::read(&path).expect("it was written");
+        let mut config: QueueConfig = serde_json::from_slice(&read).expect("it is a config");
+        config.shard_addresses = shards.iter().map(ToString::to_string).collect();
+        let json = serde_json::to_vec_pretty(&config).expect("a config is JSON");
+        std::fs::write(path, json).expect("a test can write into its own folder");
+    }
+
     /// Adds arguments to its command line, from its next start on.
     #[must_use]
     pub fn with(mut self, arguments: &[&str]) -> Self {
@@ -89,6 +99,11 @@ impl Broker {
     /// Ends its process as a power cut would.
     pub fn kill(&mut self) {
         self.take().kill();
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("the broker runs")
     }
 
     /// Its process, to be ended otherwise.

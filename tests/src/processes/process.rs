@@ -45,6 +45,11 @@ impl Process {
 
     /// Ends it as a power cut would.
     pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// The same, whether or not it runs.
+    pub(super) fn end(&mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }
@@ -52,6 +57,16 @@ impl Process {
     /// Tells it to stop.
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it is our child");
+    }
+
+    /// Stops it in its tracks, until it is resumed.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it is our child");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("it is our child");
     }
 
     /// The memory it has in use, in bytes.
@@ -65,6 +80,11 @@ impl Process {
     /// Waits until it has ended by itself.
     #[track_caller]
     pub fn wait(mut self) -> ExitStatus {
+        self.wait_ended()
+    }
+
+    #[track_caller]
+    pub(super) fn wait_ended(&mut self) -> ExitStatus {
         wait::until("a process to end", LIMIT, || self.child.try_wait()?.context("it still runs"))
     }
 

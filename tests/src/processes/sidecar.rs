@@ -10,12 +10,13 @@ use super::{Broker, NAMESPACE, QUEUE};
 use crate::caller::Caller;
 use crate::ports;
 
-/// A sidecar.
+/// A sidecar: its addresses outlive its processes.
 pub struct Sidecar {
     process: Process,
     address: SocketAddr,
     http: SocketAddr,
-    _folder: TempDir,
+    arguments: Vec<String>,
+    folder: TempDir,
 }
 
 impl Sidecar {
@@ -28,15 +29,38 @@ impl Sidecar {
     /// The same, with more arguments.
     #[track_caller]
     pub fn start_with(broker: &Broker, arguments: &[&str]) -> Self {
+        Self::start_to(broker.address(), arguments)
+    }
+
+    /// The same, where a broker is reached at that address.
+    #[track_caller]
+    pub fn start_to(broker: SocketAddr, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a machine has a temporary folder");
         let (address, http) = (ports::free(), ports::free());
-        let mut command = Command::new(super::binary("ackwelld"));
-        command.args(["sidecar", "--namespace", NAMESPACE, "--queues", QUEUE]);
-        command.args(["--broker-address", &broker.address().to_string()]);
-        command.args(["--listen", &address.to_string(), "--http", &http.to_string()]).args(arguments);
-        let mut process = Process::start(&mut command, &folder.path().join("log"));
-        process.wait_ready(http);
-        Self { process, address, http, _folder: folder }
+        let broker = ["--broker-address".to_owned(), broker.to_string()];
+        let arguments = broker.into_iter().chain(more.iter().map(ToString::to_string)).collect::<Vec<_>>();
+        let process = launch(&arguments, address, http, &folder);
+        Self { process, address, http, arguments, folder }
+    }
+
+    /// Starts it again, after its process ended or in its place: as a kill.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        // It may have ended before.
+        self.process.end();
+        self.process = launch(&self.arguments, self.address, self.http, &self.folder);
+    }
+
+    /// The same, once it has ended by itself.
+    #[track_caller]
+    pub fn restart_once_ended(&mut self) {
+        self.process.wait_ended();
+        self.restart();
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 
     /// Where applications reach it.
@@ -63,6 +87,16 @@ impl Sidecar {
     pub fn into_process(self) -> Process {
         self.process
     }
+}
+
+#[track_caller]
+fn launch(arguments: &[String], address: SocketAddr, http: SocketAddr, folder: &TempDir) -> Process {
+    let mut command = Command::new(super::binary("ackwelld"));
+    command.args(["sidecar", "--namespace", NAMESPACE, "--queues", QUEUE]).args(arguments);
+    command.args(["--listen", &address.to_string(), "--http", &http.to_string()]);
+    let mut process = Process::start(&mut command, &folder.path().join("log"));
+    process.wait_ready(http);
+    process
 }
 
 /// Tells the sidecar at `address` that its pod ends, as its container's preStop hook does.
