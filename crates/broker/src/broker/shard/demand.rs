@@ -97,11 +97,15 @@ pub(crate) struct Subscription {
     pub(crate) unread: Unread,
 }
 
+/// Each message goes through two of these twice. A receipt is half a MAC, so that nobody chooses where it lands, but for those
+/// that a stream claims when it comes back; these are limited.
+type ByReceipt<T> = HashMap<Bytes, T, foldhash::fast::RandomState>;
+
 /// A subscription with what it holds.
 pub(super) struct Consumer {
     pub(super) subscription: Subscription,
     /// Receipts with the bytes of their bodies.
-    pub(super) held: HashMap<Bytes, u64>,
+    pub(super) held: ByReceipt<u64>,
     held_bytes: u64,
     /// When its deliveries are extended next.
     pub(super) extend_at: Option<Timestamp>,
@@ -133,7 +137,7 @@ pub(super) struct Demands {
     pub(super) consumers: HashMap<SubscriptionId, Consumer>,
     turns: HashMap<QueueId, VecDeque<Turn>>,
     /// Who holds which receipt.
-    holders: HashMap<Bytes, SubscriptionId>,
+    holders: ByReceipt<SubscriptionId>,
 }
 
 impl Demands {
@@ -164,7 +168,7 @@ impl Demands {
 
     pub(super) fn open(&mut self, subscription: Subscription) {
         self.turns.entry(subscription.queue).or_default().push_back(Turn::Consumer(subscription.id));
-        let consumer = Consumer { subscription, held: HashMap::new(), held_bytes: 0, extend_at: None };
+        let consumer = Consumer { subscription, held: ByReceipt::default(), held_bytes: 0, extend_at: None };
         self.consumers.insert(consumer.subscription.id, consumer);
     }
 
@@ -186,11 +190,16 @@ impl Demands {
 
     /// Gives the receipt to a consumer, whoever held it before.
     pub(super) fn hold(&mut self, id: SubscriptionId, receipt: Bytes, bytes: u64) {
-        self.let_go(&receipt);
+        if !self.consumers.contains_key(&id) {
+            self.let_go(&receipt);
+            return;
+        }
+        if let Some(former) = self.holders.insert(receipt.clone(), id) {
+            self.free(former, &receipt);
+        }
         if let Some(consumer) = self.consumers.get_mut(&id) {
             consumer.held_bytes += bytes;
-            consumer.held.insert(receipt.clone(), bytes);
-            self.holders.insert(receipt, id);
+            consumer.held.insert(receipt, bytes);
         }
     }
 
@@ -229,7 +238,12 @@ impl Demands {
 
     /// Frees the receipt's share of its holder's window.
     pub(super) fn let_go(&mut self, receipt: &Bytes) -> Option<&Consumer> {
-        let consumer = self.consumers.get_mut(&self.holders.remove(receipt)?)?;
+        let holder = self.holders.remove(receipt)?;
+        self.free(holder, receipt)
+    }
+
+    fn free(&mut self, holder: SubscriptionId, receipt: &Bytes) -> Option<&Consumer> {
+        let consumer = self.consumers.get_mut(&holder)?;
         consumer.held_bytes -= consumer.held.remove(receipt).unwrap_or(0);
         Some(consumer)
     }
