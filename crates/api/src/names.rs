@@ -14,6 +14,8 @@ pub const QUEUE_LABEL: &str = "ackwell.dev/queue";
 pub const INJECT_LABEL: &str = "ackwell.dev/inject";
 /// Annotation that names the queues a pod uses.
 pub const QUEUES_ANNOTATION: &str = "ackwell.dev/queues";
+/// Annotation by which a pod asks for a UNIX socket: `true` or `false`.
+pub const SOCKET_ANNOTATION: &str = "ackwell.dev/unix-socket";
 /// Annotation of a Queue: while it is there, whatever its value, the operator changes nothing.
 pub const PAUSED_ANNOTATION: &str = "ackwell.dev/paused";
 /// Annotation of a StatefulSet: the shards there are, whether or not their brokers run.

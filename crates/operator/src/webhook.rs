@@ -3,7 +3,7 @@
 //! Every replica serves it; the leader keeps the certificates. Only pods with the label `ackwell.dev/inject: "true"` are
 //! sent here, so that no other pod waits for us.
 //!
-//! - [`requested_queues`], [`inject`], [`warnings`]: what happens to a pod, without any cluster.
+//! - [`requested_queues`], [`requested_socket`], [`inject`], [`warnings`]: what happens to a pod, without any cluster.
 //! - [`run`]: HTTPS on `POST /inject`.
 //!
 //! Rights it needs: get on `queues` where labelled pods are.
@@ -15,6 +15,7 @@ mod queues;
 mod review;
 mod server;
 mod sidecar;
+mod socket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub use inject::{inject, warnings};
 pub use queues::{Refusal, requested_queues};
 pub use sidecar::SidecarOptions;
+pub use socket::requested_socket;
 
 use crate::certificates::{self, Keeper, Lifetimes, Observed, Policy, Served, Store};
 use crate::clock;

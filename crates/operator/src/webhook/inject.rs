@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde_json::{Value, json};
 
 use super::sidecar::{self, CONTAINER, SidecarOptions};
+use super::socket;
 
 /// Where applications find their sidecar.
 const ADDRESS_VARIABLE: &str = "ACKWELL_ADDRESS";
@@ -20,18 +21,31 @@ pub fn inject(
     pod: &Pod,
     namespace: &str,
     queues: &BTreeSet<QueueName>,
+    wants_socket: bool,
     options: &SidecarOptions,
 ) -> Vec<PatchOperation> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let init_containers = spec.init_containers.as_deref().unwrap_or_default();
-    let mut patch = addresses("containers", &spec.containers);
-    patch.extend(addresses("initContainers", init_containers));
+    // Who brings the sidecar themselves has it listen where they want.
+    let has_socket = wants_socket && (!has_sidecar(spec) || socket::has_volume(spec));
+    let mut patch = Vec::new();
+    for (field, containers) in
+        [("containers", spec.containers.as_slice()), ("initContainers", init_containers)]
+    {
+        patch.extend(addresses(field, containers, has_socket));
+        if has_socket {
+            patch.extend(mounts(field, containers));
+        }
+    }
     // Last: it moves the init containers.
     if !has_sidecar(spec) {
-        let sidecar = json!(sidecar::container(pod, namespace, queues, options));
+        let sidecar = json!(sidecar::container(pod, namespace, queues, has_socket, options));
         patch.push(insert(&["spec", "initContainers"], init_containers.is_empty(), sidecar));
         let no_volumes = spec.volumes.as_ref().is_none_or(Vec::is_empty);
         patch.push(insert(&["spec", "volumes"], no_volumes, json!(sidecar::volume())));
+        if has_socket {
+            patch.push(insert(&["spec", "volumes"], false, json!(socket::volume())));
+        }
     }
     patch
 }
@@ -71,13 +85,26 @@ fn has_sidecar(spec: &PodSpec) -> bool {
     containers.any(|container| container.name == CONTAINER)
 }
 
-fn addresses(field: &str, containers: &[Container]) -> Vec<PatchOperation> {
+fn addresses(field: &str, containers: &[Container], has_socket: bool) -> Vec<PatchOperation> {
     let lacking = containers.iter().enumerate().filter(|(_, container)| lacks_address(container));
-    let address = json!({"name": ADDRESS_VARIABLE, "value": format!("127.0.0.1:{GRPC_PORT}")});
+    let address =
+        if has_socket { format!("unix:{}", socket::PATH) } else { format!("127.0.0.1:{GRPC_PORT}") };
+    let address = json!({"name": ADDRESS_VARIABLE, "value": address});
     lacking
         .map(|(index, container)| {
             let empty = container.env.as_ref().is_none_or(Vec::is_empty);
             insert(&["spec", field, &index.to_string(), "env"], empty, address.clone())
+        })
+        .collect()
+}
+
+fn mounts(field: &str, containers: &[Container]) -> Vec<PatchOperation> {
+    let lacks = |container: &Container| container.name != CONTAINER && !socket::is_mounted(container);
+    let lacking = containers.iter().enumerate().filter(|(_, container)| lacks(container));
+    lacking
+        .map(|(index, container)| {
+            let empty = container.volume_mounts.as_ref().is_none_or(Vec::is_empty);
+            insert(&["spec", field, &index.to_string(), "volumeMounts"], empty, json!(socket::mount(false)))
         })
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ackwell_api::names::{INJECT_LABEL, QUEUES_ANNOTATION};
+use ackwell_api::names::{INJECT_LABEL, QUEUES_ANNOTATION, SOCKET_ANNOTATION};
 use ackwell_proto::{InvalidQueueName, QueueName};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -25,6 +25,9 @@ pub enum Refusal {
     /// More than a sidecar serves.
     #[error("annotation {QUEUES_ANNOTATION} names {0} queues; one sidecar serves at most {MAX_QUEUES}")]
     TooMany(usize),
+    /// Nobody knows what is meant.
+    #[error("annotation {SOCKET_ANNOTATION} is {0:?}; it may be \"true\" or \"false\"")]
+    Socket(String),
 }
 
 /// The queues that the annotation names, each once; `namespace` is the pod's.

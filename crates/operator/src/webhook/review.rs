@@ -13,7 +13,7 @@ use kube::core::response::Status;
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-use super::{Refusal, SidecarOptions, inject, requested_queues, warnings};
+use super::{Refusal, SidecarOptions, inject, requested_queues, requested_socket, warnings};
 
 /// Looking queues up only serves a warning: a pod does not wait longer for it.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,11 +53,11 @@ impl Reviewer {
         let accepted = AdmissionResponse::from(request);
         let Some(pod) = &request.object else { return Ok(accepted) };
         let namespace = request.namespace.as_deref().unwrap_or_default();
-        let queues = match requested_queues(pod, namespace) {
-            Ok(queues) => queues,
-            Err(refusal) => return Ok(refuse(accepted, &refusal)),
+        let (queues, wants_socket) = match (requested_queues(pod, namespace), requested_socket(pod)) {
+            (Ok(queues), Ok(wants_socket)) => (queues, wants_socket),
+            (Err(refusal), _) | (_, Err(refusal)) => return Ok(refuse(accepted, &refusal)),
         };
-        let patch = inject(pod, namespace, &queues, &self.sidecar);
+        let patch = inject(pod, namespace, &queues, wants_socket, &self.sidecar);
         let mut warnings = warnings(pod);
         warnings.extend(
             self.unknown(&queues)

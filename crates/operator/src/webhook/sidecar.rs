@@ -1,6 +1,7 @@
 //! The container that is inserted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 
 use ackwell_api::names::{AUTHORITIES, AUTHORITIES_KEY, HTTP_PORT};
 use ackwell_proto::QueueName;
@@ -11,6 +12,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::socket;
 
 /// Name of the container; a pod that has one is not touched again.
 pub(super) const CONTAINER: &str = "ackwell-sidecar";
@@ -45,6 +48,7 @@ pub(super) fn container(
     pod: &Pod,
     namespace: &str,
     queues: &BTreeSet<QueueName>,
+    has_socket: bool,
     options: &SidecarOptions,
 ) -> Container {
     Container {
@@ -52,27 +56,28 @@ pub(super) fn container(
         image: Some(options.image.clone()),
         image_pull_policy: options.pull_policy.clone(),
         restart_policy: Some("Always".to_owned()),
-        args: Some(arguments(namespace, queues)),
+        args: Some(arguments(namespace, queues, has_socket)),
         ports: Some(vec![port()]),
         startup_probe: Some(startup_probe()),
         lifecycle: Some(lifecycle()),
         resources: pod.spec.as_ref().map(resources),
         security_context: Some(security_context()),
-        volume_mounts: Some(vec![mount()]),
+        volume_mounts: Some(iter::once(mount()).chain(has_socket.then(|| socket::mount(true))).collect()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
 }
 
-fn arguments(namespace: &str, queues: &BTreeSet<QueueName>) -> Vec<String> {
+fn arguments(namespace: &str, queues: &BTreeSet<QueueName>, has_socket: bool) -> Vec<String> {
     let name = |queue: &QueueName| {
         if queue.namespace() == namespace { queue.name().to_owned() } else { queue.to_string() }
     };
     let queues: Vec<_> = queues.iter().map(name).collect();
     let authorities = format!("{FOLDER}/{AUTHORITIES_KEY}");
-    ["sidecar", "--namespace", namespace, "--queues", &queues.join(","), "--broker-ca", &authorities]
-        .map(str::to_owned)
-        .into()
+    let own =
+        ["sidecar", "--namespace", namespace, "--queues", &queues.join(","), "--broker-ca", &authorities];
+    let socket = if has_socket { &["--unix-socket", socket::PATH][..] } else { &[] };
+    own.iter().chain(socket).map(ToString::to_string).collect()
 }
 
 /// What comes from outside, and changes while the pod runs. The pod waits until it is there.

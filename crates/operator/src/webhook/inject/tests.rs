@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::webhook::requested_queues;
+use crate::webhook::{requested_queues, requested_socket};
 
 fn options() -> SidecarOptions {
     SidecarOptions { image: "registry.example/ackwelld:1.2.3".to_owned(), pull_policy: None }
@@ -16,14 +16,15 @@ fn injected(pod: &Value) -> Value {
     let typed: Pod = serde_json::from_value(pod.clone()).unwrap();
     let queues = requested_queues(&typed, "shop").unwrap();
     let mut pod = pod.clone();
-    json_patch::patch(&mut pod, &inject(&typed, "shop", &queues, &options())).unwrap();
+    let wants_socket = requested_socket(&typed).unwrap();
+    json_patch::patch(&mut pod, &inject(&typed, "shop", &queues, wants_socket, &options())).unwrap();
     pod
 }
 
 /// What pods look like with their sidecar; applying it again changes nothing.
 #[test]
 fn pods_with_their_sidecar() {
-    for name in ["plain", "busy", "guaranteed", "pod-resources"] {
+    for name in ["plain", "busy", "guaranteed", "pod-resources", "socket"] {
         let once = injected(&pod(&format!("{name}.yaml")));
         insta::assert_yaml_snapshot!(name, once["spec"]);
         assert_eq!(injected(&once), once, "{name}");
@@ -63,6 +64,19 @@ fn container_added_later_gets_the_address() {
     let again = injected(&pod);
     assert_eq!(again["spec"]["containers"][1]["env"][0]["value"], "127.0.0.1:7400");
     assert_eq!(again["spec"]["initContainers"], pod["spec"]["initContainers"]);
+}
+
+/// Its socket is where its own sidecar puts it.
+#[test]
+fn pod_that_brings_its_own_sidecar_gets_no_folder() {
+    let mut pod = pod("socket.yaml");
+    pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": CONTAINER, "image": "own"}));
+    let injected = injected(&pod);
+    assert_eq!(
+        injected["spec"]["containers"][0]["volumeMounts"],
+        pod["spec"]["containers"][0]["volumeMounts"]
+    );
+    assert_eq!(injected["spec"]["containers"][0]["env"][0]["value"], "127.0.0.1:7400");
 }
 
 /// Names of containers are unique in a pod: who brings the sidecar themselves keeps theirs.
