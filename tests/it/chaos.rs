@@ -7,6 +7,7 @@ mod verdict;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +25,7 @@ const SECONDS: u64 = 20;
 const BROKERS: usize = 2;
 const PODS: usize = 3;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chaos-application");
+const SIGTERM: i32 = 15;
 /// A machine that is busy drains a minute's backlog within this.
 const LIMIT: Duration = Duration::from_mins(3);
 
@@ -86,7 +88,7 @@ fn run(weather: Weather) {
     }
     let mut pods: Vec<_> = (0..PODS).map(|_| world.pod(addresses[0])).collect();
     world.storm(Duration::from_secs(seconds), &mut brokers, &mut pods, &networks);
-    pods.into_iter().for_each(|pod| end(pod.application.expect("it runs").into_process()));
+    pods.into_iter().for_each(|pod| end_application(pod.application.expect("it runs")));
     let left = drain(&brokers);
     let counts = world.judge(&left);
     println!(
@@ -138,7 +140,7 @@ impl World {
         match kind {
             // As Kubernetes ends a pod: the application first.
             0 => {
-                end(application.take().expect("it runs").into_process());
+                end_application(application.take().expect("it runs"));
                 sidecar.process().terminate();
                 sidecar.restart_once_ended();
             }
@@ -197,6 +199,15 @@ fn pause(dice: &mut Dice, processes: &[&Process]) {
 fn end(process: Process) {
     process.terminate();
     assert!(process.wait().success());
+}
+
+/// The same; one that has just been started may not listen yet, and holds nothing then.
+#[track_caller]
+fn end_application(application: Application) {
+    let process = application.into_process();
+    process.terminate();
+    let status = process.wait();
+    assert!(status.success() || status.signal() == Some(SIGTERM), "{status}");
 }
 
 /// Takes what is left, straight from the brokers: the ids.
