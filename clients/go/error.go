@@ -31,6 +31,8 @@ const (
 	InvalidReceipt     Reason = "INVALID_RECEIPT"
 	BatchRefused       Reason = "BATCH_REFUSED"
 	CrossShard         Reason = "CROSS_SHARD"
+	Unauthenticated    Reason = "UNAUTHENTICATED"
+	PermissionDenied   Reason = "PERMISSION_DENIED"
 	QueueNotFound      Reason = "QUEUE_NOT_FOUND"
 	MessageNotFound    Reason = "MESSAGE_NOT_FOUND"
 	MessageInFlight    Reason = "MESSAGE_IN_FLIGHT"
@@ -41,6 +43,7 @@ const (
 	Busy               Reason = "BUSY"
 	DiskFull           Reason = "DISK_FULL"
 	StorageUnavailable Reason = "STORAGE_UNAVAILABLE"
+	TokenExpired       Reason = "TOKEN_EXPIRED"
 	ShuttingDown       Reason = "SHUTTING_DOWN"
 	BrokerUnavailable  Reason = "BROKER_UNAVAILABLE"
 	Corrupt            Reason = "CORRUPT"
@@ -157,11 +160,15 @@ func code(reason Reason) codes.Code {
 		return codes.InvalidArgument
 	case BatchRefused, CrossShard, MessageInFlight, ReceiptExpired, SettledOtherwise, AlreadySettled:
 		return codes.FailedPrecondition
+	case Unauthenticated:
+		return codes.Unauthenticated
+	case PermissionDenied:
+		return codes.PermissionDenied
 	case QueueNotFound, MessageNotFound:
 		return codes.NotFound
 	case QueueFull, Busy, DiskFull:
 		return codes.ResourceExhausted
-	case StorageUnavailable, ShuttingDown, BrokerUnavailable:
+	case StorageUnavailable, TokenExpired, ShuttingDown, BrokerUnavailable:
 		return codes.Unavailable
 	case Corrupt:
 		return codes.DataLoss

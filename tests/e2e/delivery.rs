@@ -5,7 +5,6 @@ use std::time::Duration;
 use ackwell_proto::v1::State;
 use ackwell_tests::caller::{ack, delivered, nack};
 use ackwell_tests::cluster::{Namespace, PortForward};
-use ackwell_tests::processes::CommandLine;
 use ackwell_tests::wait;
 use serde_json::json;
 
@@ -34,13 +33,12 @@ async fn poison_is_set_aside_and_redriven() {
         anyhow::ensure!(queue["status"]["messages"]["dead"] == 1, "{}", queue["status"]["messages"]);
         Ok(())
     });
-    let address = forward.address().to_string();
     let peek = ["peek", "orders", "--state", "dead", "--body", "--output", "json"];
-    let dead = CommandLine::run(&address, &peek, b"").exits(0).json();
+    let dead = forward.command_line(&peek).exits(0).json();
     assert_eq!((&dead[0]["id"], &dead[0]["body"]), (&json!(id), &json!("poison")));
     assert_eq!(dead[0]["history"].as_array().map(Vec::len), Some(2));
 
-    let _ = CommandLine::run(&address, &["redrive", "orders"], b"").exits(0);
+    let _ = forward.command_line(&["redrive", "orders"]).exits(0);
     let redriven = caller.receive_one().await;
     assert_eq!((&delivered(&redriven).id, delivered(&redriven).attempts), (&id, 0));
     caller.settle_one(ack(&redriven)).await.unwrap();

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ackwell_tests::cluster::{Followed, Namespace, PortForward, kill_process};
-use ackwell_tests::processes::CommandLine;
 use ackwell_tests::wait;
 use serde_json::Value;
 
@@ -78,10 +77,11 @@ fn poisonous_order_is_booked_after_the_fix() {
     );
     run.wait_processed(19);
     let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
-    let address = forward.address().to_string();
+    let all = r#"{"spec": {"clients": [{"verbs": ["send", "consume", "peek", "admin"]}]}}"#;
+    namespace.expect(&["patch", "queues.ackwell.dev", "orders", "--type=merge", "--patch", all]);
     let dead = wait::until("the order to be Dead", LIMIT, || {
         let peek = ["peek", "orders", "--state", "dead", "--body", "--output", "json"];
-        CommandLine::run(&address, &peek, b"").json().pop().ok_or_else(|| anyhow::anyhow!("none is Dead"))
+        forward.command_line(&peek).json().pop().ok_or_else(|| anyhow::anyhow!("none is Dead"))
     });
     assert_eq!(dead["deadReason"], "MAX_ATTEMPTS");
     assert!(
@@ -91,7 +91,7 @@ fn poisonous_order_is_booked_after_the_fix() {
 
     namespace.expect(&["set", "env", "deployment/orders-worker", "POISON="]);
     namespace.expect(&["rollout", "status", "deployment/orders-worker", "--timeout=55s"]);
-    let _ = CommandLine::run(&address, &["redrive", "orders"], b"").exits(0);
+    let _ = forward.command_line(&["redrive", "orders"]).exits(0);
     run.wait_all_processed();
 }
 

@@ -2,13 +2,14 @@
 
 use ackwell_tests::cluster::image;
 
-/// A small Queue `orders`: two attempts, a second apart.
+/// A small Queue `orders`: two attempts, a second apart; the ServiceAccounts of its namespace may do everything.
 pub(crate) const ORDERS: &str = "
 apiVersion: ackwell.dev/v1alpha1
 kind: Queue
 metadata: {name: orders}
 spec:
   storage: {size: 256Mi}
+  clients: [{verbs: [send, consume, peek, admin]}]
   delivery: {maxAttempts: 2, backoff: {policy: Constant, minSeconds: 1, maxSeconds: 1}}
 ";
 

@@ -5,9 +5,11 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use ackwell_tests::caller::{ack, delivered};
+use ackwell_proto::v1::StatsRequest;
+use ackwell_tests::caller::{Caller, ack, delivered};
 use ackwell_tests::cluster::{Namespace, PortForward};
-use ackwell_tests::wait::{now, until};
+use ackwell_tests::wait::{now, until, until_async};
+use serde_json::json;
 
 use crate::manifests::{ORDERS, idle_pod, job, stubborn_pod};
 
@@ -116,6 +118,40 @@ fn ready_code(http: &PortForward) -> String {
         Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
     };
     ask().unwrap_or_else(|error| error.to_string())
+}
+
+/// Promise: a pod of another namespace is refused, and told why, until `spec.clients` grants what it does; then it is named on
+/// its message.
+#[tokio::test]
+async fn pod_of_another_namespace_is_refused_until_granted() {
+    let (namespace, web) = (Namespace::new("granting"), Namespace::new("granted"));
+    namespace.queue(ORDERS);
+    let orders = format!("{}/orders", namespace.namespace());
+    let sender = |name: &str| {
+        let job = job(name, &["send", &orders, "--body", name]);
+        job.replace("queues: orders", &format!("queues: {orders}"))
+    };
+    let account = format!("{}/default", web.namespace());
+    web.apply(&sender("early"));
+    web.wait("job/early", "condition=Failed", DONE);
+    let said = web.expect(&["logs", "--selector=batch.kubernetes.io/job-name=early", "--container=app"]);
+    assert!(said.contains("PERMISSION_DENIED") && said.contains(&account), "{said}");
+
+    let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
+    let stranger = Caller::connect(forward.address(), "orders").await.with_token(&web.token("default"));
+    let clients = json!([{"verbs": ["consume"]}, {"namespace": web.namespace(), "verbs": ["send"]}]);
+    let patch = json!({"spec": {"clients": clients}}).to_string();
+    namespace.expect(&["patch", "queues.ackwell.dev", "orders", "--type=merge", "--patch", &patch]);
+    until_async("the grant to take effect", DONE, async || {
+        let stats = StatsRequest { queue: "orders".to_owned(), interval: None };
+        stranger.admin.clone().stats(stats).await.map(drop).map_err(Into::into)
+    })
+    .await;
+    web.apply(&sender("late"));
+    web.wait("job/late", "condition=Complete", DONE);
+    let delivery = forward.caller("orders").await.receive_one().await;
+    assert_eq!(delivered(&delivery).body, "late");
+    assert_eq!(delivered(&delivery).headers["ackwell-sender"], account);
 }
 
 /// Promise: a broker takes nothing that crosses the network in the clear, whoever sends it.

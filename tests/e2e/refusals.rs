@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ackwell_proto::Reason;
-use ackwell_tests::caller::{Caller, ack, failure, message};
+use ackwell_proto::v1::PeekRequest;
+use ackwell_tests::caller::{Caller, ack, delivered, failure, message};
 use ackwell_tests::cluster::{Namespace, PortForward};
 use tonic::Code;
 
@@ -63,4 +64,33 @@ async fn assert_stale_receipt_is_refused(caller: &Caller) {
     let status = caller.settle(vec![ack(&first[0])]).await.expect_err("its time ran out");
     assert_eq!((status.code(), failure(&status).reason), (Code::FailedPrecondition, Reason::ReceiptExpired));
     caller.settle_one(ack(&again[0])).await.unwrap();
+}
+
+/// Promise: who is not granted a verb is refused by the broker: a stranger everything, a neighbour what spec.clients does
+/// not say; and who is granted it is stamped on the message.
+#[tokio::test]
+async fn brokers_know_their_callers() {
+    let (namespace, strangers) = (Namespace::new("callers"), Namespace::new("strangers"));
+    namespace.queue(&ORDERS.replace("verbs: [send, consume, peek, admin]", "verbs: [send, consume]"));
+    let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
+    let nobody = Caller::connect(forward.address(), "orders").await;
+    let refused = nobody.try_send(message("x")).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::Unauthenticated, "{refused}");
+    let stranger = nobody.clone().with_token(&strangers.token("default"));
+    let refused = stranger.try_send(message("x")).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::PermissionDenied, "{refused}");
+    assert!(refused.message.contains(strangers.namespace()), "{refused}");
+
+    let neighbour = forward.caller("orders").await;
+    neighbour.send_body("from a neighbour").await;
+    let status = neighbour.admin.clone().peek(peek()).await.expect_err("there is no grant to peek");
+    assert_eq!(failure(&status).reason, Reason::PermissionDenied);
+    let delivery = neighbour.receive_one().await;
+    let sender = format!("{}/default", namespace.namespace());
+    assert_eq!(delivered(&delivery).headers["ackwell-sender"], sender);
+    neighbour.settle_one(ack(&delivery)).await.unwrap();
+}
+
+fn peek() -> PeekRequest {
+    PeekRequest { queue: "orders".to_owned(), limit: 1, ..PeekRequest::default() }
 }

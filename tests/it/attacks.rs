@@ -5,18 +5,20 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ackwell_proto::v1::PeekRequest;
+use ackwell_proto::v1::{PeekRequest, StatsRequest, Verb};
 use ackwell_tests::caller::{Caller, ack, delivered};
 use ackwell_tests::certificates::{Authority, Shown};
 use ackwell_tests::processes::{Broker, QUEUE, settings};
-use ackwell_tests::wait::until_async;
+use ackwell_tests::tokens::{Signer, access, grant};
+use ackwell_tests::wait::{now, until_async};
 use anyhow::ensure;
+use h2::RecvStream;
 use h2::client::SendRequest;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use tonic::codegen::http::Request;
+use tonic::codegen::http::{Request, Response};
 
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// What a call may take while the broker is attacked on a busy machine.
@@ -200,6 +202,71 @@ async fn slow_reads() {
     .await;
 }
 
+/// Promise: of an address that shows bad tokens few are looked at; others are served meanwhile, and so is whoever is known
+/// there by a good one.
+#[tokio::test(flavor = "multi_thread")]
+async fn token_floods() {
+    let (signer, forger) = (Signer::new("1"), Signer::new("1"));
+    let grants = [grant("shop", &[Verb::Send, Verb::Consume])];
+    let mut broker = Broker::prepare(settings()).for_known(access(&[&signer], &grants));
+    broker.restart();
+    let (good, bad) = (signer.token("shop/api"), forger.token("shop/api"));
+    assert_eq!(show(&broker, &good, 1).await, [OK]);
+    let begin = now();
+    let mut looked_at = 0;
+    for _ in 0..40 {
+        let answers = show(&broker, &bad, 100).await;
+        assert!(
+            answers.iter().all(|status| [UNAUTHENTICATED, RESOURCE_EXHAUSTED].contains(&status.as_str()))
+        );
+        looked_at += answers.iter().filter(|status| *status == UNAUTHENTICATED).count();
+        let other = broker.caller().await.with_token(&signer.token("shop/api"));
+        timeout(PATIENCE, other.send_body("through an attack")).await.expect("others are served");
+    }
+    // 65 at once and 20 a second; some are looked at side by side.
+    let most = 65 + 16 + usize::try_from(begin.elapsed().as_millis()).unwrap() / 50;
+    assert!((65..=most).contains(&looked_at), "{looked_at} of 4000 were looked at, {most} may be");
+    assert_eq!(show(&broker, &good, 1).await, [OK], "known already");
+    assert!(broker.memory() < MAX_MEMORY, "{} bytes", broker.memory());
+}
+
+const OK: &str = "0";
+const RESOURCE_EXHAUSTED: &str = "8";
+const UNAUTHENTICATED: &str = "16";
+
+/// Calls of the attacker with this token, at once; the status of each.
+async fn show(broker: &Broker, token: &str, times: usize) -> Vec<String> {
+    let mut client = attack_h2(broker.address()).await.unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..times {
+        client = client.ready().await.unwrap();
+        let request = Request::post("http://broker/ackwell.v1.QueueAdmin/Stats");
+        let request = request.header("content-type", "application/grpc").header("te", "trailers");
+        let request = request.header("authorization", format!("Bearer {token}")).body(()).unwrap();
+        let (answer, mut body) = client.send_request(request, false).unwrap();
+        body.send_data(framed(&StatsRequest { queue: QUEUE.to_owned(), interval: None }), true).unwrap();
+        answers.push(answer);
+    }
+    let mut statuses = Vec::new();
+    for answer in answers {
+        statuses.push(status_of(timeout(PATIENCE, answer).await.expect("it is answered").unwrap()).await);
+    }
+    statuses
+}
+
+/// In the head of a refusal, and behind the body of an answer.
+async fn status_of(answer: Response<RecvStream>) -> String {
+    let (head, mut body) = answer.into_parts();
+    let mut headers = Some(head.headers).filter(|headers| headers.contains_key("grpc-status"));
+    if headers.is_none() {
+        while let Some(data) = body.data().await {
+            drop(data.unwrap());
+        }
+        headers = body.trailers().await.unwrap();
+    }
+    headers.expect("a call has a status")["grpc-status"].to_str().unwrap().to_owned()
+}
+
 fn whole_queue() -> PeekRequest {
     PeekRequest { queue: QUEUE.to_owned(), limit: 1000, body_bytes: 1 << 20, ..PeekRequest::default() }
 }
@@ -210,7 +277,7 @@ fn peek() -> Request<()> {
 }
 
 /// As gRPC puts a message into a stream.
-fn framed(message: &PeekRequest) -> bytes::Bytes {
+fn framed(message: &impl Message) -> bytes::Bytes {
     let message = message.encode_to_vec();
     let len = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[0], &len[..], &message].concat().into()

@@ -10,13 +10,13 @@ use ackwell_tests::processes::{Broker, QUEUE, Sidecar, settings};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 /// Everything on a stream comes well within this.
 const SOON: Duration = Duration::from_secs(20);
 
 /// One stream, as an application holds it.
-struct Stream {
+pub(crate) struct Stream {
     asks: mpsc::Sender<ConsumeRequest>,
     told: Streaming<ackwell_proto::v1::ConsumeResponse>,
     /// Deliveries that came while something else was waited for.
@@ -24,7 +24,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn open(caller: &Caller, max_messages: u32, held: Vec<Vec<u8>>) -> Self {
+    pub(crate) async fn open(caller: &Caller, max_messages: u32, held: Vec<Vec<u8>>) -> Self {
         let (asks, requests) = mpsc::channel(16);
         let window = Some(Window { max_messages, max_bytes: 0 });
         let open = Open { queue: QUEUE.to_owned(), consumer: "test".to_owned(), window, held };
@@ -39,13 +39,26 @@ impl Stream {
         self.asks.send(ConsumeRequest { frame: Some(frame) }).await.unwrap();
     }
 
+    /// Why it was ended, once it is.
+    pub(crate) async fn refused(&mut self) -> Status {
+        let refused = async {
+            loop {
+                match self.told.message().await {
+                    Ok(told) => assert!(told.is_some(), "the stream was closed without a word"),
+                    Err(status) => return status,
+                }
+            }
+        };
+        tokio::time::timeout(SOON * 2, refused).await.expect("the stream is ended")
+    }
+
     async fn next(&mut self) -> Told {
         let told = tokio::time::timeout(SOON, self.told.message()).await.expect("an answer comes soon");
         told.unwrap().expect("the stream goes on").frame.expect("an answer says something")
     }
 
     /// The next deliveries, until there are `count`.
-    async fn deliveries(&mut self, count: usize) -> Vec<Delivery> {
+    pub(crate) async fn deliveries(&mut self, count: usize) -> Vec<Delivery> {
         let mut all = std::mem::take(&mut self.early);
         while all.len() < count {
             match self.next().await {
@@ -57,7 +70,7 @@ impl Stream {
     }
 
     /// Settles, and waits for the answer.
-    async fn settle(&mut self, seq: u64, settlements: Vec<Settlement>) {
+    pub(crate) async fn settle(&mut self, seq: u64, settlements: Vec<Settlement>) {
         self.ask(Ask::Settle(SettleFrame { seq, settlements })).await;
         loop {
             match self.next().await {

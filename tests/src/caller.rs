@@ -7,22 +7,45 @@ use ackwell_proto::Failure;
 use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
 use ackwell_proto::v1::queues_client::QueuesClient;
 use ackwell_proto::v1::settlement::Outcome;
+use ackwell_proto::v1::shard_client::ShardClient;
 use ackwell_proto::v1::{
-    Ack, Delivery, ExtendRequest, ExtendResult, Filter, Message, Nack, PeekRequest, ReceiveRequest,
-    RedriveRequest, Reject, Release, SendRequest, SendResult, SettleRequest, SettleResult, Settlement, State,
-    StatsRequest, StatsResponse,
+    Ack, ConfigureRequest, Delivery, ExtendRequest, ExtendResult, Filter, Message, Nack, PeekRequest,
+    QueueConfig, ReceiveRequest, RedriveRequest, Reject, Release, SendRequest, SendResult, SettleRequest,
+    SettleResult, Settlement, State, StatsRequest, StatsResponse,
 };
-use tonic::Status;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 /// A connection, and the queue that is called through it.
 #[derive(Clone)]
 pub struct Caller {
     /// The stubs themselves, for what has no shorthand here.
-    pub queues: QueuesClient<Channel>,
+    pub queues: QueuesClient<Connection>,
     /// The same for people's calls.
-    pub admin: QueueAdminClient<Channel>,
+    pub admin: QueueAdminClient<Connection>,
+    /// And for those of operators and sidecars.
+    pub shard: ShardClient<Connection>,
+    channel: Channel,
     queue: String,
+}
+
+/// A connection whose calls show a token, if there is one.
+pub type Connection = InterceptedService<Channel, Token>;
+
+/// What calls show.
+#[derive(Clone, Default)]
+pub struct Token(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl Caller {
@@ -30,18 +53,27 @@ impl Caller {
     pub async fn connect(address: SocketAddr, queue: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("it is an address");
         let channel = endpoint.connect().await.expect("the process runs");
-        Self::over(channel, queue)
+        Self::over(channel, queue, Token::default())
+    }
+
+    /// The same connection, showing a token.
+    #[must_use]
+    pub fn with_token(self, token: &str) -> Self {
+        let value = format!("Bearer {token}").parse().expect("a token is text");
+        Self::over(self.channel, &self.queue, Token(Some(value)))
     }
 
     /// Connects with each call that finds no connection.
     pub fn connect_lazy(address: SocketAddr, queue: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("it is an address");
-        Self::over(endpoint.connect_lazy(), queue)
+        Self::over(endpoint.connect_lazy(), queue, Token::default())
     }
 
-    fn over(channel: Channel, queue: &str) -> Self {
-        let queues = QueuesClient::new(channel.clone()).max_decoding_message_size(64 << 20);
-        Self { queues, admin: QueueAdminClient::new(channel), queue: queue.to_owned() }
+    fn over(channel: Channel, queue: &str, token: Token) -> Self {
+        let connection = InterceptedService::new(channel.clone(), token);
+        let queues = QueuesClient::new(connection.clone()).max_decoding_message_size(64 << 20);
+        let (admin, shard) = (QueueAdminClient::new(connection.clone()), ShardClient::new(connection));
+        Self { queues, admin, shard, channel, queue: queue.to_owned() }
     }
 
     /// The same connection, for another queue.
@@ -114,6 +146,12 @@ impl Caller {
         let request = ExtendRequest { queue: self.queue.clone(), receipts, ack_timeout };
         let response = self.queues.clone().extend(request).await.map_err(|status| failure(&status))?;
         Ok(only(response.into_inner().results))
+    }
+
+    /// Changes the settings of a queue, as operators do.
+    pub async fn configure(&self, config: QueueConfig) -> Result<(), Status> {
+        let request = ConfigureRequest { config: Some(config) };
+        self.shard.clone().configure(request).await.map(drop)
     }
 
     /// Counts.

@@ -5,6 +5,7 @@
 //! - [`certificates`]: authorities of a test, and what brokers show.
 //! - [`cluster`]: a real cluster, and what is installed in it.
 //! - [`dice`], [`ledger`], [`numbered`], [`proxy`]: what the chaos test and its applications share, and the network between.
+//! - [`tokens`]: who calls, where brokers want to know.
 //! - [`wait`]: the one way to wait for something.
 
 pub mod caller;
@@ -16,4 +17,5 @@ pub mod numbered;
 pub mod ports;
 pub mod processes;
 pub mod proxy;
+pub mod tokens;
 pub mod wait;

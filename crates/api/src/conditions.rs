@@ -62,7 +62,7 @@ pub mod reasons {
     pub const NOT_DRAINING: &str = "NotDraining";
     /// An annotation keeps the operator from changing anything.
     pub const PAUSED: &str = "Paused";
-    /// The brokers have no certificate yet: the operator has no authority to sign it.
+    /// The operator cannot make the brokers safe yet: it has no authority, or does not know how tokens are verified.
     pub const SECURITY_PENDING: &str = "SecurityPending";
     /// Pods cannot be made: a quota or an admission policy refuses them.
     pub const PODS_REFUSED: &str = "PodsRefused";

@@ -20,8 +20,8 @@ mod validated;
 pub use bytes::{InvalidBytes, format_bytes, parse_bytes};
 pub use schema::Violation;
 pub use spec::{
-    AccessMode, Backoff, BackoffPolicy, DeletionPolicy, Delivery, ExpiredPolicy, Limits, OperatorUpgrade,
-    Queue, QueueSpec, Retention, Rollout, Scheduling, Storage,
+    AccessMode, Backoff, BackoffPolicy, Client, DeletionPolicy, Delivery, ExpiredPolicy, Limits,
+    OperatorUpgrade, Queue, QueueSpec, Retention, Rollout, Scheduling, Storage, Verb,
 };
 pub use status::{MessageCounts, QueueStatus, StorageStatus, VolumeState, VolumeStatus};
 pub use validated::{InvalidQueue, ValidatedQueue};

@@ -24,6 +24,8 @@ pub const SHARDS_ANNOTATION: &str = "ackwell.dev/shards";
 pub const TEMPLATE_ANNOTATION: &str = "ackwell.dev/template";
 /// Name of the volume claim template.
 pub const DATA_VOLUME: &str = "data";
+/// Audience of the tokens by which brokers know who calls.
+pub const AUDIENCE: &str = "ackwell.dev";
 /// ConfigMap with the authorities of brokers, in each namespace with sidecars.
 pub const AUTHORITIES: &str = "ackwell-ca";
 /// Key of the authorities in it.

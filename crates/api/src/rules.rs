@@ -3,7 +3,7 @@
 
 use crate::parse_bytes;
 use crate::schema::Violation;
-use crate::spec::{Queue, QueueSpec};
+use crate::spec::{Client, Queue, QueueSpec};
 
 /// CEL expression and message.
 type Rule = (&'static str, &'static str);
@@ -47,6 +47,9 @@ pub(crate) const MESSAGE_BYTES: Rule = (
      quantity(string(self.maxMessageBytes)).compareTo(quantity('16Mi')) <= 0",
     "limits.maxMessageBytes must be 1 to 16Mi",
 );
+/// Patterns in the schema: as a rule in CEL over a list they cost more than the API server allows.
+pub(crate) const SERVICE_ACCOUNT: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+pub(crate) const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 const MIN_STORAGE_BYTES: u64 = 256 << 20;
 const MAX_MESSAGE_BYTES: u64 = 16 << 20;
@@ -60,6 +63,7 @@ pub(crate) fn broken(queue: &Queue) -> Vec<Violation> {
         broken.push(Violation::new("metadata.name", NAME.1));
     }
     broken.extend(not_bytes(&queue.spec));
+    broken.extend(queue.spec.clients.iter().enumerate().flat_map(|(at, client)| not_names(at, client)));
     broken.extend(broken_in_spec(&queue.spec));
     broken
 }
@@ -96,6 +100,28 @@ fn broken_in_spec(spec: &QueueSpec) -> impl Iterator<Item = Violation> + use<> {
     .into_iter()
     .filter(|(_, _, holds)| !holds)
     .map(|(path, rule, _)| Violation::new(path, rule.1))
+}
+
+/// A grant to a name that nobody can have would be one to nobody, without a word.
+fn not_names(at: usize, client: &Client) -> impl Iterator<Item = Violation> + use<> {
+    let broken = |field: &str, name: &Option<String>, pattern: &str, others: &str| {
+        let is_broken = name.as_deref().is_some_and(|name| !is_label(name, others));
+        is_broken.then(|| {
+            Violation::new(format!("spec.clients[{at}].{field}"), format!("should match '{pattern}'"))
+        })
+    };
+    [
+        broken("serviceAccount", &client.service_account, SERVICE_ACCOUNT, "-."),
+        broken("namespace", &client.namespace, NAMESPACE, "-"),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Of lower case letters and digits, and within it of `others`.
+fn is_label(name: &str, others: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.starts_with(plain) && name.ends_with(plain) && name.chars().all(|c| plain(c) || others.contains(c))
 }
 
 fn is_name(name: &str) -> bool {

@@ -91,6 +91,12 @@ pub struct QueueSpec {
     #[serde(default)]
     pub rollout: Rollout,
 
+    /// Who may do what with the messages; nobody else may. Empty: the ServiceAccounts of the Queue's namespace may send and
+    /// consume. Changes take effect at once; nothing restarts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub clients: Vec<Client>,
+
     /// What happens to the volumes when the Queue is deleted. Retain keeps them, and a Queue of the same name gets them
     /// back with all messages. Deleting the namespace deletes volumes in any case.
     #[serde(default)]
@@ -262,6 +268,40 @@ pub enum OperatorUpgrade {
     Roll,
     /// They keep their image until this is Roll again.
     Hold,
+}
+
+/// What a ServiceAccount may do.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Client {
+    /// Name of the ServiceAccount. Absent: all of the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = rules::SERVICE_ACCOUNT))]
+    pub service_account: Option<String>,
+
+    /// Namespace of the ServiceAccount. Absent: the Queue's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = rules::NAMESPACE))]
+    pub namespace: Option<String>,
+
+    /// send: store messages. consume: receive and settle them. peek: read them without receiving. admin: redrive, purge,
+    /// cancel and pause.
+    #[schemars(length(min = 1, max = 4))]
+    pub verbs: Vec<Verb>,
+}
+
+/// What can be done with messages.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// Store them.
+    Send,
+    /// Receive and settle them.
+    Consume,
+    /// Read them without receiving.
+    Peek,
+    /// Redrive, purge, cancel and pause.
+    Admin,
 }
 
 /// Where brokers may run.

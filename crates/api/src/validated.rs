@@ -1,12 +1,12 @@
 //! A Queue whose every rule holds.
 
 use ackwell_proto::QueueName;
-use ackwell_proto::v1::{self, QueueConfig, QueueSettings};
+use ackwell_proto::v1::{self, Grant, QueueConfig, QueueSettings};
 use kube::Resource;
 use serde_json::Value;
 
 use crate::schema::{self, Violation};
-use crate::spec::{Backoff, BackoffPolicy, ExpiredPolicy, Queue, QueueSpec};
+use crate::spec::{Backoff, BackoffPolicy, Client, ExpiredPolicy, Queue, QueueSpec, Verb};
 use crate::{names, parse_bytes, rules};
 
 /// Namespace of a manifest that names none.
@@ -90,6 +90,20 @@ impl ValidatedQueue {
         (number(created) << GENERATION_BITS) + number(metadata.generation.unwrap_or(0))
     }
 
+    /// Who may do what.
+    pub fn grants(&self) -> Vec<Grant> {
+        let grant = |client: &Client| Grant {
+            namespace: client.namespace.clone().unwrap_or_else(|| self.name.namespace().to_owned()),
+            service_account: client.service_account.clone().unwrap_or_default(),
+            verbs: client.verbs.iter().map(|verb| wire(*verb).into()).collect(),
+        };
+        let own = Client { service_account: None, namespace: None, verbs: vec![Verb::Send, Verb::Consume] };
+        match self.queue.spec.clients.as_slice() {
+            [] => vec![grant(&own)],
+            clients => clients.iter().map(grant).collect(),
+        }
+    }
+
     /// What a broker is told. `shard_addresses` is empty where one process serves the whole queue.
     pub fn config(&self, shard_addresses: Vec<String>) -> QueueConfig {
         QueueConfig {
@@ -98,6 +112,7 @@ impl ValidatedQueue {
             generation: self.generation(),
             shard_addresses,
             settings: Some(self.settings),
+            access: None,
         }
     }
 
@@ -159,6 +174,15 @@ fn settings(spec: &QueueSpec) -> Result<QueueSettings, crate::InvalidBytes> {
             ExpiredPolicy::Drop => false,
         },
     })
+}
+
+fn wire(verb: Verb) -> v1::Verb {
+    match verb {
+        Verb::Send => v1::Verb::Send,
+        Verb::Consume => v1::Verb::Consume,
+        Verb::Peek => v1::Verb::Peek,
+        Verb::Admin => v1::Verb::Admin,
+    }
 }
 
 fn backoff(backoff: &Backoff) -> v1::Backoff {

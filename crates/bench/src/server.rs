@@ -134,6 +134,7 @@ fn queue(address: SocketAddr) -> QueueConfig {
         generation: 1,
         shard_addresses: vec![address.to_string()],
         settings: Some(settings),
+        access: None,
     }
 }
 

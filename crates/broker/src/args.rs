@@ -92,6 +92,9 @@ pub(crate) struct Sidecar {
     /// changes. Without it connections are plain, which is for one machine only.
     #[arg(long)]
     broker_ca: Option<PathBuf>,
+    /// Token of a ServiceAccount to show to brokers. Read again when it changes.
+    #[arg(long, requires = "broker_ca")]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -132,6 +135,7 @@ impl Sidecar {
             queues,
             broker_address: self.broker_address,
             broker_ca: self.broker_ca,
+            token: self.token_file,
         })
     }
 }

@@ -3,6 +3,7 @@
 //! [`run`] wires it: [`shard`] owns the engine on a thread of its own, [`service`] translates gRPC, [`served`] knows which
 //! queues there are. The broker knows nothing of Kubernetes, and nothing of other shards but their addresses.
 
+mod access;
 mod convert;
 mod metrics;
 mod refusal;

@@ -6,6 +6,8 @@
 mod failure;
 mod transcode;
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ackwell_proto::Failure;
@@ -14,7 +16,8 @@ use ackwell_proto::v1::queues_server::Queues;
 use ackwell_proto::v1::{PeekRequest, ReceiveRequest, SendRequest, SettleRequest, StatsRequest};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{FromRequestParts, Path, RawQuery, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -22,15 +25,42 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use prost::Message;
 use serde_json::{Map, Value};
-use tonic::Status;
+use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
+use tonic::{Request, Status};
 
 use crate::receiving::is_grpc;
 
 /// The largest gRPC request, whose bodies take a third more in base64.
 const MAX_BODY_BYTES: usize = 27 << 20;
-/// Of gRPC, and understood here too: how long the caller waits.
-const TIMEOUT: &str = "grpc-timeout";
+/// Of gRPC, and understood here too: how long the caller waits, and who it is.
+const PASSED_ON: [&str; 2] = ["grpc-timeout", "authorization"];
+
+/// What a call says beside its body, and who its peer is.
+struct Said(MetadataMap, Option<SocketAddr>);
+
+impl<S: Sync> FromRequestParts<S> for Said {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let mut metadata = MetadataMap::new();
+        for name in PASSED_ON {
+            let value = parts.headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok());
+            value.map(|value| metadata.insert(name, value));
+        }
+        Ok(Self(metadata, parts.extensions.get().copied()))
+    }
+}
+
+impl Said {
+    /// The same call as gRPC would make it.
+    fn with<T>(self, request: T) -> Request<T> {
+        let mut request = Request::new(request);
+        *request.metadata_mut() = self.0;
+        self.1.map(|peer| request.extensions_mut().insert(peer));
+        request
+    }
+}
 
 /// The calls of gRPC, and beside them those of JSON, before the same handlers.
 pub(crate) fn beside<S: Queues + QueueAdmin>(grpc: Routes, service: S) -> Routes {
@@ -53,12 +83,12 @@ type Shared<S> = State<Arc<S>>;
 async fn send<S: Queues>(
     State(service): Shared<S>,
     Path(queue): Path<String>,
-    headers: HeaderMap,
+    said: Said,
     body: Body,
 ) -> Response {
     answer("SendResponse", async {
         let request = SendRequest { queue, ..parse("SendRequest", body).await? };
-        service.send(with_timeout(request, &headers)).await
+        service.send(said.with(request)).await
     })
     .await
 }
@@ -66,12 +96,12 @@ async fn send<S: Queues>(
 async fn receive<S: Queues>(
     State(service): Shared<S>,
     Path(queue): Path<String>,
-    headers: HeaderMap,
+    said: Said,
     body: Body,
 ) -> Response {
     answer("ReceiveResponse", async {
         let request = ReceiveRequest { queue, ..parse("ReceiveRequest", body).await? };
-        service.receive(with_timeout(request, &headers)).await
+        service.receive(said.with(request)).await
     })
     .await
 }
@@ -79,12 +109,12 @@ async fn receive<S: Queues>(
 async fn settle<S: Queues>(
     State(service): Shared<S>,
     Path(queue): Path<String>,
-    headers: HeaderMap,
+    said: Said,
     body: Body,
 ) -> Response {
     answer("SettleResponse", async {
         let request = SettleRequest { queue, ..parse("SettleRequest", body).await? };
-        service.settle(with_timeout(request, &headers)).await
+        service.settle(said.with(request)).await
     })
     .await
 }
@@ -92,12 +122,12 @@ async fn settle<S: Queues>(
 async fn peek<S: QueueAdmin>(
     State(service): Shared<S>,
     Path(queue): Path<String>,
-    headers: HeaderMap,
+    said: Said,
     body: Body,
 ) -> Response {
     answer("PeekResponse", async {
         let request = PeekRequest { queue, ..parse("PeekRequest", body).await? };
-        service.peek(with_timeout(request, &headers)).await
+        service.peek(said.with(request)).await
     })
     .await
 }
@@ -106,26 +136,20 @@ async fn peek<S: QueueAdmin>(
 async fn list<S: QueueAdmin>(
     State(service): Shared<S>,
     Path(queue): Path<String>,
-    headers: HeaderMap,
+    said: Said,
     RawQuery(query): RawQuery,
 ) -> Response {
     answer("PeekResponse", async {
         let fields = fields(query.as_deref().unwrap_or_default());
         let request = PeekRequest { queue, ..transcode::request("PeekRequest", &fields)? };
-        service.peek(with_timeout(request, &headers)).await
+        service.peek(said.with(request)).await
     })
     .await
 }
 
-async fn stats<S: QueueAdmin>(
-    State(service): Shared<S>,
-    Path(queue): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    answer("StatsResponse", async {
-        service.stats(with_timeout(StatsRequest { queue, interval: None }, &headers)).await
-    })
-    .await
+async fn stats<S: QueueAdmin>(State(service): Shared<S>, Path(queue): Path<String>, said: Said) -> Response {
+    answer("StatsResponse", async { service.stats(said.with(StatsRequest { queue, interval: None })).await })
+        .await
 }
 
 /// What no call has as its method and path.
@@ -172,15 +196,6 @@ fn fields(query: &str) -> Vec<u8> {
     let fields: Map<String, Value> =
         pairs.map(|(name, value)| (name.to_owned(), Value::String(decoded(value)))).collect();
     Value::Object(fields).to_string().into_bytes()
-}
-
-fn with_timeout<T>(request: T, headers: &HeaderMap) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(request);
-    let timeout = headers.get(TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
-    if let Some(timeout) = timeout {
-        request.metadata_mut().insert(TIMEOUT, timeout);
-    }
-    request
 }
 
 async fn answer<T: Message>(

@@ -11,7 +11,7 @@ mod server;
 
 use std::path::PathBuf;
 
-pub(crate) use client::Trust;
+pub(crate) use client::{Connection, Trust};
 pub(crate) use incoming::accept;
 pub(crate) use server::Identity;
 

@@ -129,6 +129,7 @@ fn config(generation: u64) -> QueueConfig {
         generation,
         shard_addresses: Vec::new(),
         settings: Some(settings),
+        access: None,
     }
 }
 

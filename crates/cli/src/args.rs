@@ -1,8 +1,10 @@
 //! The command line, and what several commands take.
 
+use std::net::IpAddr;
+
 use ackwell_client::{Client, DEFAULT_ADDRESS, Error};
 use ackwell_proto::QueueName;
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
@@ -63,20 +65,53 @@ pub(crate) struct Target {
     #[arg(value_parser = queue_name)]
     pub(crate) queue: String,
 
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Where a queue is called, and as whom.
+#[derive(Args)]
+pub(crate) struct Reach {
     /// The sidecar or broker to call.
     #[arg(long, value_name = "HOST:PORT", env = "ACKWELL_ADDRESS", default_value = DEFAULT_ADDRESS)]
     pub(crate) address: String,
+
+    /// ServiceAccount token for the audience ackwell.dev, where a broker is called without a sidecar: what
+    /// `kubectl create token NAME --audience=ackwell.dev` prints.
+    #[arg(long, env = "ACKWELL_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
 }
 
 impl Target {
+    /// As [`Reach::connect`].
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
+        self.reach.connect().await
+    }
+}
+
+impl Reach {
     /// Fails at once when nobody answers; calls on the connection then outlast a restart of the broker.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
-        Client::connect(&self.address).await.map_err(|error| match error {
+        let client = Client::connect(&self.address).await.map_err(|error| match error {
             Error::Unreachable { .. } => {
                 anyhow!("{error}; start one with `ackwell dev FILE`, or name another with --address")
             }
             other => other.into(),
-        })
+        })?;
+        match &self.token {
+            None => Ok(client),
+            Some(_) if !self.is_loopback() => bail!(
+                "a token is only sent to this machine's loopback, since the connection is not encrypted: use kubectl \
+                 port-forward"
+            ),
+            Some(token) => Ok(client.with_token(token)?),
+        }
+    }
+
+    fn is_loopback(&self) -> bool {
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        let ip: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+        host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
     }
 }
 

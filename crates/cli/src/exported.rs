@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::offline::{state, time};
 
+/// Headers that begin so are the broker's: who sent a message is said by who sends it now.
+const RESERVED: &str = "ackwell-";
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Line {
@@ -129,7 +132,7 @@ impl Line {
         }
         Ok(Some(Message {
             body: self.body()?.into(),
-            headers: self.headers.into_iter().collect(),
+            headers: self.headers.into_iter().filter(|(name, _)| !name.starts_with(RESERVED)).collect(),
             content_type: self.content_type,
             ordering_key: self.ordering_key,
             fairness_key: self.fairness_key,

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
 
-use crate::args::{Output, Target};
+use crate::args::{Output, Reach};
 use crate::exported::Line;
 use crate::output::count;
 use crate::{Outcome, clock, output};
@@ -54,9 +54,8 @@ struct ImportTarget {
     #[arg(long, value_parser = crate::args::queue_name)]
     queue: String,
 
-    /// The sidecar or broker to call.
-    #[arg(long, value_name = "HOST:PORT", env = "ACKWELL_ADDRESS", default_value = ackwell_client::DEFAULT_ADDRESS)]
-    address: String,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 /// An import under way.
@@ -83,11 +82,11 @@ struct Counted {
 impl Import {
     pub(crate) async fn run(self, output: Output) -> anyhow::Result<Outcome> {
         let mut input = self.open()?;
-        let target = Target { queue: self.target.queue, address: self.target.address };
-        let client = if self.dry_run { None } else { Some(target.connect().await?) };
+        let ImportTarget { queue, reach } = self.target;
+        let client = if self.dry_run { None } else { Some(reach.connect().await?) };
         let mut importer = Importer {
             client,
-            queue: target.queue,
+            queue,
             output,
             batch: Batch::default(),
             origins: Vec::new(),

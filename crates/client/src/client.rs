@@ -10,6 +10,7 @@ use ackwell_proto::v1::{
     ReceiveRequest, RedriveRequest, RedriveResponse, SendRequest, SendResult, SettleRequest, SettleResult,
     Settlement, StatsRequest, StatsResponse,
 };
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
@@ -20,6 +21,7 @@ use crate::error::cause;
 use crate::outcome::Outcome;
 use crate::producer::{Produce, Producer};
 use crate::retry::retry;
+use crate::token::{Connection, Token};
 use crate::{Error, trace};
 
 /// How long a call is repeated while the broker is unavailable. Well below the two minutes for which brokers remember
@@ -31,8 +33,9 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// A connection to a sidecar or broker. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    queues: QueuesClient<Channel>,
-    admin: QueueAdminClient<Channel>,
+    channel: Channel,
+    queues: QueuesClient<Connection>,
+    admin: QueueAdminClient<Connection>,
     retry_limit: Duration,
 }
 
@@ -69,12 +72,12 @@ impl Client {
     /// Connects to `host:port`; fails when nobody answers there.
     pub async fn connect(address: &str) -> Result<Self, Error> {
         let unreachable = |error| Error::Unreachable { address: address.to_owned(), cause: cause(&error) };
-        Ok(Self::over(endpoint(address)?.connect().await.map_err(unreachable)?))
+        Ok(Self::over(endpoint(address)?.connect().await.map_err(unreachable)?, Token::default()))
     }
 
     /// Connects with the first call, which waits for the broker to come up. Needs a Tokio runtime.
     pub fn connect_lazy(address: &str) -> Result<Self, Error> {
-        Ok(Self::over(Endpoint::connect_lazy(&endpoint(address)?)))
+        Ok(Self::over(Endpoint::connect_lazy(&endpoint(address)?), Token::default()))
     }
 
     /// Connects to the sidecar with the first call: at `ACKWELL_ADDRESS`, or [`crate::DEFAULT_ADDRESS`]. Needs a Tokio
@@ -83,12 +86,21 @@ impl Client {
         Self::connect_lazy(&address_of_environment())
     }
 
-    fn over(channel: Channel) -> Self {
+    fn over(channel: Channel, token: Token) -> Self {
+        let connection = InterceptedService::new(channel.clone(), token);
         Self {
-            queues: QueuesClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES),
-            admin: QueueAdminClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES),
+            channel,
+            queues: QueuesClient::new(connection.clone()).max_decoding_message_size(MAX_ANSWER_BYTES),
+            admin: QueueAdminClient::new(connection).max_decoding_message_size(MAX_ANSWER_BYTES),
             retry_limit: RETRY_LIMIT,
         }
+    }
+
+    /// Shows a ServiceAccount token for the audience `ackwell.dev` with each call, for brokers that are called without a
+    /// sidecar, which would show its pod's. The connection is not encrypted: to a loopback address only, such as
+    /// `kubectl port-forward` has.
+    pub fn with_token(self, token: &str) -> Result<Self, Error> {
+        Ok(Self { retry_limit: self.retry_limit, ..Self::over(self.channel, Token::new(token)?) })
     }
 
     /// Repeats calls for at most `limit` while the broker is unavailable, instead of for 30 s. From two minutes on a

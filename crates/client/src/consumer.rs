@@ -8,11 +8,11 @@ use ackwell_proto::v1::Delivery;
 use ackwell_proto::v1::queues_client::QueuesClient;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 
 use crate::Error;
 use crate::outcome::Outcome;
 use crate::session::Session;
+use crate::token::Connection;
 use streams::Streams;
 
 /// Commands to a consumer's task: a caller waits while there are more.
@@ -52,7 +52,7 @@ pub(crate) enum Command {
 
 impl Consumer {
     pub(crate) fn start<H, F>(
-        queues: QueuesClient<Channel>,
+        queues: QueuesClient<Connection>,
         queue: &str,
         options: Consume,
         handler: H,

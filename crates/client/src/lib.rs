@@ -31,6 +31,7 @@ mod producer;
 mod retry;
 mod session;
 mod settlement;
+mod token;
 pub mod trace;
 
 pub use ackwell_proto::v1::{

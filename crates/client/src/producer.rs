@@ -12,12 +12,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::error::is_permanent;
 use crate::outbox::{Entry, Outbox};
 use crate::pauses::Pauses;
+use crate::token::Connection;
 use crate::{Error, Sent, trace};
 
 /// Frames on their way to the transport: enough to keep it busy.
@@ -73,7 +73,7 @@ enum Order {
 
 impl Producer {
     pub(crate) fn start(
-        queues: QueuesClient<Channel>,
+        queues: QueuesClient<Connection>,
         queue: &str,
         options: Produce,
         limit: Duration,
@@ -131,7 +131,7 @@ impl Producer {
 
 /// The task of a producer.
 struct Streams {
-    queues: QueuesClient<Channel>,
+    queues: QueuesClient<Connection>,
     outbox: Outbox,
     orders: mpsc::Receiver<Order>,
     flushes: Vec<oneshot::Sender<()>>,

@@ -13,6 +13,7 @@ pub mod webhook;
 mod authorities;
 mod clock;
 mod http;
+mod identity;
 mod leader;
 mod metrics;
 mod queue_controller;

@@ -35,7 +35,7 @@ use kube::runtime::events::{EventType, Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,7 @@ use self::update_status::{Facts, StatusWriter, events};
 use self::validate::Plan;
 use crate::certificates::broker::Authority;
 use crate::clock;
+use crate::identity::{Own, Published};
 use crate::metrics::Metrics;
 
 /// A Queue by namespace and name.
@@ -78,6 +79,10 @@ pub(crate) struct Options {
     /// This replica, in events.
     pub(crate) identity: String,
     pub(crate) metrics: Arc<Metrics>,
+    /// How brokers know who calls.
+    pub(crate) published: watch::Receiver<Option<Published>>,
+    /// Who calls them from here.
+    pub(crate) own: Own,
     /// Signs the brokers' certificates.
     pub(crate) authority: Authority,
 }
@@ -125,6 +130,7 @@ async fn run_scope(
     let context = Arc::new(Context::new(options, namespace.as_deref(), turns, visit));
     let client = context.options.client.clone();
     let authority = context.options.authority.changes();
+    let published = context.options.published.clone();
     let api = match &namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
@@ -143,6 +149,7 @@ async fn run_scope(
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(ReceiverStream::new(visits).map(guarded))
         .reconcile_all_on(WatchStream::from_changes(authority).map(drop))
+        .reconcile_all_on(WatchStream::from_changes(published).map(drop))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(visit_measured, back_off, Arc::clone(&context))
         .for_each(|result| finished(&context, result))
@@ -190,6 +197,8 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     if plan.paused {
         return Ok(plan);
     }
+    let published = context.options.published.borrow().clone().ok_or(Error::NoKeys)?;
+    plan = plan.with_access(published, &context.options.own.account);
     let applier = context.applier();
     // Volumes first: whatever else is refused, one that is full must be able to grow.
     plan.obstacles.extend(applier.ask_for_room(&plan.storage).await?);
@@ -199,7 +208,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     context.certificates.ensure(&plan, &applier).await?;
     applier.apply(&context.caches, &children).await?;
     context.replace_stuck(queue, &plan.rollout).await?;
-    context.shards.sync(&plan.queue, plan.shards, observed);
+    context.shards.sync(&plan.queue, plan.config(), observed);
     if let Some(set) = apply::recreation_is_due(&plan, observed) {
         applier.orphan_pods(queue, set).await?;
     }
@@ -250,7 +259,7 @@ impl Context {
             applied: Applied::default(),
             certificates: Certificates::new(options.authority.clone()),
             turns,
-            shards: Shards::new(visit, options.authority.clone()),
+            shards: Shards::new(visit, options.authority.clone(), options.own.token.clone()),
             status: StatusWriter::new(options.client.clone(), recorder.clone()),
             recorder,
             failures: Mutex::default(),

@@ -29,6 +29,7 @@
 //! What the webhook and its certificates need is written in [`crate::webhook`] and [`crate::certificates`].
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
@@ -39,10 +40,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificates::broker::Authority;
 use crate::certificates::{Lifetimes, Observed};
+use crate::identity::Own;
 use crate::leader::Tenure;
 use crate::metrics::Metrics;
 use crate::webhook::SidecarOptions;
-use crate::{authorities, http, leader, queue_controller, webhook};
+use crate::{authorities, http, identity, leader, queue_controller, webhook};
 
 /// Makes Queues real and inserts sidecars into pods.
 #[derive(Parser, Clone, Debug)]
@@ -91,6 +93,14 @@ pub struct Args {
     /// Secret to keep the webhook's certificates in; it is made when missing.
     #[arg(long, env = "ACKWELL_WEBHOOK_SECRET", default_value = "ackwell-webhook-certificates")]
     pub webhook_secret: String,
+
+    /// ServiceAccount that this operator runs as; brokers are configured by nobody else.
+    #[arg(long, env = "ACKWELL_SERVICE_ACCOUNT")]
+    pub service_account: String,
+
+    /// File with a token of it for the audience `ackwell.dev`.
+    #[arg(long, env = "ACKWELL_TOKEN_FILE", default_value = "/var/run/secrets/ackwell.dev/token")]
+    pub token_file: PathBuf,
 
     /// Form of the log; RUST_LOG chooses what is logged.
     #[arg(long, env = "ACKWELL_LOG_FORMAT", default_value = "text")]
@@ -222,15 +232,19 @@ async fn visit(
 ) {
     let broker =
         queue_controller::BrokerImage { image: args.broker_image, pull_policy: args.image_pull_policy };
+    let (published, _) = watch::channel(None);
     let options = queue_controller::Options {
         client,
         namespaces: args.watch_namespaces,
         broker,
         identity: args.identity,
         metrics,
+        published: published.subscribe(),
+        own: Own { account: format!("{}/{}", args.namespace, args.service_account), token: args.token_file },
         authority,
     };
     let (client, namespaces) = (options.client.clone(), options.namespaces.clone());
-    let published = authorities::run(client, namespaces, options.authority.clone(), shutdown.clone());
-    tokio::join!(queue_controller::run(options, shutdown), published);
+    let keys = identity::follow(client.clone(), published, shutdown.clone());
+    let authorities = authorities::run(client, namespaces, options.authority.clone(), shutdown.clone());
+    tokio::join!(queue_controller::run(options, shutdown), authorities, keys);
 }

@@ -46,6 +46,10 @@ reasons! {
     BatchRefused = "BATCH_REFUSED", FailedPrecondition;
     /// One step was asked for over several shards; it is one commit of one shard.
     CrossShard = "CROSS_SHARD", FailedPrecondition;
+    /// The call does not prove who calls.
+    Unauthenticated = "UNAUTHENTICATED", Unauthenticated;
+    /// Who calls may not do this.
+    PermissionDenied = "PERMISSION_DENIED", PermissionDenied;
     /// No such queue here.
     QueueNotFound = "QUEUE_NOT_FOUND", NotFound;
     /// The queue has no such message: the id is wrong, or the message is gone.
@@ -66,6 +70,8 @@ reasons! {
     DiskFull = "DISK_FULL", ResourceExhausted;
     /// The store failed and is being reopened; nothing was confirmed that is not on disk.
     StorageUnavailable = "STORAGE_UNAVAILABLE", Unavailable;
+    /// The token by which a stream was opened is no longer good.
+    TokenExpired = "TOKEN_EXPIRED", Unavailable;
     /// The process is stopping.
     ShuttingDown = "SHUTTING_DOWN", Unavailable;
     /// No broker of the queue answered in time.

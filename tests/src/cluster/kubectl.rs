@@ -72,6 +72,12 @@ impl Kubectl {
         serde_json::from_str(&json).context("read the object")
     }
 
+    /// A token by which brokers know a ServiceAccount.
+    #[track_caller]
+    pub fn token(&self, service_account: &str) -> String {
+        self.expect(&["create", "token", service_account, "--audience=ackwell.dev"]).trim().to_owned()
+    }
+
     /// All objects of a kind that a label selects, as JSON.
     pub fn list(&self, kind: &str, selector: &str) -> anyhow::Result<Vec<Value>> {
         let json = self.run(&["get", kind, "--selector", selector, "--output=json"])?;

@@ -6,10 +6,12 @@ use std::process::{Child, Stdio};
 
 use super::Kubectl;
 use crate::caller::Caller;
+use crate::processes::CommandLine;
 
 /// `kubectl port-forward`, until it is dropped.
 pub struct PortForward {
     child: Child,
+    kubectl: Kubectl,
     address: SocketAddr,
 }
 
@@ -29,7 +31,7 @@ impl PortForward {
         // Forwarding from 127.0.0.1:41234 -> 7400
         let port = line.split([':', ' ']).find_map(|word| word.parse().ok());
         let port = port.unwrap_or_else(|| panic!("kubectl port-forward said {line:?}"));
-        Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
+        Self { child, kubectl: kubectl.clone(), address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
     }
 
     /// The address on this machine.
@@ -37,9 +39,15 @@ impl PortForward {
         self.address
     }
 
-    /// A caller of `queue` through it.
+    /// A caller of `queue` through it, as the namespace's default ServiceAccount.
     pub async fn caller(&self, queue: &str) -> Caller {
-        Caller::connect(self.address, queue).await
+        Caller::connect(self.address, queue).await.with_token(&self.kubectl.token("default"))
+    }
+
+    /// One call of `ackwell` through it, as the same.
+    pub fn command_line(&self, args: &[&str]) -> CommandLine {
+        let token = self.kubectl.token("default");
+        CommandLine::run_as(&self.address.to_string(), args, b"", &token)
     }
 }
 

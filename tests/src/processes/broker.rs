@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ackwell_proto::v1::{Backoff, BackoffPolicy, QueueConfig, QueueSettings};
+use ackwell_proto::v1::{Access, Backoff, BackoffPolicy, QueueConfig, QueueSettings};
 use tempfile::TempDir;
 
 use super::process::{Process, get};
@@ -22,6 +22,7 @@ pub struct Broker {
     address: SocketAddr,
     http: SocketAddr,
     folder: TempDir,
+    config: QueueConfig,
     more: Vec<String>,
 }
 
@@ -61,10 +62,31 @@ impl Broker {
             generation: 1,
             shard_addresses: vec![address.to_string()],
             settings: Some(settings),
+            access: None,
         };
-        let json = serde_json::to_vec_pretty(&config).expect("a config is JSON");
-        std::fs::write(folder.path().join("queue.json"), json).expect("a test can write into its own folder");
-        Self { process: None, address, http, folder, more: Vec::new() }
+        let broker = Self { process: None, address, http, folder, config, more: Vec::new() };
+        broker.write_config();
+        broker
+    }
+
+    /// Serves those whom `access` lets in, from its next start on.
+    #[must_use]
+    pub fn for_known(mut self, access: Access) -> Self {
+        self.config.access = Some(access);
+        self.write_config();
+        self
+    }
+
+    fn write_config(&self) {
+        let json = serde_json::to_vec_pretty(&self.config).expect("a config is JSON");
+        std::fs::write(self.path("queue.json"), json).expect("a test can write into its own folder");
+    }
+
+    /// Changes who is let in while it runs, as an operator with this token does.
+    pub async fn let_in(&mut self, operator: &Caller, access: Access) {
+        self.config.access = Some(access);
+        self.config.generation += 1;
+        operator.configure(self.config.clone()).await.expect("the operator may configure");
     }
 
     /// Makes it one of several shards, as sidecars reach them, from its next start on.
@@ -129,6 +151,16 @@ impl Broker {
     /// The memory it has in use, in bytes.
     pub fn memory(&self) -> u64 {
         self.process.as_ref().expect("the broker runs").memory()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// What it is configured by.
+    pub fn config(&self) -> &QueueConfig {
+        &self.config
     }
 
     /// Where its store is.

@@ -32,8 +32,16 @@ pub struct Dev {
 impl CommandLine {
     /// Runs it against `address`, with `input` on its standard input.
     pub fn run(address: &str, args: &[&str], input: &[u8]) -> Self {
+        Self::run_as(address, args, input, "")
+    }
+
+    /// The same, showing a token, unless it is empty.
+    pub fn run_as(address: &str, args: &[&str], input: &[u8], token: &str) -> Self {
         let mut command = Command::new(super::binary("ackwell"));
-        command.args(args).env("ACKWELL_ADDRESS", address);
+        command.args(args).env("ACKWELL_ADDRESS", address).env_remove("ACKWELL_TOKEN");
+        if !token.is_empty() {
+            command.env("ACKWELL_TOKEN", token);
+        }
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().expect("the binary exists");
         let mut stdin = child.stdin.take().expect("it is a pipe");

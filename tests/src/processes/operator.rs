@@ -29,6 +29,7 @@ impl Operator {
         std::fs::write(&kubeconfig, nowhere(ports::free())).expect("a test can write into its own folder");
         let mut command = Command::new(super::binary("ackwell-operator"));
         command.args(["--broker-image=none", "--sidecar-image=none", "--namespace=none", "--identity=none"]);
+        command.arg("--service-account=none");
         command.args(["--http", &http.to_string(), "--webhook-listen", &webhook.to_string()]);
         let process = Process::start(command.env("KUBECONFIG", kubeconfig), &folder.path().join("log"));
         wait::until("an operator to be alive", LIMIT, || get(http, "/livez"));

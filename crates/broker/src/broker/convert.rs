@@ -9,10 +9,14 @@ use ackwell_proto::v1;
 use ackwell_proto::{Failure, Reason, duration_millis, timestamp, timestamp_millis};
 use prost_types::{Duration, Timestamp};
 
+use super::access::Sender;
+
 const MAX_HEADERS: usize = 64;
 const MAX_HEADERS_BYTES: usize = 32 << 10;
 const MAX_HEADER_KEY_BYTES: usize = 128;
 const RESERVED_HEADER_PREFIX: &str = "ackwell-";
+/// `namespace/name` of the ServiceAccount that sent the message.
+const SENDER_HEADER: &str = "ackwell-sender";
 const MAX_CONTENT_TYPE_BYTES: usize = 256;
 const MAX_ORDERING_KEY_BYTES: usize = 128;
 const MAX_FAIRNESS_KEY_BYTES: usize = 64;
@@ -24,12 +28,12 @@ const MIN_ACK_TIMEOUT_MS: u64 = 1_000;
 /// Items of one call.
 pub(crate) const MAX_BATCH: usize = 1000;
 
-/// A message as its sender gave it.
-pub(crate) fn new_message(message: v1::Message) -> Result<NewMessage, Failure> {
+/// A message as its sender gave it, and who that is.
+pub(crate) fn new_message(message: v1::Message, sender: &Sender) -> Result<NewMessage, Failure> {
     let available = available(message.available.as_ref())?;
     let ttl_ms = message.ttl.as_ref().map(|ttl| millis("ttl", ttl)).transpose()?;
     let payload = Payload {
-        headers: headers(message.headers)?,
+        headers: stamped(headers(message.headers)?, sender),
         content_type: short("content_type", message.content_type, MAX_CONTENT_TYPE_BYTES)?,
         dedup_id: short("dedup_id", message.dedup_id, MAX_DEDUP_ID_BYTES)?,
         ordering_key: ordering_key(message.ordering_key)?,
@@ -38,6 +42,15 @@ pub(crate) fn new_message(message: v1::Message) -> Result<NewMessage, Failure> {
     };
     let priority = message.priority.map(priority).transpose()?.unwrap_or_default();
     Ok(NewMessage { payload, available, ttl_ms, max_attempts: message.max_attempts, priority })
+}
+
+/// Nobody can put it there themselves: the prefix is reserved.
+fn stamped(mut headers: Vec<(String, String)>, sender: &Sender) -> Vec<(String, String)> {
+    if let Some(sender) = sender {
+        let place = headers.partition_point(|(key, _)| key.as_str() < SENDER_HEADER);
+        headers.insert(place, (SENDER_HEADER.to_owned(), sender.to_string()));
+    }
+    headers
 }
 
 fn ordering_key(key: String) -> Result<String, Failure> {
@@ -284,7 +297,7 @@ mod tests {
     use super::*;
 
     fn refusal(message: v1::Message) -> Option<String> {
-        new_message(message).err().map(|failure| failure.message)
+        new_message(message, &None).err().map(|failure| failure.message)
     }
 
     /// What a sender gives is what a consumer sees; out of their range, the field is named.
@@ -296,7 +309,7 @@ mod tests {
             priority: Some(9),
             ..v1::Message::default()
         };
-        let parsed = new_message(largest.clone()).unwrap();
+        let parsed = new_message(largest.clone(), &None).unwrap();
         assert_eq!((parsed.priority.level(), parsed.payload.fairness_key.len()), (9, 64));
         let long_order = v1::Message { ordering_key: "o".repeat(129), ..largest.clone() };
         assert_eq!(refusal(long_order).unwrap(), "ordering_key has 129 bytes; at most 128 are allowed");

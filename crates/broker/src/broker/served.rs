@@ -1,5 +1,7 @@
 //! The queues that this process serves.
 
+mod lease;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
@@ -7,15 +9,27 @@ use ackwell_engine::message::QueueId;
 use ackwell_engine::{Command, Reply, command};
 use ackwell_proto::v1::QueueConfig;
 use ackwell_proto::{Failure, QueueName, Reason};
+use tokio::sync::watch;
 
+use super::access::{Access, BadTokens, Caller, Proved, Sender, Verb};
 use super::settings::settings;
 use super::shard::Shard;
+pub(crate) use lease::Lease;
 
 /// A queue by name, with what its brokers need to know of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Served {
     pub(crate) id: QueueId,
     pub(crate) config: Arc<QueueConfig>,
+    /// Nothing where everybody may do everything.
+    access: Option<Arc<Access>>,
+}
+
+/// A queue that a caller may do with what it wants.
+pub(crate) struct Allowed {
+    pub(crate) served: Served,
+    /// Who that is, where it had to be proved.
+    pub(crate) sender: Sender,
 }
 
 /// All of them.
@@ -23,11 +37,19 @@ pub(crate) struct Served {
 pub(crate) struct Queues {
     default_namespace: Arc<str>,
     by_name: Arc<RwLock<BTreeMap<QueueName, Served>>>,
+    /// Told after each change of `by_name`.
+    changes: watch::Sender<()>,
+    bad_tokens: Arc<BadTokens>,
 }
 
 impl Queues {
     pub(crate) fn new(default_namespace: &str) -> Self {
-        Self { default_namespace: default_namespace.into(), by_name: Arc::default() }
+        Self {
+            default_namespace: default_namespace.into(),
+            by_name: Arc::default(),
+            changes: watch::Sender::default(),
+            bad_tokens: Arc::default(),
+        }
     }
 
     /// The queue of that name, or a refusal that names those there are.
@@ -36,15 +58,33 @@ impl Queues {
         self.lock().get(&name).cloned().ok_or_else(|| self.unknown(&name))
     }
 
-    /// Serves a queue, or changes its settings.
+    /// The queue of that name, if the caller may do this with it.
+    pub(crate) fn allow(&self, caller: &Caller, verb: Verb, name: &str) -> Result<Allowed, Failure> {
+        let served = self.find(name)?;
+        let sender = self.prove(&served, caller, verb)?.map(|proved| proved.account);
+        Ok(Allowed { served, sender })
+    }
+
+    /// What a call that lasts, and was allowed, goes on by.
+    pub(crate) fn lease(&self, caller: Caller, verb: Verb, name: &str) -> Lease {
+        Lease::new(self.clone(), caller, verb, name)
+    }
+
+    /// Nothing where nobody has to prove anything.
+    fn prove(&self, served: &Served, caller: &Caller, verb: Verb) -> Result<Option<Proved>, Failure> {
+        served.access.as_ref().map(|access| access.allow(caller, verb, &self.bad_tokens)).transpose()
+    }
+
+    /// Serves a queue, or changes the settings of one that is served.
     pub(crate) async fn add(&self, shard: &Shard, config: QueueConfig) -> Result<u64, Failure> {
         let name = self.parse(&format!("{}/{}", config.namespace, config.name))?;
         let settings = settings(&config.settings.unwrap_or_default())?;
+        let access = config.access.clone().map(Access::new).transpose()?.map(Arc::new);
         let configure =
             command::Configure { name: name.to_string(), generation: config.generation, settings };
         match shard.apply(Command::Configure(configure)).await? {
             Reply::Configured(id, generation) => {
-                self.serve(name, Served { id, config: Arc::new(config) });
+                self.serve(name, Served { id, config: Arc::new(config), access });
                 Ok(generation)
             }
             other => unreachable!("a Configure is answered by its generation, not {other:?}"),
@@ -58,12 +98,8 @@ impl Queues {
         if !by_name.get(&name).is_some_and(is_newer) {
             by_name.insert(name, served);
         }
-    }
-
-    /// Changes the settings of a queue that is served here.
-    pub(crate) async fn change(&self, shard: &Shard, config: QueueConfig) -> Result<u64, Failure> {
-        self.find(&format!("{}/{}", config.namespace, config.name))?;
-        self.add(shard, config).await
+        drop(by_name);
+        self.changes.send_replace(());
     }
 
     /// Every queue, for metrics.
@@ -76,11 +112,13 @@ impl Queues {
     }
 
     fn unknown(&self, name: &QueueName) -> Failure {
-        let known: Vec<String> = self.lock().keys().take(10).map(QueueName::to_string).collect();
-        Failure::new(
-            Reason::QueueNotFound,
-            format!("queue {name} is not served here; there is: {}", known.join(", ")),
-        )
+        let by_name = self.lock();
+        // Names are told to those only who need not say who they are.
+        let open = by_name.iter().filter(|(_, served)| served.access.is_none());
+        let known: Vec<String> = open.take(10).map(|(name, _)| name.to_string()).collect();
+        let known =
+            if known.is_empty() { String::new() } else { format!("; there is: {}", known.join(", ")) };
+        Failure::new(Reason::QueueNotFound, format!("queue {name} is not served here{known}"))
     }
 
     fn lock(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<QueueName, Served>> {

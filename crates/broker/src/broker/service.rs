@@ -1,6 +1,7 @@
 //! The gRPC services: validate, hand over to the shard, answer. No decisions about messages.
 
 pub(crate) mod admin;
+mod audit;
 mod commit;
 mod consume;
 mod explain;

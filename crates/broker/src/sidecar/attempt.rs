@@ -6,11 +6,11 @@ use std::time::Duration;
 use ackwell_proto::v1::queues_client::QueuesClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
 use super::retry::{DEFAULT_BUDGET, Deadline};
 use super::route::Queue;
+use crate::tls::Connection;
 
 /// Something came from a shard.
 pub(crate) struct Event<F> {
@@ -33,7 +33,7 @@ pub(crate) trait Call: Send + 'static {
     type Frame: Send + 'static;
 
     fn begin(
-        queues: QueuesClient<Channel>,
+        queues: QueuesClient<Connection>,
         requests: ReceiverStream<Self::Request>,
     ) -> impl Future<Output = Result<Response<Streaming<Self::Response>>, Status>> + Send;
 

@@ -25,6 +25,8 @@ pub struct Options {
     pub broker_address: String,
     /// Authorities that brokers have to show a certificate of; `None`: connections are plain, for one machine only.
     pub broker_ca: Option<PathBuf>,
+    /// Shown to brokers to say who calls; `None`: they are told nothing.
+    pub token: Option<PathBuf>,
 }
 
 impl Options {
@@ -49,6 +51,7 @@ mod tests {
             queues: Vec::new(),
             broker_address: DEFAULT_BROKER_ADDRESS.to_owned(),
             broker_ca: None,
+            token: None,
         };
         let queue = QueueName::parse("orders", "shop").unwrap();
         assert_eq!(options.entry_address(&queue), "ackwell-orders.shop.svc:7400");

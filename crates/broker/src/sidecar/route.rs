@@ -369,7 +369,8 @@ pub(crate) mod tests {
     use crate::sidecar::options::DEFAULT_BROKER_ADDRESS;
 
     pub(crate) fn route_of(shards: usize) -> Route {
-        let shard = |port| Arc::new(ShardChannel::new(&format!("127.0.0.1:{port}"), &Trust::Anyone).unwrap());
+        let shard =
+            |port| Arc::new(ShardChannel::new(&format!("127.0.0.1:{port}"), &Trust::default()).unwrap());
         Route { generation: 1, shards: (1..=shards).map(shard).collect() }
     }
 
@@ -382,8 +383,9 @@ pub(crate) mod tests {
             queues: queues.iter().map(|name| QueueName::parse(name, "shop").unwrap()).collect(),
             broker_address: DEFAULT_BROKER_ADDRESS.to_owned(),
             broker_ca: None,
+            token: None,
         };
-        Router::new(options, Trust::Anyone, TaskTracker::new())
+        Router::new(options, Trust::default(), TaskTracker::new())
     }
 
     fn answer(generation: u64, addresses: &[&str]) -> RouteResponse {
@@ -416,7 +418,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn newer_route_keeps_connections() {
         let queue = router(&[]).queue("orders").unwrap();
-        let asked = Arc::new(ShardChannel::new("a:1", &Trust::Anyone).unwrap());
+        let asked = Arc::new(ShardChannel::new("a:1", &Trust::default()).unwrap());
         let one = queue.adopt(&answer(1, &[]), Arc::clone(&asked)).unwrap();
         assert!(Arc::ptr_eq(&one.shards[0], &asked));
         let two = queue.adopt(&answer(2, &["a:1", "b:1"]), Arc::clone(&asked)).unwrap();

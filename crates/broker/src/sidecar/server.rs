@@ -51,7 +51,8 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let trust = Trust::load(options.broker_ca.clone()).context("load the authorities of the brokers")?;
+    let trust = Trust::load(options.broker_ca.clone(), options.token.clone());
+    let trust = trust.context("load the authorities of the brokers, and the token for them")?;
     let listener = bind(options.listen).await?;
     let socket = options.unix_socket.as_deref().map(bind_socket).transpose()?;
     let probes = match options.http {

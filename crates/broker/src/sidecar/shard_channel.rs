@@ -8,10 +8,10 @@ use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
 use ackwell_proto::v1::queues_client::QueuesClient;
 use ackwell_proto::v1::shard_client::ShardClient;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use super::retry::is_transient;
-use crate::tls::Trust;
+use crate::tls::{Connection, Trust};
 
 /// A broker in the same cluster answers a SYN in milliseconds; a moved pod's old address never does.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 20 << 20;
 #[derive(Debug)]
 pub(crate) struct ShardChannel {
     address: String,
-    channel: Channel,
+    connection: Connection,
     outstanding: AtomicUsize,
     failing: AtomicBool,
 }
@@ -43,7 +43,7 @@ impl ShardChannel {
             .tcp_nodelay(true);
         Ok(Self {
             address: address.to_owned(),
-            channel: trust.channel(&endpoint),
+            connection: trust.connection(&endpoint),
             outstanding: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
         })
@@ -53,16 +53,16 @@ impl ShardChannel {
         &self.address
     }
 
-    pub(crate) fn queues(&self) -> QueuesClient<Channel> {
-        QueuesClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(crate) fn queues(&self) -> QueuesClient<Connection> {
+        QueuesClient::new(self.connection.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(crate) fn admin(&self) -> QueueAdminClient<Channel> {
-        QueueAdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(crate) fn admin(&self) -> QueueAdminClient<Connection> {
+        QueueAdminClient::new(self.connection.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(crate) fn shard(&self) -> ShardClient<Channel> {
-        ShardClient::new(self.channel.clone())
+    pub(crate) fn shard(&self) -> ShardClient<Connection> {
+        ShardClient::new(self.connection.clone())
     }
 
     /// Lower is better: shards that failed last time come after all others.

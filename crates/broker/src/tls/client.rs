@@ -1,4 +1,4 @@
-//! Whom a sidecar trusts.
+//! Whom a sidecar trusts, and how it proves who it is.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,34 +17,63 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use super::files::{Followed, follow};
 
-/// Whom to believe that they are a broker.
+/// Whom to believe that they are a broker, and the token to show them. By default whoever answers, and none: on one machine
+/// only.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum Trust {
-    /// Whoever answers: on one machine only.
-    #[default]
-    Anyone,
-    /// Who shows a certificate of these authorities, for the name that was dialled.
-    Authorities(Arc<Followed<ClientConfig>>),
+pub(crate) struct Trust {
+    /// A broker shows a certificate of these authorities, for the name that was dialled.
+    authorities: Option<Arc<Followed<ClientConfig>>>,
+    token: Option<Arc<Followed<MetadataValue<Ascii>>>>,
+}
+
+/// A connection whose calls say who calls.
+pub(crate) type Connection = InterceptedService<Channel, Bearer>;
+
+/// The token of this moment: Kubernetes replaces it long before it runs out.
+#[derive(Clone, Debug)]
+pub(crate) struct Bearer(Option<Arc<Followed<MetadataValue<Ascii>>>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", MetadataValue::clone(&token.current()));
+        }
+        Ok(request)
+    }
 }
 
 impl Trust {
-    /// Reads the authorities now, and again whenever the file changes; without a file everybody is trusted.
-    pub(crate) fn load(authorities: Option<PathBuf>) -> anyhow::Result<Self> {
-        let Some(file) = authorities else { return Ok(Self::Anyone) };
-        Ok(Self::Authorities(Arc::new(follow("authorities", [file], config)?)))
+    /// Reads the files now, and again whenever they change; without authorities everybody is trusted.
+    pub(crate) fn load(authorities: Option<PathBuf>, token: Option<PathBuf>) -> anyhow::Result<Self> {
+        let authorities = authorities.map(|file| follow("authorities", [file], config)).transpose()?;
+        let token = token.map(|file| follow("token", [file], bearer)).transpose()?;
+        Ok(Self { authorities: authorities.map(Arc::new), token: token.map(Arc::new) })
     }
 
     /// Connects when first used, and again, with the authorities of that time, after the connection broke.
-    pub(crate) fn channel(&self, endpoint: &Endpoint) -> Channel {
-        match self {
-            Self::Anyone => endpoint.connect_lazy(),
-            Self::Authorities(config) => endpoint.connect_with_connector_lazy(Verified(Arc::clone(config))),
-        }
+    pub(crate) fn connection(&self, endpoint: &Endpoint) -> Connection {
+        let channel = match &self.authorities {
+            None => endpoint.connect_lazy(),
+            Some(config) => endpoint.connect_with_connector_lazy(Verified(Arc::clone(config))),
+        };
+        InterceptedService::new(channel, Bearer(self.token.clone()))
     }
+}
+
+fn bearer([token]: &[Vec<u8>; 1]) -> anyhow::Result<MetadataValue<Ascii>> {
+    let token = str::from_utf8(token).context("read the token")?.trim();
+    ensure!(!token.is_empty(), "the file has no token");
+    let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().context("read the token")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn config([bundle]: &[Vec<u8>; 1]) -> anyhow::Result<ClientConfig> {

@@ -166,6 +166,7 @@ impl Sidecar {
             queues: vec![QueueName::parse(QUEUE, "shop").unwrap()],
             broker_address: broker.to_string(),
             broker_ca: None,
+            token: None,
         };
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = oneshot::channel();
@@ -377,5 +378,6 @@ fn config(shard_addresses: &[String], ack_timeout_seconds: u32) -> QueueConfig {
         generation: 1,
         shard_addresses: shard_addresses.to_vec(),
         settings: Some(settings),
+        access: None,
     }
 }

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::{Command, Consume};
@@ -18,6 +17,7 @@ use crate::error::is_permanent;
 use crate::outcome::{Outcome, settlement};
 use crate::pauses::Pauses;
 use crate::session::{Receipt, Session};
+use crate::token::Connection;
 use crate::trace;
 
 /// Frames on their way to the transport: enough to keep it busy.
@@ -26,7 +26,7 @@ const OUTGOING_FRAMES: usize = 4;
 const CLOSING: Duration = Duration::from_secs(5);
 
 pub(super) struct Streams<H> {
-    queues: QueuesClient<Channel>,
+    queues: QueuesClient<Connection>,
     session: Session,
     options: Consume,
     commands: mpsc::Receiver<Command>,
@@ -67,7 +67,7 @@ where
     F: Future<Output = Result<(), Outcome>> + Send + 'static,
 {
     pub(super) fn new(
-        queues: QueuesClient<Channel>,
+        queues: QueuesClient<Connection>,
         session: Session,
         options: Consume,
         commands: mpsc::Receiver<Command>,

@@ -27,6 +27,8 @@ pub(crate) enum Error {
     Undecodable(String),
     #[error(transparent)]
     Invalid(#[from] InvalidQueue),
+    #[error("the operator does not know yet how ServiceAccount tokens are verified")]
+    NoKeys,
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     #[error(transparent)]
@@ -75,6 +77,7 @@ impl Error {
     pub(crate) fn class(&self) -> Class {
         match self {
             Self::Undecodable(_) | Self::Invalid(_) => Class::User,
+            Self::NoKeys => Class::Waiting,
             Self::Certificate(error) => error.class(),
             Self::Apply(error) => error.class(),
             Self::Status(error) => error.class(),
@@ -85,6 +88,7 @@ impl Error {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Undecodable(_) | Self::Invalid(_) => reasons::INVALID_SPEC,
+            Self::NoKeys => reasons::SECURITY_PENDING,
             Self::Certificate(error) => error.reason(),
             Self::Apply(error) => error.reason(),
             Self::Status(_) => reasons::APPLY_REFUSED,

@@ -4,6 +4,7 @@ mod link;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use ackwell_api::{ValidatedQueue, names};
@@ -46,17 +47,18 @@ pub(crate) struct Shards {
     links: Mutex<HashMap<QueueRef, BTreeMap<String, Link>>>,
     visit: mpsc::Sender<QueueRef>,
     authority: Authority,
+    token: PathBuf,
 }
 
 impl Shards {
-    /// News of a shard sends its Queue to `visit`; brokers have to show a certificate of `authority`.
-    pub(crate) fn new(visit: mpsc::Sender<QueueRef>, authority: Authority) -> Self {
-        Self { links: Mutex::default(), visit, authority }
+    /// News of a shard sends its Queue to `visit`; brokers have to show a certificate of `authority`, and
+    /// are shown the token in the file `token`.
+    pub(crate) fn new(visit: mpsc::Sender<QueueRef>, authority: Authority, token: PathBuf) -> Self {
+        Self { links: Mutex::default(), visit, authority, token }
     }
 
     /// Keeps exactly one link to each ready pod, and tells all of them the current settings.
-    pub(super) fn sync(&self, queue: &ValidatedQueue, shards: u32, observed: &Observed) {
-        let config = queue.config(queue.shard_addresses(shards));
+    pub(super) fn sync(&self, queue: &ValidatedQueue, config: QueueConfig, observed: &Observed) {
         let key = QueueRef::new(queue.name().name()).within(queue.name().namespace());
         let mut all = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let links = all.entry(key.clone()).or_default();
@@ -92,7 +94,7 @@ impl Shards {
         let (views, view) =
             watch::channel(ShardView { ordinal, pod: pod.to_owned(), ..ShardView::default() });
         let name = names::server_name(queue.namespace.as_deref().unwrap_or_default(), &queue.name, ordinal);
-        let peer = Peer { address, name, authority: self.authority.clone() };
+        let peer = Peer { address, name, authority: self.authority.clone(), token: self.token.clone() };
         let task = link::run(peer, configs, views, self.visit.clone(), queue.clone());
         Link { address, config, view, _task: AbortOnDropHandle::new(tokio::spawn(task)) }
     }

@@ -3,12 +3,14 @@
 use ackwell_api::conditions::reasons;
 use ackwell_api::names::PAUSED_ANNOTATION;
 use ackwell_api::{Queue, ValidatedQueue};
+use ackwell_proto::v1::{Access, QueueConfig};
 use kube::ResourceExt;
 
 use super::dereference::Observed;
 use super::error::Error;
 use super::rollout::Rollout;
 use super::storage::{self, Storage};
+use crate::identity::Published;
 
 /// What will be done.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Plan {
     pub(super) rollout: Rollout,
     /// Wishes that cannot be fulfilled, each with what to do.
     pub(super) obstacles: Vec<Obstacle>,
+    /// What brokers need to know who calls.
+    pub(super) access: Option<Access>,
 }
 
 /// Something that only a person can move out of the way. The rest goes on.
@@ -39,6 +43,19 @@ impl Obstacle {
 }
 
 impl Plan {
+    /// What a broker is told.
+    pub(super) fn config(&self) -> QueueConfig {
+        let config = self.queue.config(self.queue.shard_addresses(self.shards));
+        QueueConfig { access: self.access.clone(), ..config }
+    }
+
+    /// The same plan, with the grants of the Queue: `published` says whose tokens are good, `operator` who configures.
+    pub(super) fn with_access(self, published: Published, operator: &str) -> Self {
+        let Published { issuer, keys } = published;
+        let access = Access { issuer, keys, operator: operator.to_owned(), grants: self.queue.grants() };
+        Self { access: Some(access), ..self }
+    }
+
     /// Brokers that will run.
     pub(super) fn replicas(&self) -> u32 {
         if self.suspended() { 0 } else { self.shards }
@@ -57,7 +74,7 @@ pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error
     let shards = wanted.max(observed.live_shards().unwrap_or(0));
     let storage = storage::assess(&queue, shards, observed);
     let obstacles = fewer_shards(wanted, shards).into_iter().chain(storage.obstacles()).collect();
-    Ok(Plan { queue, shards, paused, storage, rollout: Rollout::default(), obstacles })
+    Ok(Plan { queue, shards, paused, storage, rollout: Rollout::default(), obstacles, access: None })
 }
 
 fn fewer_shards(wanted: u32, shards: u32) -> Option<Obstacle> {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
-use ackwell_api::names::{AUTHORITIES, AUTHORITIES_KEY, HTTP_PORT};
+use ackwell_api::names::{AUDIENCE, AUTHORITIES, AUTHORITIES_KEY, HTTP_PORT};
 use ackwell_proto::QueueName;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapProjection, Container, ContainerPort, ExecAction, HTTPGetAction, Lifecycle,
     LifecycleHandler, Pod, PodSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
-    SecurityContext, Volume, VolumeMount, VolumeProjection,
+    SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -28,9 +28,12 @@ const STARTUP_PERIOD_SECONDS: i32 = 1;
 /// ... which needs none itself, but may wait for its turn on a busy node.
 const STARTUP_FAILURES: i32 = 30;
 
-/// What the sidecar reads: whom to trust.
+/// What the sidecar reads: whom to trust, and who it is itself. Application containers do not see it.
 const VOLUME: &str = "ackwell";
 const FOLDER: &str = "/var/run/ackwell";
+const TOKEN: &str = "token";
+/// Kubernetes replaces the token after four fifths of this.
+const TOKEN_SECONDS: i64 = 3600;
 
 /// The user of our images.
 const USER: i64 = 65532;
@@ -73,23 +76,29 @@ fn arguments(namespace: &str, queues: &BTreeSet<QueueName>, has_socket: bool) ->
         if queue.namespace() == namespace { queue.name().to_owned() } else { queue.to_string() }
     };
     let queues: Vec<_> = queues.iter().map(name).collect();
-    let authorities = format!("{FOLDER}/{AUTHORITIES_KEY}");
-    let own =
-        ["sidecar", "--namespace", namespace, "--queues", &queues.join(","), "--broker-ca", &authorities];
+    let [authorities, token] = [AUTHORITIES_KEY, TOKEN].map(|file| format!("{FOLDER}/{file}"));
+    let queues = queues.join(",");
+    let reach = ["sidecar", "--namespace", namespace, "--queues", &queues];
+    let prove = ["--broker-ca", &authorities, "--token-file", &token];
     let socket = if has_socket { &["--unix-socket", socket::PATH][..] } else { &[] };
-    own.iter().chain(socket).map(ToString::to_string).collect()
+    reach.iter().chain(&prove).chain(socket).map(ToString::to_string).collect()
 }
 
 /// What comes from outside, and changes while the pod runs. The pod waits until it is there.
 pub(super) fn volume() -> Volume {
     let authorities = ConfigMapProjection { name: AUTHORITIES.to_owned(), ..ConfigMapProjection::default() };
+    let token = ServiceAccountTokenProjection {
+        audience: Some(AUDIENCE.to_owned()),
+        expiration_seconds: Some(TOKEN_SECONDS),
+        path: TOKEN.to_owned(),
+    };
     Volume {
         name: VOLUME.to_owned(),
         projected: Some(ProjectedVolumeSource {
-            sources: Some(vec![VolumeProjection {
-                config_map: Some(authorities),
-                ..VolumeProjection::default()
-            }]),
+            sources: Some(vec![
+                VolumeProjection { config_map: Some(authorities), ..VolumeProjection::default() },
+                VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() },
+            ]),
             ..ProjectedVolumeSource::default()
         }),
         ..Volume::default()

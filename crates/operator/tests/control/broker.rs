@@ -74,6 +74,9 @@ impl Shard for Broker {
         &self,
         request: Request<ConfigureRequest>,
     ) -> Result<Response<ConfigureResponse>, Status> {
+        if !request.metadata().contains_key("authorization") {
+            return Err(Status::unauthenticated("the operator shows no token"));
+        }
         let generation = request.into_inner().config.unwrap_or_default().generation;
         Ok(Response::new(ConfigureResponse { generation }))
     }

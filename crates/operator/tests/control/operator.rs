@@ -35,6 +35,8 @@ async fn run(namespace: &str, faults: &Faults) {
         "--sidecar-image=broker:1",
         "--namespace=none",
         "--identity=test",
+        "--service-account=ackwell",
+        concat!("--token-file=", env!("CARGO_MANIFEST_DIR"), "/src/queue_controller/shards/link/token"),
         &format!("--watch-namespace={namespace}"),
     ]);
     reconcile(Plane::get().faulty_client(faults), args, CancellationToken::new()).await;

@@ -2403,7 +2403,7 @@ pub mod queue_admin_server {
 /// A queue as one broker serves it. Also the broker's cold-start file, as JSON with camelCase names.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueueConfig {
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
@@ -2418,6 +2418,38 @@ pub struct QueueConfig {
     pub shard_addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "5")]
     pub settings: ::core::option::Option<QueueSettings>,
+    /// Who may do what. Absent outside a cluster: everybody everything.
+    #[prost(message, optional, tag = "6")]
+    pub access: ::core::option::Option<Access>,
+}
+/// Who calls is a ServiceAccount, proved by its token for the audience "ackwell.dev". What is not granted is refused.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Access {
+    /// Who makes tokens: the cluster's service account issuer.
+    #[prost(string, tag = "1")]
+    pub issuer: ::prost::alloc::string::String,
+    /// The keys it signs with: a JSON Web Key Set.
+    #[prost(string, tag = "2")]
+    pub keys: ::prost::alloc::string::String,
+    /// "namespace/name" of the ServiceAccount that alone may call Configure.
+    #[prost(string, tag = "3")]
+    pub operator: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub grants: ::prost::alloc::vec::Vec<Grant>,
+}
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Grant {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Empty: all ServiceAccounts of the namespace.
+    #[prost(string, tag = "2")]
+    pub service_account: ::prost::alloc::string::String,
+    #[prost(enumeration = "Verb", repeated, tag = "3")]
+    pub verbs: ::prost::alloc::vec::Vec<i32>,
 }
 /// spec.delivery, spec.limits and spec.retention. Zero means unlimited where a limit is meant.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -2459,7 +2491,7 @@ pub struct Backoff {
     #[prost(uint32, tag = "3")]
     pub max_seconds: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConfigureRequest {
     #[prost(message, optional, tag = "1")]
     pub config: ::core::option::Option<QueueConfig>,
@@ -2481,6 +2513,45 @@ pub struct RouteResponse {
     pub generation: u64,
     #[prost(string, repeated, tag = "2")]
     pub shard_addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Verb {
+    Unspecified = 0,
+    /// Send, Produce, the sends of Commit.
+    Send = 1,
+    /// Receive, Consume, Settle, Extend, the settlements of Commit.
+    Consume = 2,
+    /// Peek, Get, Explain.
+    Peek = 3,
+    /// Redrive, Purge, Cancel, Pause.
+    Admin = 4,
+}
+impl Verb {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "VERB_UNSPECIFIED",
+            Self::Send => "VERB_SEND",
+            Self::Consume => "VERB_CONSUME",
+            Self::Peek => "VERB_PEEK",
+            Self::Admin => "VERB_ADMIN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VERB_UNSPECIFIED" => Some(Self::Unspecified),
+            "VERB_SEND" => Some(Self::Send),
+            "VERB_CONSUME" => Some(Self::Consume),
+            "VERB_PEEK" => Some(Self::Peek),
+            "VERB_ADMIN" => Some(Self::Admin),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -37,6 +37,8 @@ fn bindings(
         .emit_rerun_if_changed(false)
         .type_attribute(".ackwell.v1.QueueConfig", SERDE)
         .type_attribute(".ackwell.v1.QueueSettings", SERDE)
+        .type_attribute(".ackwell.v1.Access", SERDE)
+        .type_attribute(".ackwell.v1.Grant", SERDE)
         .type_attribute(".ackwell.v1.Backoff", SERDE)
         .compile_fds_with_config(descriptors, config)
         .context("generate bindings")?;

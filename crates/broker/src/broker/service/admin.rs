@@ -17,11 +17,13 @@ use futures::{Stream, StreamExt, stream};
 use tonic::{Request, Response, Status};
 
 use super::queues::{merge, single_or_all, split};
-use super::{Service, explain};
+use super::{Service, audit, explain};
+use crate::broker::access::{Caller, Verb};
 use crate::broker::convert;
 use crate::broker::refusal::{failure, storage_failure};
+use crate::broker::served::Allowed;
 use crate::broker::shard::{Shard, View};
-use crate::calls::refused_item;
+use crate::calls::{refused_item, refused_stream};
 use crate::clock;
 
 const DEFAULT_PEEK: u32 = 20;
@@ -41,8 +43,9 @@ impl queue_admin_server::QueueAdmin for Service {
     type WatchStatsStream = Pin<Box<dyn Stream<Item = Result<StatsResponse, Status>> + Send>>;
 
     async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
+        let caller = Caller::of(&request);
         let request = request.into_inner();
-        let queue = self.queues.find(&request.queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Peek, &request.queue)?.served.id;
         let filter = convert::filter(request.filter)?;
         let after = cursor(&request.cursor)?;
         let limit = peek_limit(request.limit)?;
@@ -57,8 +60,9 @@ impl queue_admin_server::QueueAdmin for Service {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let caller = Caller::of(&request);
         let GetRequest { queue, id } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Peek, &queue)?.served.id;
         let filter = Filter { ids: vec![convert::message_id(&id)?], ..Filter::default() };
         let found = self.shard.look(move |view| view.engine.peek(queue, &filter, None, 1)).await?;
         let (mut found, _) = found.map_err(|error| storage_failure(&error))?;
@@ -67,15 +71,18 @@ impl queue_admin_server::QueueAdmin for Service {
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let caller = Caller::of(&request);
         let ExplainRequest { queue, id } = request.into_inner();
-        let (queue, id) = (self.queues.find(&queue)?.id, convert::message_id(&id)?);
+        let (queue, id) =
+            (self.queues.allow(&caller, Verb::Peek, &queue)?.served.id, convert::message_id(&id)?);
         let explained = self.shard.look(move |view| explain::explain(&view, queue, id)).await?;
         let explained = explained.map_err(|error| storage_failure(&error))?;
         Ok(Response::new(explained.ok_or_else(|| failure(&Refusal::UnknownMessage))?))
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
-        let queue = self.queues.find(&request.into_inner().queue)?.id;
+        let caller = Caller::of(&request);
+        let queue = self.queues.allow(&caller, Verb::Look, &request.into_inner().queue)?.served.id;
         Ok(Response::new(stats(&self.shard, queue).await?))
     }
 
@@ -83,18 +90,22 @@ impl queue_admin_server::QueueAdmin for Service {
         &self,
         request: Request<StatsRequest>,
     ) -> Result<Response<Self::WatchStatsStream>, Status> {
-        let StatsRequest { queue, interval } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let caller = Caller::of(&request);
+        let StatsRequest { queue: name, interval } = request.into_inner();
+        let queue = self.queues.allow(&caller, Verb::Look, &name)?.served.id;
         let wanted = interval.map(|interval| convert::bounded_millis("interval", &interval, MAX_INTERVAL_MS));
         let interval_ms = wanted.transpose()?.unwrap_or(DEFAULT_INTERVAL_MS).max(MIN_INTERVAL_MS);
         let stopping = self.stopping.clone().cancelled_owned();
         let stats = watch(self.shard.clone(), queue, Duration::from_millis(interval_ms));
-        Ok(Response::new(stats.take_until(stopping).boxed()))
+        let over = self.queues.lease(caller, Verb::Look, &name).over();
+        let over = stream::once(over).map(|failure| Err(refused_stream(failure)));
+        Ok(Response::new(stream::select(stats, over).take_until(stopping).boxed()))
     }
 
     async fn redrive(&self, request: Request<RedriveRequest>) -> Result<Response<RedriveResponse>, Status> {
-        let RedriveRequest { queue, filter, max_messages, dry_run } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let caller = Caller::of(&request);
+        let RedriveRequest { queue: name, filter, max_messages, dry_run } = request.into_inner();
+        let Allowed { served, sender } = self.queues.allow(&caller, Verb::Admin, &name)?;
         let filter = convert::filter(filter)?;
         if filter.states.iter().any(|state| *state != State::Dead) {
             return Err(Failure::invalid(
@@ -102,46 +113,55 @@ impl queue_admin_server::QueueAdmin for Service {
             )
             .into());
         }
-        let selection =
-            Selection { queue, filter, after: None, max_messages: or_all(max_messages), mode: mode(dry_run) };
-        let Selected { matched, changed, .. } = self.select_all(selection, Command::Redrive).await?;
+        let selection = selection(served.id, filter, max_messages, dry_run);
+        let result = self.select_all(selection, Command::Redrive).await;
+        audit::selected("redrive", &name, &sender, dry_run, &result);
+        let Selected { matched, changed, .. } = result?;
         Ok(Response::new(RedriveResponse { matched, redriven: changed }))
     }
 
     async fn purge(&self, request: Request<PurgeRequest>) -> Result<Response<PurgeResponse>, Status> {
-        let PurgeRequest { queue, filter, dry_run, max_messages } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let caller = Caller::of(&request);
+        let PurgeRequest { queue: name, filter, dry_run, max_messages } = request.into_inner();
+        let Allowed { served, sender } = self.queues.allow(&caller, Verb::Admin, &name)?;
         let filter = convert::filter(filter)?;
         if filter.states.contains(&State::InFlight) {
             let message = "messages in flight are not purged: leave that state out of the filter";
             return Err(Failure::invalid(message).into());
         }
-        let selection =
-            Selection { queue, filter, after: None, max_messages: or_all(max_messages), mode: mode(dry_run) };
-        let Selected { matched, changed, .. } = self.select_all(selection, Command::Purge).await?;
+        let selection = selection(served.id, filter, max_messages, dry_run);
+        let result = self.select_all(selection, Command::Purge).await;
+        audit::selected("purge", &name, &sender, dry_run, &result);
+        let Selected { matched, changed, .. } = result?;
         Ok(Response::new(PurgeResponse { matched, purged: changed }))
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
-        let CancelRequest { queue, ids } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let caller = Caller::of(&request);
+        let CancelRequest { queue: name, ids } = request.into_inner();
+        let Allowed { served, sender } = self.queues.allow(&caller, Verb::Admin, &name)?;
         convert::batch_size("ids", ids.len())?;
         let (ids, invalid) = split(ids.iter().map(|id| convert::message_id(id)).collect());
-        let cancelled = match self.shard.apply(Command::Cancel(Cancel { queue, ids })).await? {
+        let cancelled = match self.shard.apply(Command::Cancel(Cancel { queue: served.id, ids })).await? {
             Reply::Cancelled(results) => merge(invalid, results),
             Reply::Refused(refused) => return Err(failure(&refused).into()),
             other => unreachable!("a Cancel is answered by results, not {other:?}"),
         };
+        audit::cancelled(&name, &sender, &cancelled);
         let result = |result: Result<(), Failure>| CancelResult { error: result.err().map(refused_item) };
         let results = single_or_all(cancelled)?.into_iter().map(result).collect();
         Ok(Response::new(CancelResponse { results }))
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
-        let PauseRequest { queue, paused } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
-        match self.shard.apply(Command::Pause(Pause { queue, paused })).await? {
-            Reply::Paused => Ok(Response::new(PauseResponse {})),
+        let caller = Caller::of(&request);
+        let PauseRequest { queue: name, paused } = request.into_inner();
+        let Allowed { served, sender } = self.queues.allow(&caller, Verb::Admin, &name)?;
+        match self.shard.apply(Command::Pause(Pause { queue: served.id, paused })).await? {
+            Reply::Paused => {
+                audit::paused(&name, &sender, paused);
+                Ok(Response::new(PauseResponse {}))
+            }
             Reply::Refused(refused) => Err(failure(&refused).into()),
             other => unreachable!("a Pause is answered by nothing else, not {other:?}"),
         }
@@ -174,13 +194,11 @@ impl Service {
     }
 }
 
-fn mode(dry_run: bool) -> Mode {
-    if dry_run { Mode::DryRun } else { Mode::Apply }
-}
-
-/// Zero is no limit.
-fn or_all(max_messages: u64) -> u64 {
-    if max_messages == 0 { u64::MAX } else { max_messages }
+/// Of all messages from the first on; a `max_messages` of zero is no limit.
+fn selection(queue: QueueId, filter: Filter, max_messages: u64, dry_run: bool) -> Selection {
+    let max_messages = if max_messages == 0 { u64::MAX } else { max_messages };
+    let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
+    Selection { queue, filter, after: None, max_messages, mode }
 }
 
 /// The counts now.

@@ -9,17 +9,24 @@ use ackwell_proto::v1::{
 
 use super::Service;
 use super::queues::{send_result, settle_result};
+use crate::broker::access::{Caller, Verb};
 use crate::broker::convert;
 use crate::broker::refusal::failure;
+use crate::broker::served::Allowed;
 
 impl Service {
-    pub(super) async fn commit_all(&self, request: CommitRequest) -> Result<CommitResponse, Failure> {
+    pub(super) async fn commit_all(
+        &self,
+        caller: &Caller,
+        request: CommitRequest,
+    ) -> Result<CommitResponse, Failure> {
         let CommitRequest { request_id, settle, send } = request;
         let settlements = settle.iter().map(|settle| settle.settlements.len());
         let messages = send.iter().map(|send| send.messages.len());
         convert::batch_size("settlements and messages", settlements.chain(messages).sum())?;
-        let settle = settle.into_iter().enumerate().map(|(index, settle)| self.settle_of(index, settle));
-        let send = send.into_iter().enumerate().map(|(index, send)| self.outgoing_of(index, send));
+        let settle =
+            settle.into_iter().enumerate().map(|(index, settle)| self.settle_of(caller, index, settle));
+        let send = send.into_iter().enumerate().map(|(index, send)| self.outgoing_of(caller, index, send));
         let commit = Commit {
             settle: settle.collect::<Result<_, _>>()?,
             send: send.collect::<Result<_, _>>()?,
@@ -32,8 +39,8 @@ impl Service {
         }
     }
 
-    fn settle_of(&self, index: usize, settle: SettleRequest) -> Result<Settle, Failure> {
-        let queue = self.queues.find(&settle.queue)?.id;
+    fn settle_of(&self, caller: &Caller, index: usize, settle: SettleRequest) -> Result<Settle, Failure> {
+        let queue = self.queues.allow(caller, Verb::Consume, &settle.queue)?.served.id;
         let parsed = settle.settlements.into_iter().enumerate().map(|(item, settlement)| {
             let outcome = convert::outcome(settlement.outcome).map_err(|f| at_settlement(index, item, f))?;
             Ok((settlement.receipt, outcome))
@@ -41,15 +48,16 @@ impl Service {
         Ok(Settle { queue, settlements: parsed.collect::<Result<_, Failure>>()? })
     }
 
-    fn outgoing_of(&self, index: usize, send: SendRequest) -> Result<Outgoing, Failure> {
-        let queue = self.queues.find(&send.queue)?.id;
+    fn outgoing_of(&self, caller: &Caller, index: usize, send: SendRequest) -> Result<Outgoing, Failure> {
+        let Allowed { served, sender } = self.queues.allow(caller, Verb::Send, &send.queue)?;
         if !send.request_id.is_empty() {
             return Err(Failure::invalid("a Commit has one request_id: leave that of `send` empty"));
         }
         let parsed = send.messages.into_iter().enumerate();
-        let messages = parsed
-            .map(|(item, message)| convert::new_message(message).map_err(|f| at_message(index, item, f)));
-        Ok(Outgoing { queue, messages: messages.collect::<Result<_, _>>()? })
+        let messages = parsed.map(|(item, message)| {
+            convert::new_message(message, &sender).map_err(|f| at_message(index, item, f))
+        });
+        Ok(Outgoing { queue: served.id, messages: messages.collect::<Result<_, _>>()? })
     }
 }
 

@@ -5,16 +5,17 @@
 //! transport was not seen by anybody and is released in any case.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ackwell_engine::command::Delivery;
 use ackwell_engine::message::QueueId;
-use ackwell_proto::Failure;
 use ackwell_proto::v1::{
     self, ConsumeRequest, ConsumeResponse, Deliveries, ExtendFrame, ExtendedFrame, GoAway, Open, Opened,
     Revoked, SettleFrame, SettledFrame, consume_request, consume_response::Frame,
 };
+use ackwell_proto::{Failure, Reason};
 use bytes::Bytes;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
@@ -24,7 +25,9 @@ use tonic::{Status, Streaming};
 
 use super::Service;
 use super::queues::{Patience, extend_result, settle_result};
+use crate::broker::access::{Caller, Verb};
 use crate::broker::convert;
+use crate::broker::served::Lease;
 use crate::broker::shard::{Closed, Event, Job, Subscription, SubscriptionId, Unread, Window, unread_bytes};
 use crate::calls::refused_stream;
 use crate::stream_end::{self, StreamEnd};
@@ -47,6 +50,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// Reads the first frame and starts the stream.
 pub(super) async fn open(
     service: &Service,
+    caller: Caller,
     mut incoming: Streaming<ConsumeRequest>,
 ) -> Result<impl Stream<Item = Outgoing> + Send + 'static, Status> {
     let first = incoming.message().await?.and_then(|request| request.frame);
@@ -54,9 +58,11 @@ pub(super) async fn open(
         return Err(Failure::invalid("the first frame of Consume must be `open`").into());
     };
     let (out, outgoing) = mpsc::channel(OUTGOING_FRAMES);
-    let (session, held) = Session::new(service, open, out)?;
+    let queue = open.queue.clone();
+    let (session, held) = Session::new(service, &caller, open, out)?;
     let taken = session.taken.clone();
-    service.sessions.spawn(session.run(incoming, held));
+    let lease = service.queues.lease(caller, Verb::Consume, &queue);
+    service.sessions.spawn(session.run(incoming, held, lease));
     Ok(ReceiverStream::new(outgoing).inspect(move |_| _ = taken.fetch_add(1, Ordering::Relaxed)))
 }
 
@@ -80,6 +86,7 @@ struct Session {
 impl Session {
     fn new(
         service: &Service,
+        caller: &Caller,
         open: Open,
         out: mpsc::Sender<Outgoing>,
     ) -> Result<(Self, Vec<Bytes>), Failure> {
@@ -88,7 +95,7 @@ impl Session {
         }
         let session = Self {
             service: service.clone(),
-            queue: service.queues.find(&open.queue)?.id,
+            queue: service.queues.allow(caller, Verb::Consume, &open.queue)?.served.id,
             id: SubscriptionId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             consumer: convert::consumer(open.consumer)?,
             window: window(open.window)?,
@@ -103,7 +110,7 @@ impl Session {
         Ok((session, open.held.into_iter().map(Bytes::from).collect()))
     }
 
-    async fn run(mut self, mut incoming: Streaming<ConsumeRequest>, held: Vec<Bytes>) {
+    async fn run(mut self, mut incoming: Streaming<ConsumeRequest>, held: Vec<Bytes>, lease: Lease) {
         let (events, mut told) = mpsc::channel(MAX_WINDOW_MESSAGES as usize);
         self.send(Frame::Opened(Opened { window: Some(wire_window(self.window)) })).await;
         let subscription = Subscription {
@@ -115,7 +122,7 @@ impl Session {
             unread: self.unread.clone(),
         };
         self.service.shard.tell(Job::Open(subscription, held)).await;
-        let end = self.serve(&mut incoming, &mut told).await;
+        let end = self.serve(&mut incoming, &mut told, lease).await;
         // What was asked before the end is done before the end takes effect.
         while let Some(answer) = self.unanswered.next().await {
             self.put(answer).await;
@@ -128,10 +135,13 @@ impl Session {
         &mut self,
         incoming: &mut Streaming<ConsumeRequest>,
         told: &mut mpsc::Receiver<Event>,
+        lease: Lease,
     ) -> StreamEnd {
+        let mut lease_over = pin!(lease.over());
         loop {
             tokio::select! {
                 () = self.out.closed() => return self.read_on(incoming).await,
+                failure = &mut lease_over => return self.end(failure).await,
                 read = incoming.message(), if self.unanswered.len() < MAX_UNANSWERED => match StreamEnd::of(read) {
                     Ok(end) => return end,
                     Err(request) => if let Err(failure) = self.take(request).await {
@@ -194,6 +204,13 @@ impl Session {
     async fn refuse(&mut self, failure: Failure) -> StreamEnd {
         self.put(Err(refused_stream(failure))).await;
         StreamEnd::Deliberate
+    }
+
+    /// A consumer that may come back is waited for, as one whose connection broke; of another what it held is released.
+    async fn end(&mut self, failure: Failure) -> StreamEnd {
+        let may_return = failure.reason == Reason::TokenExpired;
+        self.refuse(failure).await;
+        if may_return { StreamEnd::Broken } else { StreamEnd::Deliberate }
     }
 
     async fn pass_on(&mut self, event: Event) {

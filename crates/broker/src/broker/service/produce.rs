@@ -6,6 +6,7 @@
 
 mod window;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use ackwell_engine::command::{Batch, Send, Sent};
@@ -24,8 +25,10 @@ use tonic::{Code, Status, Streaming};
 
 use super::Service;
 use super::queues::{merge, send_result, split};
+use crate::broker::access::{Caller, Sender, Verb};
 use crate::broker::convert;
 use crate::broker::refusal::failure;
+use crate::broker::served::{Allowed, Lease};
 use crate::broker::shard::{Chain, Level};
 use crate::calls::refused_stream;
 use crate::producer::Producer;
@@ -40,6 +43,7 @@ type Outgoing = Result<ProduceResponse, Status>;
 /// Reads the first frame and starts the stream.
 pub(super) async fn open(
     service: &Service,
+    caller: Caller,
     mut incoming: Streaming<ProduceRequest>,
 ) -> Result<impl Stream<Item = Outgoing> + std::marker::Send + 'static, Status> {
     let first = incoming.message().await?.and_then(|request| request.frame);
@@ -47,8 +51,9 @@ pub(super) async fn open(
         return Err(Failure::invalid("the first frame of Produce must be `open`").into());
     };
     let (out, outgoing) = mpsc::channel(OUTGOING_FRAMES);
-    let session = Session::new(service, open, out).await?;
-    service.sessions.spawn(session.run(incoming));
+    let session = Session::new(service, &caller, open, out).await?;
+    let lease = service.queues.lease(caller, Verb::Send, &session.queue_name);
+    service.sessions.spawn(session.run(incoming, lease));
     Ok(ReceiverStream::new(outgoing))
 }
 
@@ -57,6 +62,8 @@ struct Session {
     queue: QueueId,
     /// As the producer named it, for its settings.
     queue_name: String,
+    /// Who produces.
+    sender: Sender,
     level: Arc<Level>,
     producer: Producer,
     want_ids: bool,
@@ -99,15 +106,21 @@ impl From<Failure> for End {
 }
 
 impl Session {
-    async fn new(service: &Service, open: ProduceOpen, out: mpsc::Sender<Outgoing>) -> Result<Self, Failure> {
+    async fn new(
+        service: &Service,
+        caller: &Caller,
+        open: ProduceOpen,
+        out: mpsc::Sender<Outgoing>,
+    ) -> Result<Self, Failure> {
         let ProduceOpen { queue: queue_name, producer, want_ids } = open;
-        let served = service.queues.find(&queue_name)?;
+        let Allowed { served, sender } = service.queues.allow(caller, Verb::Send, &queue_name)?;
         let level = service.shard.level(served.id).await?;
         let producer = Producer::named(producer)?;
         Ok(Self {
             service: service.clone(),
             queue: served.id,
             queue_name,
+            sender,
             window: window::of(&level, &served.config.settings.unwrap_or_default()),
             level,
             producer,
@@ -119,21 +132,23 @@ impl Session {
         })
     }
 
-    async fn run(mut self, mut incoming: Streaming<ProduceRequest>) {
+    async fn run(mut self, mut incoming: Streaming<ProduceRequest>, lease: Lease) {
         let opened = ProduceOpened { producer: self.producer.name().to_owned(), window: Some(self.window) };
         self.send(Frame::Opened(opened)).await;
-        if let End::Failed(status) = self.serve(&mut incoming).await {
+        if let End::Failed(status) = self.serve(&mut incoming, lease).await {
             _ = self.out.send(Err(status)).await;
         }
     }
 
-    async fn serve(&mut self, incoming: &mut Streaming<ProduceRequest>) -> End {
+    async fn serve(&mut self, incoming: &mut Streaming<ProduceRequest>, lease: Lease) -> End {
         let stopping = self.service.stopping.clone();
+        let mut lease_over = pin!(lease.over());
         let (mut is_told, mut is_closed) = (false, false);
         while !(is_closed && self.unconfirmed.is_empty()) {
             let reads_on = !is_closed && self.has_room();
             let done = tokio::select! {
                 () = self.out.closed() => return End::Dropped,
+                failure = &mut lease_over => return failure.into(),
                 () = stopping.cancelled(), if !is_told => {
                     is_told = true;
                     self.send(Frame::GoAway(GoAway { reason: "the broker is stopping".to_owned() })).await;
@@ -177,7 +192,8 @@ impl Session {
         let load = Load { messages: messages.len(), bytes: messages.iter().map(|m| m.body.len()).sum() };
         self.load.messages += load.messages;
         self.load.bytes += load.bytes;
-        let (valid, invalid) = split(messages.into_iter().map(convert::new_message).collect());
+        let parsed = messages.into_iter().map(|message| convert::new_message(message, &self.sender));
+        let (valid, invalid) = split(parsed.collect());
         let request_id = self.producer.request_id(seq);
         let send = Send { queue: self.queue, messages: valid, batch: Batch::Each, request_id };
         let answer = self.submit(send).await;

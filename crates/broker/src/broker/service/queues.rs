@@ -20,8 +20,10 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Service, consume, produce};
+use crate::broker::access::{Caller, Verb};
 use crate::broker::convert;
 use crate::broker::refusal::{failure, shutting_down};
+use crate::broker::served::Allowed;
 use crate::broker::shard::{Job, Poll};
 use crate::calls::refused_item;
 use crate::clock;
@@ -45,31 +47,41 @@ impl queues_server::Queues for Service {
         &self,
         request: Request<Streaming<ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStream>, Status> {
-        Ok(Response::new(Box::pin(produce::open(self, request.into_inner()).await?)))
+        let caller = Caller::of(&request);
+        Ok(Response::new(Box::pin(produce::open(self, caller, request.into_inner()).await?)))
     }
 
     type ConsumeStream = ResponseStream<ConsumeResponse>;
 
     async fn send(&self, request: Request<SendRequest>) -> Result<Response<SendResponse>, Status> {
+        let caller = Caller::of(&request);
         let SendRequest { queue, messages, atomic, request_id } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let Allowed { served, sender } = self.queues.allow(&caller, Verb::Send, &queue)?;
         convert::batch_size("messages", messages.len())?;
         let batch = if atomic { Batch::Atomic } else { Batch::Each };
         let request_id = convert::request_id(request_id)?;
-        let parsed = messages.into_iter().map(convert::new_message).collect();
-        let results = self.send_parsed(queue, parsed, batch, request_id).await?;
+        let parsed = messages.into_iter().map(|message| convert::new_message(message, &sender)).collect();
+        let results = self.send_parsed(served.id, parsed, batch, request_id).await?;
         let results = single_or_all(results)?.into_iter().map(send_result).collect();
         Ok(Response::new(SendResponse { results }))
     }
 
     async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>, Status> {
-        let (receive, wait_ms) = self.parse_receive(request.into_inner())?;
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let queue = request.queue.clone();
+        let (receive, wait_ms) = self.parse_receive(&caller, request)?;
         self.answering.has_room()?;
         let max_answer = receive.max_bytes + HEADERS_ROOM;
         let (reply, answer) = oneshot::channel();
         let give_up_at = clock::now().plus_ms(wait_ms);
         self.shard.submit(Job::Poll(Poll { receive, give_up_at, reply }))?;
-        let handed = answer.await.map_err(|_| shutting_down())??;
+        let handed = tokio::select! {
+            // First: what was found when the grant was gone goes back, to others.
+            biased;
+            failure = self.queues.lease(caller, Verb::Consume, &queue).over() => return Err(failure.into()),
+            handed = answer => handed.map_err(|_| shutting_down())??,
+        };
         let deliveries = handed.into_fitting(max_answer);
         let deliveries = deliveries.into_iter().map(convert::delivery).collect();
         Ok(self.answering.handed(ReceiveResponse { deliveries }))
@@ -79,20 +91,23 @@ impl queues_server::Queues for Service {
         &self,
         request: Request<Streaming<ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
-        Ok(Response::new(Box::pin(consume::open(self, request.into_inner()).await?)))
+        let caller = Caller::of(&request);
+        Ok(Response::new(Box::pin(consume::open(self, caller, request.into_inner()).await?)))
     }
 
     async fn settle(&self, request: Request<SettleRequest>) -> Result<Response<SettleResponse>, Status> {
+        let caller = Caller::of(&request);
         let SettleRequest { queue, settlements } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Consume, &queue)?.served.id;
         let results = self.settle_all(queue, settlements, Patience::Call).await?;
         let results = single_or_all(results)?.into_iter().map(settle_result).collect();
         Ok(Response::new(SettleResponse { results }))
     }
 
     async fn extend(&self, request: Request<ExtendRequest>) -> Result<Response<ExtendResponse>, Status> {
+        let caller = Caller::of(&request);
         let ExtendRequest { queue, receipts, ack_timeout } = request.into_inner();
-        let queue = self.queues.find(&queue)?.id;
+        let queue = self.queues.allow(&caller, Verb::Consume, &queue)?.served.id;
         let ack_timeout_ms = convert::ack_timeout(ack_timeout.as_ref())?;
         let receipts = receipts.into_iter().map(Bytes::from).collect();
         let results = self.extend_all(queue, receipts, ack_timeout_ms, Patience::Call).await?;
@@ -101,7 +116,8 @@ impl queues_server::Queues for Service {
     }
 
     async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
-        Ok(Response::new(self.commit_all(request.into_inner()).await?))
+        let caller = Caller::of(&request);
+        Ok(Response::new(self.commit_all(&caller, request.into_inner()).await?))
     }
 }
 
@@ -144,7 +160,7 @@ impl Service {
         }
     }
 
-    fn parse_receive(&self, request: ReceiveRequest) -> Result<(Receive, u64), Failure> {
+    fn parse_receive(&self, caller: &Caller, request: ReceiveRequest) -> Result<(Receive, u64), Failure> {
         let wait = request.wait.as_ref();
         let wait_ms =
             wait.map_or(Ok(DEFAULT_WAIT_MS), |wait| convert::bounded_millis("wait", wait, MAX_WAIT_MS))?;
@@ -154,7 +170,7 @@ impl Service {
             return Err(Failure::invalid(format!("max_bytes is over {MAX_RECEIVE_BYTES}")));
         }
         let receive = Receive {
-            queue: self.queues.find(&request.queue)?.id,
+            queue: self.queues.allow(caller, Verb::Consume, &request.queue)?.served.id,
             max_messages,
             max_bytes: if request.max_bytes == 0 { DEFAULT_RECEIVE_BYTES } else { request.max_bytes },
             oversized: Oversized::Comes,

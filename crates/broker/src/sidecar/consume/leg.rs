@@ -10,7 +10,6 @@ use ackwell_proto::v1::{ConsumeRequest, ConsumeResponse, Drain, Open, consume_re
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
-use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
 use super::answers::FrameId;
@@ -18,6 +17,7 @@ use super::window::Limits;
 use crate::sidecar::attempt::{self, Attempt, Call};
 use crate::sidecar::retry::Backoff;
 use crate::sidecar::route::Queue;
+use crate::tls::Connection;
 
 /// Frames to a broker: twice what may be unanswered (see `MAX_UNANSWERED` of the session), and windows.
 const MAX_UPSTREAM_FRAMES: usize = 256;
@@ -169,7 +169,7 @@ impl Call for Consume {
     type Frame = Frame;
 
     async fn begin(
-        mut queues: QueuesClient<Channel>,
+        mut queues: QueuesClient<Connection>,
         requests: ReceiverStream<ConsumeRequest>,
     ) -> Result<Response<Streaming<ConsumeResponse>>, Status> {
         queues.consume(requests).await

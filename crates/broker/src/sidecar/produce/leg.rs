@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
-use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
 use super::placing::Fitness;
@@ -21,6 +20,7 @@ use super::session::MAX_PENDING;
 use crate::sidecar::attempt::{self, Attempt, Call};
 use crate::sidecar::retry::{Backoff, RETRY_AFTER};
 use crate::sidecar::route::Queue;
+use crate::tls::Connection;
 
 /// A broker opens a stream and confirms a batch in milliseconds; beyond this a new batch need not wait for it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -209,7 +209,7 @@ impl Call for Produce {
     type Frame = Frame;
 
     async fn begin(
-        mut queues: QueuesClient<Channel>,
+        mut queues: QueuesClient<Connection>,
         requests: ReceiverStream<ProduceRequest>,
     ) -> Result<Response<Streaming<ProduceResponse>>, Status> {
         queues.produce(requests).await

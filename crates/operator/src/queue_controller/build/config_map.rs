@@ -8,8 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use super::{Plan, metadata};
 
 pub(super) fn build(plan: &Plan) -> ConfigMap {
-    let config = plan.queue.config(plan.queue.shard_addresses(plan.shards));
-    let mut text = serde_json::to_string_pretty(&config).expect("numbers and strings serialize");
+    let mut text = serde_json::to_string_pretty(&plan.config()).expect("numbers and strings serialize");
     text.push('\n');
     ConfigMap {
         metadata: metadata(plan, names::child(plan.queue.name().name())),

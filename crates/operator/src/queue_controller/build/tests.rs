@@ -1,11 +1,12 @@
 //! Golden manifests. `cargo insta review` shows what a change does to them.
 
-use ackwell_api::{AccessMode, BackoffPolicy, DeletionPolicy, ExpiredPolicy, QueueSpec};
+use ackwell_api::{AccessMode, BackoffPolicy, Client, DeletionPolicy, ExpiredPolicy, QueueSpec, Verb};
 use insta::{assert_snapshot, assert_yaml_snapshot};
 use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration, TopologySpreadConstraint};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::identity::Published;
 use crate::queue_controller::fixtures::queue;
 use crate::queue_controller::validate::validate;
 
@@ -18,7 +19,8 @@ fn image() -> BrokerImage {
 
 fn children(edit: impl FnOnce(&mut QueueSpec)) -> Children {
     let observed = Observed::default();
-    let plan = validate(&queue(edit), &observed).unwrap();
+    let published = Published { issuer: "https://kubernetes.default.svc".to_owned(), keys: "{}".to_owned() };
+    let plan = validate(&queue(edit), &observed).unwrap().with_access(published, "ackwell-system/ackwell");
     build(&plan, &observed, &image())
 }
 
@@ -63,6 +65,11 @@ fn hot(spec: &mut QueueSpec) {
     spec.retention.dead_seconds = 60;
     spec.retention.dedup_window_seconds = 0;
     spec.retention.expired = ExpiredPolicy::Drop;
+    spec.clients = vec![Client {
+        service_account: Some("api".to_owned()),
+        namespace: Some("web".to_owned()),
+        verbs: vec![Verb::Send],
+    }];
 }
 
 fn scheduling(spec: &mut QueueSpec) {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
@@ -10,7 +11,7 @@ use ackwell_proto::v1::{ConfigureRequest, QueueConfig, StatsRequest, StatsRespon
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::ShardView;
 use crate::certificates::broker::Authority;
@@ -32,6 +33,10 @@ const FAILURES_TOLERATED: u32 = 5;
 enum Error {
     #[error("there is no authority yet that could have signed its certificate")]
     NoAuthority,
+    #[error("read the token of this operator: {0}")]
+    Token(#[source] std::io::Error),
+    #[error("the token of this operator is no text")]
+    MalformedToken,
     #[error("connect: {}", cause(.0))]
     Connect(#[from] tonic::transport::Error),
     #[error("{0}: {message}", message = .1.message())]
@@ -53,6 +58,19 @@ pub(super) struct Peer {
     /// In its certificate.
     pub(super) name: String,
     pub(super) authority: Authority,
+    /// File with the token that proves who we are.
+    pub(super) token: PathBuf,
+}
+
+impl Peer {
+    /// A call with the token of this moment.
+    fn request<T>(&self, message: T) -> Result<Request<T>, Error> {
+        let token = std::fs::read_to_string(&self.token).map_err(Error::Token)?;
+        let value = format!("Bearer {}", token.trim()).parse().map_err(|_| Error::MalformedToken)?;
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", value);
+        Ok(request)
+    }
 }
 
 /// Where news of the broker go.
@@ -96,10 +114,10 @@ async fn session(
     loop {
         let config = configs.borrow_and_update().clone();
         let name = format!("{}/{}", config.namespace, config.name);
-        configure(&channel, config, news).await?;
+        configure(&channel, peer.request(ConfigureRequest { config: Some(config) })?, news).await?;
         let stats = match &mut stats {
             Some(stats) => stats,
-            None => stats.insert(watch_stats(&channel, name).await?),
+            None => stats.insert(watch_stats(&channel, peer.request(stats_request(name))?).await?),
         };
         *failures = 0;
         pass_on(stats, configs, news).await?;
@@ -136,17 +154,22 @@ async fn connect(peer: &Peer) -> Result<Channel, Error> {
     Ok(endpoint.connect().await?)
 }
 
-async fn configure(channel: &Channel, config: QueueConfig, news: &News) -> Result<(), Error> {
-    let request = ConfigureRequest { config: Some(config) };
+async fn configure(channel: &Channel, request: Request<ConfigureRequest>, news: &News) -> Result<(), Error> {
     let mut client = ShardClient::new(channel.clone());
     let generation = answer("Configure", client.configure(request)).await?.generation;
     news.tell(|view| view.generation = Some(generation)).await;
     Ok(())
 }
 
-async fn watch_stats(channel: &Channel, queue: String) -> Result<Streaming<StatsResponse>, Error> {
+fn stats_request(queue: String) -> StatsRequest {
     let interval = prost_types::Duration { seconds: STATS_INTERVAL_SECONDS, nanos: 0 };
-    let request = StatsRequest { queue, interval: Some(interval) };
+    StatsRequest { queue, interval: Some(interval) }
+}
+
+async fn watch_stats(
+    channel: &Channel,
+    request: Request<StatsRequest>,
+) -> Result<Streaming<StatsResponse>, Error> {
     answer("WatchStats", QueueAdminClient::new(channel.clone()).watch_stats(request)).await
 }
 

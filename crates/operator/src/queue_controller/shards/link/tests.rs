@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -11,7 +12,6 @@ use ackwell_proto::v1::{
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Request;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::*;
@@ -19,6 +19,9 @@ use crate::certificates::broker::tests::{authority_of, fresh, identity};
 
 /// What a broker reports, one after the other.
 type Reports = mpsc::Receiver<Result<StatsResponse, Status>>;
+
+/// What is in the file beside this one, as it is shown.
+const TOKEN: &str = "Bearer token-of-the-operator";
 
 /// A broker that takes every setting and reports what the test says.
 #[derive(Clone)]
@@ -33,6 +36,7 @@ impl Shard for Broker {
         &self,
         request: Request<ConfigureRequest>,
     ) -> Result<Response<ConfigureResponse>, Status> {
+        assert_eq!(request.metadata().get("authorization").unwrap(), TOKEN);
         let generation = request.into_inner().config.unwrap_or_default().generation;
         self.configured.send(generation).await.map_err(|_| Status::aborted("the test is over"))?;
         Ok(Response::new(ConfigureResponse { generation }))
@@ -51,6 +55,7 @@ impl QueueAdmin for Broker {
         &self,
         request: Request<StatsRequest>,
     ) -> Result<Response<Self::WatchStatsStream>, Status> {
+        assert_eq!(request.metadata().get("authorization").unwrap(), TOKEN);
         assert_eq!(request.into_inner().queue, "shop/orders");
         let reports = self.reports.lock().await.take().ok_or_else(|| Status::aborted("watched twice"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(reports))))
@@ -110,7 +115,8 @@ fn config(generation: u64) -> QueueConfig {
 
 /// The broker of shard 0, at this address.
 fn peer(address: SocketAddr, authority: Authority) -> Peer {
-    Peer { address, name: ackwell_api::names::server_name("shop", "orders", 0), authority }
+    let token = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/queue_controller/shards/link/token");
+    Peer { address, name: ackwell_api::names::server_name("shop", "orders", 0), authority, token }
 }
 
 /// A broker and a link to it that trusts who signed its certificate.
