@@ -6,6 +6,7 @@ use ackwell_engine::command::{
     Batch, Configure, Handover, NewMessage, Outcome, Oversized, Receive, Send, Settle,
 };
 use ackwell_engine::message::{Payload, QueueId};
+use ackwell_engine::store::disk::Disk;
 use ackwell_engine::store::{Entropy, Options, Threads};
 use ackwell_engine::{Command, Engine, Reply, Settings, Store, StoreError, Timestamp};
 use ackwell_engine_check::disk::{Faults, SimDisk};
@@ -98,6 +99,25 @@ fn new_queue_without_room_is_made_or_refused() {
         }
     }
     assert!(made > 0 && refused > 0, "{made} made, {refused} refused: this test needs both");
+}
+
+/// Promise: what is stored on a full volume is there after a restart, where an earlier process left a segment that is too short for
+/// a record which then finds no room.
+#[test]
+fn segment_that_cannot_grow_is_kept() {
+    let disk = small_disk();
+    let earlier = disk.create("0000000000000002.log").expect("there is room");
+    earlier.write_at(0, &[0; 20 << 10]).and_then(|()| earlier.sync()).expect("there is room");
+    let (mut engine, queue) = opened(&disk, NO_RESERVE);
+    fill_from_outside(&disk);
+    engine.apply(NOW, vec![send(queue, 10 * BODY)]).expect("it fits into the first segment");
+    let full = engine.apply(NOW, vec![send(queue, 30 * BODY)]).expect_err("it fits into neither");
+    assert!(matches!(full, StoreError::Full(_)), "{full:?}");
+    engine.apply(NOW, vec![send(queue, 11 * BODY)]).expect("it fits into the second segment");
+    drop(engine);
+    let (mut engine, queue) = opened(&disk.crash(1), NO_RESERVE);
+    assert!(engine.log_damage().is_empty(), "{:?}", engine.log_damage());
+    assert_eq!(drain(&mut engine, queue, 10).expect("acks are taken"), 2);
 }
 
 /// Promise: a checkpoint without room neither ends the store nor loses anything; it is written once there is room.
@@ -194,7 +214,6 @@ fn drain(engine: &mut Engine, queue: QueueId, max_messages: u32) -> Result<usize
 }
 
 fn segments(disk: &SimDisk) -> usize {
-    use ackwell_engine::store::disk::Disk;
     disk.list()
         .expect("nothing is wrong with this disk")
         .iter()

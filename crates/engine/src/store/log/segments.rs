@@ -77,6 +77,9 @@ impl Segments {
         if self.files.get(&number).is_some_and(|segment| segment.len >= min_len) {
             return Ok(());
         }
+        if self.files.contains_key(&number) {
+            return self.lengthen(number, min_len);
+        }
         let segment = match self.free.pop().and_then(|free| Some((free, self.files.remove(&free)?))) {
             Some((free, segment)) if segment.len >= min_len => self.reuse(free, number, segment)?,
             Some((free, _)) => {
@@ -87,6 +90,19 @@ impl Segments {
         };
         self.disk.sync_folder()?;
         self.files.insert(number, segment);
+        Ok(())
+    }
+
+    /// One that an earlier process began, for a record that nobody heard of. Without room it stays as it is, and so does what is
+    /// known of it: a shorter record still fits.
+    fn lengthen(&mut self, number: u64, min_len: u64) -> io::Result<()> {
+        let len = self.length.max(min_len);
+        let file = self.file(number)?;
+        file.allocate(len)?;
+        file.sync()?;
+        if let Some(segment) = self.files.get_mut(&number) {
+            segment.len = len;
+        }
         Ok(())
     }
 
