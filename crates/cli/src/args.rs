@@ -151,9 +151,9 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             let (_, section) = text.split_once(&format!("\n## `ackwell {}", command.get_name())).unwrap();
             let section = section.split("\n## ").next().unwrap();
-            for option in
-                command.get_arguments().filter_map(clap::Arg::get_long).filter(|long| *long != "address")
-            {
+            let of_all = ["address", "token"];
+            let options = command.get_arguments().filter_map(clap::Arg::get_long);
+            for option in options.filter(|long| !of_all.contains(long)) {
                 assert!(section.contains(&format!("`--{option}")), "{} --{option}", command.get_name());
             }
         }
