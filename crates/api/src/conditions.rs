@@ -74,6 +74,8 @@ pub mod reasons {
     pub const ROLLOUT_HELD: &str = "RolloutHeld";
     /// A broker does not serve with the new template; the others keep the old one.
     pub const ROLLOUT_HALTED: &str = "RolloutHalted";
+    /// A broker leaves its store alone, since another version wrote it.
+    pub const FORMAT_UNSUPPORTED: &str = "FormatUnsupported";
     /// A broker serves but does not answer the operator.
     pub const BROKER_UNREACHABLE: &str = "BrokerUnreachable";
     /// New settings are not confirmed by every shard yet.

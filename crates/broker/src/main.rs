@@ -4,6 +4,8 @@ mod args;
 
 use std::process::ExitCode;
 
+use ackwell_engine::StoreError;
+use ackwell_proto::exit;
 use anyhow::Context as _;
 use args::{Args, Drain, LogFormat, Role};
 use clap::Parser;
@@ -23,9 +25,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = &*error as &dyn std::error::Error, "ended by an error");
-            ExitCode::FAILURE
+            exit_code(&error)
         }
     }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let of_format = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(StoreError::Format { .. }))
+    };
+    if error.chain().any(of_format) { exit::OTHER_FORMAT.into() } else { ExitCode::FAILURE }
 }
 
 fn run(role: Role) -> anyhow::Result<()> {

@@ -3,9 +3,11 @@
 //! - [`v1`]: the generated messages, clients and servers.
 //! - [`Reason`]: the stable reasons of errors, with their gRPC codes.
 //! - [`QueueName`]: `namespace/name`, parsed once.
+//! - [`exit`]: what processes say with their last breath.
 //!
 //! It does not decide anything about messages; that is `ackwell-engine`.
 
+pub mod exit;
 mod name;
 mod reason;
 mod time;

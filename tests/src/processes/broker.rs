@@ -109,13 +109,19 @@ impl Broker {
     /// Starts it on the same addresses and folder as before.
     #[track_caller]
     pub fn restart(&mut self) {
+        let mut process = self.spawn();
+        process.wait_ready(self.http);
+        self.process = Some(process);
+    }
+
+    /// The same, where it will not serve.
+    #[track_caller]
+    pub fn spawn(&self) -> Process {
         let mut command = Command::new(super::binary("ackwelld"));
         command.arg("broker").arg("--config").arg(self.path("queue.json")).arg("--data").arg(self.data());
         command.args(["--listen", &self.address.to_string(), "--http", &self.http.to_string()]);
         command.args(&self.more);
-        let mut process = Process::start(&mut command, &self.path("log"));
-        process.wait_ready(self.http);
-        self.process = Some(process);
+        Process::start(&mut command, &self.path("log"))
     }
 
     /// Ends its process as a power cut would.

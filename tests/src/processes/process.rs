@@ -93,6 +93,11 @@ impl Process {
         println!("--- {}\n{}", self.log.display(), self.output());
     }
 
+    /// The file with what it prints, and with what earlier ones have printed.
+    pub fn log(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     /// What it printed so far.
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -1,6 +1,7 @@
 //! Why a Queue is not ready: the first cause that explains the rest.
 
 use ackwell_api::conditions::reasons;
+use ackwell_proto::exit::OTHER_FORMAT;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
@@ -8,7 +9,7 @@ use super::{Finding, ready_pods, shards};
 use crate::queue_controller::rollout::is_observed;
 use crate::queue_controller::storage::phase;
 use crate::queue_controller::update_status::Facts;
-use crate::queue_controller::validate::Plan;
+use crate::queue_controller::validate::{Obstacle, Plan};
 
 /// States of a container that it does not leave by itself in a normal start.
 const FAILING: [&str; 8] = [
@@ -69,6 +70,28 @@ fn container_failure(container: &ContainerStatus) -> Option<String> {
     let message =
         last.and_then(|last| last.message.as_deref()).or(waiting.message.as_deref()).unwrap_or("no message");
     Some(format!("{reason}: {}", message.trim()))
+}
+
+/// A broker that leaves its store alone, since another version wrote it: only a person can bring that version back.
+pub(super) fn other_format(facts: &Facts<'_>) -> Option<Obstacle> {
+    let mut pods = facts.observed.pods.iter();
+    let (ordinal, why) = pods.find_map(|(ordinal, pod)| Some((ordinal, refusal_of_store(pod)?)))?;
+    let text = format!(
+        "the store of shard {ordinal} was written by another version of Ackwell, and its broker leaves it as it is: install \
+         the version that wrote it, or one that says that it carries it over; the broker says: {why}"
+    );
+    Some(Obstacle::new(reasons::FORMAT_UNSUPPORTED, text))
+}
+
+/// Its last words, if that is what it ended with. Between its attempts it may look as if it were starting.
+fn refusal_of_store(pod: &Pod) -> Option<&str> {
+    let containers = pod.status.as_ref()?.container_statuses.as_deref()?;
+    let ends = containers.iter().filter(|container| !container.ready).flat_map(|container| {
+        let states = [container.state.as_ref(), container.last_state.as_ref()];
+        states.into_iter().flatten().filter_map(|state| state.terminated.as_ref())
+    });
+    let end = ends.into_iter().find(|end| end.exit_code == i32::from(OTHER_FORMAT))?;
+    Some(end.message.as_deref().and_then(|log| log.trim().lines().last()).unwrap_or("no message"))
 }
 
 fn unschedulable(pod: &Pod) -> Option<String> {

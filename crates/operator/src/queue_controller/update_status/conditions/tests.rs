@@ -1,8 +1,11 @@
 use std::sync::Arc;
 
 use ackwell_api::{Queue, QueueStatus};
+use ackwell_proto::exit::OTHER_FORMAT;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
+};
 
 use super::*;
 use crate::queue_controller::apply::ApplyError;
@@ -67,6 +70,44 @@ fn waiting(mut pod: Pod, reason: &str) -> Arc<Pod> {
     let container = ContainerStatus { state: Some(state), ..ContainerStatus::default() };
     pod.status.as_mut().unwrap().container_statuses = Some(vec![container]);
     pod.into()
+}
+
+/// A container that waits, or is tried once more, after it ended with this code.
+fn ended(mut pod: Pod, code: u8, now: ContainerState) -> Arc<Pod> {
+    let end = ContainerStateTerminated {
+        exit_code: code.into(),
+        message: Some("opening\nthe store has format 9\n".to_owned()),
+        ..ContainerStateTerminated::default()
+    };
+    let last = ContainerState { terminated: Some(end), ..ContainerState::default() };
+    let container =
+        ContainerStatus { state: Some(now), last_state: Some(last), ..ContainerStatus::default() };
+    pod.status.as_mut().unwrap().container_statuses = Some(vec![container]);
+    pod.into()
+}
+
+/// Promise: a version that cannot read what a newer one wrote says so, and does not look as if it were about to start.
+#[test]
+fn store_of_another_version_stalls_the_queue() {
+    let waits = ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some("CrashLoopBackOff".to_owned()), message: None }),
+        ..ContainerState::default()
+    };
+    for (code, state, stalled) in [
+        (OTHER_FORMAT, waits.clone(), "Stalled=True/FormatUnsupported"),
+        (OTHER_FORMAT, ContainerState::default(), "Stalled=True/FormatUnsupported"),
+        (1, waits, "Stalled=False/UpToDate"),
+    ] {
+        let mut scene = well();
+        scene.observed.pods[1].1 = ended(pod(1, false), code, state);
+        let conditions = scene.conditions_of(&scene.plan(), 0);
+        assert!(words(&conditions).contains(&stalled.to_owned()), "{code}: {:?}", words(&conditions));
+        let message = &conditions[2].message;
+        assert!(
+            code != OTHER_FORMAT || message.ends_with("the broker says: the store has format 9"),
+            "{message}"
+        );
+    }
 }
 
 /// Tools that know kstatus call this "Current".
