@@ -36,7 +36,10 @@ fn hundred_queues_come_stand_and_go() {
     println!("before: {before}");
 
     let started = now();
-    namespace.apply(&(0..QUEUES).map(manifest).collect::<Vec<_>>().join("---\n"));
+    // A call of kubectl takes a minute at most.
+    for some in (0..QUEUES).map(manifest).collect::<Vec<_>>().chunks(10) {
+        namespace.apply(&some.join("---\n"));
+    }
     let applied = started.elapsed();
     until("all to be Ready", LIMIT, || all_ready(&namespace));
     let ready = operators.take();
@@ -55,7 +58,8 @@ fn hundred_queues_come_stand_and_go() {
     assert_eq!(steady.writes(), 0, "nothing changes, and something is written: {steady}");
 
     let (going, begun) = (now(), operators.take());
-    namespace.expect(&["delete", "queues.ackwell.dev", "--all", "--timeout=50s"]);
+    namespace.expect(&["delete", "queues.ackwell.dev", "--all", "--wait=false"]);
+    namespace.wait("queues.ackwell.dev --all", "delete", LIMIT);
     let deleted = going.elapsed();
     namespace.wait("pods --all", "delete", LIMIT);
     println!(
@@ -130,7 +134,8 @@ impl Operators {
 
     fn take(&self) -> Cost {
         let pods = self.0.list("pods", OPERATORS).unwrap();
-        let usages = pods.iter().map(|pod| cluster::usage(pod, "ackwell-operator").unwrap());
+        let runs = |pod: &&Value| pod["status"]["phase"] == "Running";
+        let usages = pods.iter().filter(runs).map(|pod| cluster::usage(pod, "ackwell-operator").unwrap());
         let (processor, memory): (Vec<_>, Vec<_>) =
             usages.map(|usage| (usage.processor, usage.memory)).unzip();
         let metrics = self.0.expect(&["get", "--raw", "/metrics"]);
