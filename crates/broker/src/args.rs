@@ -42,6 +42,11 @@ pub(crate) enum Role {
     Drain(Drain),
 }
 
+/// With fewer, every batch of a busy queue would begin a checkpoint.
+const LEAST_ROWS: u64 = 10_000;
+/// 20 GB.
+const MOST_ROWS: u64 = 100_000_000;
+
 #[derive(clap::Args)]
 pub(crate) struct Broker {
     /// The queue and its settings: a `QueueConfig` in JSON.
@@ -50,6 +55,10 @@ pub(crate) struct Broker {
     /// Folder of the store; made when missing.
     #[arg(long, default_value = "/var/lib/ackwell")]
     data: PathBuf,
+    /// Keep what is known of so many messages in memory, about 200 bytes each; of the others it is read from disk when it is
+    /// needed. Bodies are on disk.
+    #[arg(long, default_value_t = broker::MAX_ROWS as u64, value_parser = clap::value_parser!(u64).range(LEAST_ROWS..=MOST_ROWS))]
+    max_rows: u64,
     /// gRPC.
     #[arg(long, default_value = "0.0.0.0:7400")]
     listen: SocketAddr,
@@ -111,6 +120,7 @@ impl Broker {
         let tls = self.tls_cert.zip(self.tls_key);
         Ok(broker::Options {
             data: self.data,
+            max_rows: usize::try_from(self.max_rows)?,
             listen: self.listen,
             http: Some(self.http),
             tls: tls.map(|(certificate, key)| ServerFiles { certificate, key, plain_loopback }),

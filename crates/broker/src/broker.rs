@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ackwell_engine::store::MAX_ROWS;
 use ackwell_proto::v1::{self, QueueConfig};
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -33,7 +34,7 @@ use crate::receiving::Receiving;
 use crate::tls::{self, Identity, ServerFiles};
 use served::Queues;
 use service::Service;
-use shard::{Job, Shard};
+use shard::{Job, Place, Shard};
 
 /// How long open calls may take to end once the process is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -50,6 +51,8 @@ const MAX_HEADER_LIST_BYTES: u32 = 64 << 10;
 pub struct Options {
     /// Folder of the store; made when missing.
     pub data: PathBuf,
+    /// Rows of messages in memory; the others are read from disk when they are needed.
+    pub max_rows: usize,
     /// gRPC.
     pub listen: SocketAddr,
     /// Health and metrics over HTTP; `None`: not served.
@@ -70,7 +73,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let identity = options.tls.map(Identity::load).transpose().context("load the TLS certificate")?;
-    let (shard, thread) = shard::start(options.data)?;
+    let (shard, thread) = shard::start(Place { folder: options.data, max_rows: options.max_rows })?;
     let queues = Queues::new(&options.namespace);
     for config in options.queues {
         let name = format!("{}/{}", config.namespace, config.name);

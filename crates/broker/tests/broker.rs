@@ -38,6 +38,7 @@ impl Broker {
     async fn start(data: &Path, generation: u64) -> Self {
         let options = broker::Options {
             data: data.to_owned(),
+            max_rows: broker::MAX_ROWS,
             listen: "127.0.0.1:0".parse().unwrap(),
             http: None,
             tls: None,

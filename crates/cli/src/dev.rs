@@ -86,6 +86,7 @@ impl Dev {
 fn options(queues: &[ValidatedQueue], data: PathBuf, listen: SocketAddr) -> broker::Options {
     broker::Options {
         data,
+        max_rows: broker::MAX_ROWS,
         listen,
         http: None,
         tls: None,

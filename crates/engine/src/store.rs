@@ -206,8 +206,9 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 /// Of the volume, at most so much is one segment: a small one must hold several.
 const SEGMENTS_OF_VOLUME: u64 = 64;
 const MIN_SEGMENT_BYTES: u64 = 1 << 20;
-/// 50 MB: what is stored within a second at full speed need not be written and read before it is delivered.
-const MAX_ROWS: usize = 256 << 10;
+/// Rows in memory unless [`Store::open_with`] is told otherwise. 50 MB: what is stored within a second at full speed need not be
+/// written and read before it is delivered.
+pub const MAX_ROWS: usize = 256 << 10;
 /// What acks of a full volume are written to until a checkpoint makes room, and that checkpoint.
 const RESERVED_SEGMENTS: u64 = 4;
 const MAX_RESERVE_BYTES: u64 = 128 << 20;
@@ -251,12 +252,18 @@ enum Kind {
 impl Store {
     /// Opens the store in `folder`, or makes it.
     pub fn open(folder: &Path, entropy: Entropy) -> Result<Self, StoreError> {
+        Self::open_with(folder, entropy, MAX_ROWS)
+    }
+
+    /// The same, with so many rows in memory: see [`Options::max_rows`].
+    pub fn open_with(folder: &Path, entropy: Entropy, max_rows: usize) -> Result<Self, StoreError> {
         let opened = Folder::open(folder).map_err(|source| match source.kind() {
             io::ErrorKind::ResourceBusy => StoreError::InUse(folder.into()),
             _ => StoreError::OpenFolder(folder.into(), source),
         })?;
         let total_bytes = opened.space().map_err(StoreError::Files)?.total_bytes;
-        Self::on_disk(Arc::new(opened), entropy, Options::for_volume(total_bytes))
+        let options = Options { max_rows, ..Options::for_volume(total_bytes) };
+        Self::on_disk(Arc::new(opened), entropy, options)
     }
 
     /// Opens the store on a disk that nobody else uses, or makes it.

@@ -34,7 +34,7 @@ pub(crate) struct Options {
 /// Builds the binaries and writes one OCI archive per image to `target/images`.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     if !options.prebuilt {
-        child::run(&mut static_binaries(workspace))?;
+        child::run(&mut static_binaries(workspace, &[]))?;
     }
     let builder = Builder::find()?;
     BINARIES.iter().try_for_each(|name| image(workspace, &builder, name, &options.tag))?;
@@ -48,11 +48,11 @@ fn examples(workspace: &Workspace) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// The cargo command that builds what the images hold.
-pub(crate) fn static_binaries(workspace: &Workspace) -> Command {
+/// The cargo command that builds what the images hold, and other packages along with them.
+pub(crate) fn static_binaries(workspace: &Workspace, others: &[&str]) -> Command {
     let target = target();
     let mut cargo = workspace.cargo(["build", "--release", "--target", &target]);
-    cargo.args(BINARIES.iter().flat_map(|name| ["--package", name]));
+    cargo.args(BINARIES.iter().chain(others).flat_map(|name| ["--package", name]));
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
     cargo
 }

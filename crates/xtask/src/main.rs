@@ -7,6 +7,7 @@ mod console;
 mod dist;
 mod generate;
 mod image;
+mod prove;
 mod test;
 mod tools;
 mod torture;
@@ -39,6 +40,8 @@ enum Command {
     Bench(bench::Options),
     /// Kill brokers, fill volumes and flip bits of stores, and see whether every promise is kept.
     Torture(torture::Options),
+    /// Plant mistakes in the store, and see that schedules of power cuts find each.
+    Prove(prove::Options),
     /// Build the container images and write them as OCI archives to target/images.
     Image(image::Options),
     /// Write the chart, plain manifests and the bill of materials to target/dist.
@@ -63,6 +66,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test(options) => return test::run(&workspace, &options),
         Command::Bench(options) => bench::run(&workspace, &options)?,
         Command::Torture(options) => torture::run(&workspace, &options)?,
+        Command::Prove(options) => prove::run(&workspace, &options)?,
         Command::Image(options) => image::run(&workspace, &options)?,
         Command::Dist(options) => dist::run(&workspace, &options)?,
         Command::Cluster(options) => cluster::run(&workspace, &options)?,

@@ -44,6 +44,8 @@ enum Layer {
     Unit,
     /// Real processes over real sockets.
     It,
+    /// The store under power cuts, kills, flipped bits and on full volumes: as much of each as minutes allow.
+    Store,
     /// The clients of all languages: their own tests, and the conformance suite.
     Clients,
     /// The operator against the control plane of a cluster alone, then a real cluster.
@@ -70,7 +72,8 @@ impl Options {
 
 fn layers(session: &mut Session<'_>, options: &Options) -> anyhow::Result<()> {
     let needs_binaries =
-        [Layer::It, Layer::Clients].into_iter().any(|layer| options.wants(layer)) || options.wants_cluster();
+        [Layer::It, Layer::Store, Layer::Clients].into_iter().any(|layer| options.wants(layer))
+            || options.wants_cluster();
     if needs_binaries {
         packages::install(session)?;
     }
@@ -82,9 +85,12 @@ fn layers(session: &mut Session<'_>, options: &Options) -> anyhow::Result<()> {
     if options.wants(Layer::Unit) {
         session.step("unit", session.workspace.cargo(["test", "--no-fail-fast"]))?;
     }
-    let built = needs_binaries && session.step("binaries", image::static_binaries(session.workspace))?;
+    let built = needs_binaries && session.step("binaries", binaries(session.workspace, options))?;
     if options.wants(Layer::It) {
         it(session, built)?;
+    }
+    if options.wants(Layer::Store) {
+        store(session, built)?;
     }
     if options.wants(Layer::Clients) {
         clients(session, built)?;
@@ -93,6 +99,12 @@ fn layers(session: &mut Session<'_>, options: &Options) -> anyhow::Result<()> {
         Some(kubernetes) => e2e(session, options, kubernetes, built),
         None => Ok(()),
     }
+}
+
+fn binaries(workspace: &Workspace, options: &Options) -> Command {
+    let torturers: &[&str] =
+        if options.wants(Layer::Store) { &["ackwell-engine-check", "ackwell-torture"] } else { &[] };
+    image::static_binaries(workspace, torturers)
 }
 
 fn lint(session: &mut Session<'_>) -> anyhow::Result<()> {
@@ -166,6 +178,30 @@ fn it(session: &mut Session<'_>, built: bool) -> anyhow::Result<()> {
     let mut cargo = session.workspace.cargo(["test", "--package", "ackwell-tests", "--test", "it"]);
     cargo.env("ACKWELL_BINARIES", image::static_folder(session.workspace));
     session.step("it", cargo)?;
+    Ok(())
+}
+
+/// What `docs/delivery.md` tells of longer campaigns, in short.
+fn store(session: &mut Session<'_>, built: bool) -> anyhow::Result<()> {
+    if !built {
+        session.fail("store", &anyhow::anyhow!("there are no binaries to test"));
+        return Ok(());
+    }
+    let folder = image::static_folder(session.workspace);
+    let with_broker = |args: &[&str]| {
+        let mut torture = child::command(folder.join("torture"), args.iter().copied());
+        torture.arg("--ackwelld").arg(folder.join("ackwelld"));
+        torture
+    };
+    let power_cuts = ["--schedules", "50000", "--seconds", "3600", "--threads", "2"];
+    session.step("power cuts", child::command(folder.join("crash"), power_cuts))?;
+    session.step("flipped bits", child::command(folder.join("torture"), ["flip", "--flips", "300"]))?;
+    session.step("kills", with_broker(&["kill", "--kills", "40"]))?;
+    if rustix::process::geteuid().is_root() {
+        session.step("full volume", with_broker(&["full", "--volume-mib", "64", "--rounds", "1"]))?;
+    } else {
+        session.skip("full volume", 1, "only root can mount one");
+    }
     Ok(())
 }
 

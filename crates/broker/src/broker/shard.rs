@@ -14,7 +14,7 @@ mod room;
 mod unread;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ackwell_engine::command::Delivery;
@@ -124,14 +124,14 @@ pub(crate) struct Load {
 pub(crate) struct Thread(std::thread::JoinHandle<()>);
 
 /// Opens the store and starts the thread. This first opening must succeed; after an error the thread repeats it.
-pub(crate) fn start(data: PathBuf) -> anyhow::Result<(Shard, Thread)> {
-    let engine = open(&data)?;
+pub(crate) fn start(place: Place) -> anyhow::Result<(Shard, Thread)> {
+    let engine = place.open()?;
     let (jobs, mailbox) = mpsc::channel(MAILBOX);
     let (ready, is_ready) = watch::channel(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (levels, measures) = (Levels::default(), Measures::default());
     let told = Told { ready, levels: levels.clone(), measures: measures.clone() };
-    let driver = Driver::new(data, engine, jobs.downgrade(), told);
+    let driver = Driver::new(place, engine, jobs.downgrade(), told);
     let run = move || runtime.block_on(driver.run(mailbox));
     let thread = std::thread::Builder::new().name("engine".into()).spawn(run)?;
     Ok((Shard { jobs, is_ready, room: Room::new(), levels, measures }, Thread(thread)))
@@ -236,16 +236,25 @@ impl View<'_> {
     }
 }
 
-/// Opens the store in `data`, or makes it with fresh secrets.
-fn open(data: &Path) -> anyhow::Result<Engine> {
-    let mut random = [0; 20];
-    getrandom::fill(&mut random)?;
-    let (receipt_key, salt) = random.split_first_chunk().expect("20 is more than 16");
-    let salt = u32::from_le_bytes(salt.try_into()?);
-    let store = Store::open(data, Entropy { receipt_key: *receipt_key, salt })?;
-    let engine = Engine::open(store, clock::now())?;
-    tell_damage(&engine)?;
-    Ok(engine)
+/// Where a store is, and how it is opened.
+pub(crate) struct Place {
+    pub(crate) folder: PathBuf,
+    pub(crate) max_rows: usize,
+}
+
+impl Place {
+    /// Opens the store, or makes it with fresh secrets.
+    fn open(&self) -> anyhow::Result<Engine> {
+        let mut random = [0; 20];
+        getrandom::fill(&mut random)?;
+        let (receipt_key, salt) = random.split_first_chunk().expect("20 is more than 16");
+        let salt = u32::from_le_bytes(salt.try_into()?);
+        let entropy = Entropy { receipt_key: *receipt_key, salt };
+        let store = Store::open_with(&self.folder, entropy, self.max_rows)?;
+        let engine = Engine::open(store, clock::now())?;
+        tell_damage(&engine)?;
+        Ok(engine)
+    }
 }
 
 /// What was confirmed and cannot be read is named where people look first.

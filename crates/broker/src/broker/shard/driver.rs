@@ -10,7 +10,6 @@ mod replies;
 mod tests;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ackwell_engine::command::{Extend, Outcome, Settle};
@@ -26,7 +25,7 @@ use commits::UnderWay;
 use super::demand::{Asker, Demands, Handed, Poll, Subscription, SubscriptionId};
 use super::disk::Volume;
 use super::extension::{self, Orphans, RESUME_GRACE_MS};
-use super::{Answer, Closed, Event, Job, Levels, Measures, View};
+use super::{Answer, Closed, Event, Job, Levels, Measures, Place, View};
 use crate::broker::refusal;
 use crate::clock;
 use crate::stream_end::StreamEnd;
@@ -56,7 +55,7 @@ pub(super) struct Told {
 }
 
 pub(super) struct Driver {
-    data: PathBuf,
+    place: Place,
     /// `None` between a failure and the next successful opening.
     engine: Option<Engine>,
     told: Told,
@@ -78,9 +77,9 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(data: PathBuf, engine: Engine, jobs: mpsc::WeakSender<Job>, told: Told) -> Self {
+    pub(super) fn new(place: Place, engine: Engine, jobs: mpsc::WeakSender<Job>, told: Told) -> Self {
         Self {
-            data,
+            place,
             engine: Some(engine),
             told,
             jobs,
@@ -309,7 +308,7 @@ impl Driver {
             return;
         }
         self.next_opening = now.plus_ms(REOPEN_EVERY_MS);
-        match super::open(&self.data) {
+        match self.place.open() {
             Ok(engine) => {
                 info!("the store is open again");
                 self.engine = Some(engine);

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use super::commits::{MAX_BATCH_BYTES, fitting};
 use super::*;
-use crate::broker::shard::{Answered, Chain, Unread, Window, open};
+use crate::broker::MAX_ROWS;
+use crate::broker::shard::{Answered, Chain, Unread, Window};
 
 /// A failed test must not hang the run.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,10 +35,11 @@ impl Rig {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (jobs, mailbox) = mpsc::channel(4);
-        let engine = open(folder.path()).unwrap();
+        let place = Place { folder: folder.path().to_owned(), max_rows: MAX_ROWS };
+        let engine = place.open().unwrap();
         let ready = watch::channel(true).0;
         let told = Told { ready, levels: Levels::default(), measures: Measures::default() };
-        let driver = Driver::new(folder.path().to_owned(), engine, jobs.downgrade(), told);
+        let driver = Driver::new(place, engine, jobs.downgrade(), told);
         let mut rig = Self { driver, jobs, mailbox, queue: QueueId(0), _folder: folder };
         rig.queue = rig.configure("shop/orders");
         rig
