@@ -202,8 +202,8 @@ async fn json_is_guarded_like_grpc() {
         assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("UNAUTHENTICATED"), "{path}: {answer}");
     }
     let token = signer.token("shop/api");
-    let sent = http(broker.address(), "POST /v1/queues/orders/messages", send, Some(&token)).await;
-    assert!(sent.starts_with("HTTP/1.1 200"), "{sent}");
+    let stored = http(broker.address(), "POST /v1/queues/orders/messages", send, Some(&token)).await;
+    assert!(stored.starts_with("HTTP/1.1 200"), "{stored}");
     let denied = http(broker.address(), "POST /v1/queues/orders/receive", "{}", Some(&token)).await;
     assert!(denied.starts_with("HTTP/1.1 403") && denied.contains("PERMISSION_DENIED"), "{denied}");
     let unknown = http(broker.address(), "GET /v1/queues/oders/stats", "", None).await;
@@ -268,7 +268,7 @@ impl Open {
         let watch = async move { ended(&mut watched).await };
         // The stream's consumer came first and takes what there is.
         let receive =
-            async move { receive.receive(1, Duration::from_secs(60)).await.expect_err("it is ended") };
+            async move { receive.receive(1, Duration::from_mins(1)).await.expect_err("it is ended") };
         let calls = vec![
             ("Produce", tokio::spawn(produce)),
             ("WatchStats", tokio::spawn(watch)),

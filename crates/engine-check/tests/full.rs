@@ -107,7 +107,7 @@ fn new_queue_without_room_is_made_or_refused() {
 fn segment_that_cannot_grow_is_kept() {
     let disk = small_disk();
     let earlier = disk.create("0000000000000002.log").expect("there is room");
-    earlier.write_at(0, &[0; 20 << 10]).and_then(|()| earlier.sync()).expect("there is room");
+    earlier.write_at(0, &vec![0; 20 << 10]).and_then(|()| earlier.sync()).expect("there is room");
     let (mut engine, queue) = opened(&disk, NO_RESERVE);
     fill_from_outside(&disk);
     engine.apply(NOW, vec![send(queue, 10 * BODY)]).expect("it fits into the first segment");

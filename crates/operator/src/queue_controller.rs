@@ -208,7 +208,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     context.certificates.ensure(&plan, &applier).await?;
     applier.apply(&context.caches, &children).await?;
     context.replace_stuck(queue, &plan.rollout).await?;
-    context.shards.sync(&plan.queue, plan.config(), observed);
+    context.shards.sync(&plan.queue, &plan.config(), observed);
     if let Some(set) = apply::recreation_is_due(&plan, observed) {
         applier.orphan_pods(queue, set).await?;
     }

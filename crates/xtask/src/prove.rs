@@ -25,7 +25,8 @@ pub(crate) struct Options {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fault {
-    fault: String,
+    #[serde(rename = "fault")]
+    what: String,
     /// From the top of the repository.
     file: PathBuf,
     replace: String,
@@ -43,10 +44,10 @@ struct Planted {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     let mut missed = Vec::new();
     say("| fault | found after so many schedules |\n|---|---|");
-    for fault in faults(workspace)?.into_iter().filter(|fault| fault.fault.contains(&options.like)) {
-        let found = search(workspace, &fault, options.seconds).with_context(|| fault.fault.clone())?;
-        say(format!("| {} | {} |", fault.fault, found.as_deref().unwrap_or("not found")));
-        missed.extend(found.is_none().then_some(fault.fault));
+    for fault in faults(workspace)?.into_iter().filter(|fault| fault.what.contains(&options.like)) {
+        let found = search(workspace, &fault, options.seconds).with_context(|| fault.what.clone())?;
+        say(format!("| {} | {} |", fault.what, found.as_deref().unwrap_or("not found")));
+        missed.extend(found.is_none().then_some(fault.what));
     }
     ensure!(missed.is_empty(), "not found: {}", missed.join("; "));
     Ok(())
@@ -97,10 +98,10 @@ mod tests {
     #[test]
     fn faults_have_their_place() {
         let workspace = Workspace::find().unwrap();
-        for Fault { fault, file, replace, with, .. } in faults(&workspace).unwrap() {
+        for Fault { what, file, replace, with, .. } in faults(&workspace).unwrap() {
             let text = std::fs::read_to_string(workspace.top.join(file)).unwrap();
-            assert_eq!(text.matches(&replace).count(), 1, "{fault}");
-            assert_ne!(replace, with, "{fault}");
+            assert_eq!(text.matches(&replace).count(), 1, "{what}");
+            assert_ne!(replace, with, "{what}");
         }
     }
 }

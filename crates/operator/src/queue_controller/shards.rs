@@ -58,7 +58,7 @@ impl Shards {
     }
 
     /// Keeps exactly one link to each ready pod, and tells all of them the current settings.
-    pub(super) fn sync(&self, queue: &ValidatedQueue, config: QueueConfig, observed: &Observed) {
+    pub(super) fn sync(&self, queue: &ValidatedQueue, config: &QueueConfig, observed: &Observed) {
         let key = QueueRef::new(queue.name().name()).within(queue.name().namespace());
         let mut all = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let links = all.entry(key.clone()).or_default();
@@ -67,8 +67,8 @@ impl Shards {
         for (uid, (ordinal, address)) in ready {
             let link = links
                 .entry(uid)
-                .or_insert_with_key(|pod| self.connect(&key, (ordinal, pod), address, &config));
-            link.config.send_if_modified(|old| std::mem::replace(old, config.clone()) != config);
+                .or_insert_with_key(|pod| self.connect(&key, (ordinal, pod), address, config));
+            link.config.send_if_modified(|old| std::mem::replace(old, config.clone()) != *config);
         }
     }
 

@@ -58,8 +58,8 @@ mod tests {
 
     const START: Timestamp = Timestamp(1_000_000);
 
-    fn from(number: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([10, 0, 0, number]))
+    fn from(number: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, number])
     }
 
     /// Bad tokens of this address that are looked at from now on.
@@ -72,12 +72,12 @@ mod tests {
     #[test]
     fn an_address_has_few_tokens_looked_at_and_others_all() {
         let bad = BadTokens::default();
-        assert_eq!(looked_at(&bad, from(1), START), AT_ONCE + 1);
-        assert_eq!(bad.check(from(1), START).unwrap_err().reason, Reason::Busy);
-        bad.check(from(2), START).unwrap();
-        assert_eq!(looked_at(&bad, from(1), START.plus_ms(10 * EVERY_MS)), 10);
+        assert_eq!(looked_at(&bad, Some(from(1)), START), AT_ONCE + 1);
+        assert_eq!(bad.check(Some(from(1)), START).unwrap_err().reason, Reason::Busy);
+        bad.check(Some(from(2)), START).unwrap();
+        assert_eq!(looked_at(&bad, Some(from(1)), START.plus_ms(10 * EVERY_MS)), 10);
         let later = START.plus_ms(3600 * 1000);
-        assert_eq!(looked_at(&bad, from(1), later), AT_ONCE + 1, "all is forgiven");
+        assert_eq!(looked_at(&bad, Some(from(1)), later), AT_ONCE + 1, "all is forgiven");
     }
 
     /// Promise: whoever calls from many addresses takes no more memory than there may be connections.
