@@ -16,4 +16,5 @@ mod outages;
 mod pods;
 mod queue;
 mod refusals;
+mod scale;
 mod schema;

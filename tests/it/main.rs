@@ -11,6 +11,7 @@ mod consume;
 mod crash;
 mod keys;
 mod metrics;
+mod moving;
 mod outcomes;
 mod refusals;
 mod sidecar;

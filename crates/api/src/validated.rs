@@ -98,6 +98,7 @@ impl ValidatedQueue {
             generation: self.generation(),
             shard_addresses,
             settings: Some(self.settings),
+            placement: None,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod convert;
 mod metrics;
+mod mover;
 mod refusal;
 mod served;
 mod service;
@@ -29,7 +30,7 @@ use crate::calls::CountCalls;
 use crate::http::{self, Probes};
 use crate::json;
 use crate::receiving::Receiving;
-use crate::tls::{self, Identity, ServerFiles};
+use crate::tls::{self, Identity, Peers, ServerFiles};
 use served::Queues;
 use service::Service;
 use shard::{Job, Shard};
@@ -57,6 +58,10 @@ pub struct Options {
     pub tls: Option<ServerFiles>,
     /// For queue names without a namespace.
     pub namespace: String,
+    /// Which of its queues' shards this is; `None`: there is no other.
+    pub ordinal: Option<u32>,
+    /// Authorities of the other shards' certificates; `None`: they show none, or no messages move.
+    pub broker_ca: Option<PathBuf>,
     /// Queues to serve. Queues that the store knows and this list lacks stay stored and are not served.
     pub queues: Vec<QueueConfig>,
 }
@@ -68,15 +73,17 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let peers = Peers::new(options.tls.clone(), options.broker_ca);
     let identity = options.tls.map(Identity::load).transpose().context("load the TLS certificate")?;
     let (shard, thread) = shard::start(options.data)?;
-    let queues = Queues::new(&options.namespace);
+    let queues = Queues::new(&options.namespace, options.ordinal);
     for config in options.queues {
         let name = format!("{}/{}", config.namespace, config.name);
         queues.add(&shard, config).await.with_context(|| format!("configure queue {name}"))?;
     }
     let (stopping, sessions) = (CancellationToken::new(), TaskTracker::new());
     let receiving = Receiving::new();
+    let reports = mover::start(&shard, &queues, &stopping, (&sessions, peers.clone()));
     let service = Service {
         shard: shard.clone(),
         queues,
@@ -84,6 +91,8 @@ pub async fn run(
         sessions,
         receiving,
         answering: Answering::default(),
+        reports,
+        peers,
     };
     let listen = Listen { grpc: options.listen, identity, http: options.http };
     let served = serve(&service, listen, ready, shutdown).await;

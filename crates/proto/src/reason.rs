@@ -46,6 +46,8 @@ reasons! {
     BatchRefused = "BATCH_REFUSED", FailedPrecondition;
     /// One step was asked for over several shards; it is one commit of one shard.
     CrossShard = "CROSS_SHARD", FailedPrecondition;
+    /// Who calls may not do this.
+    PermissionDenied = "PERMISSION_DENIED", PermissionDenied;
     /// No such queue here.
     QueueNotFound = "QUEUE_NOT_FOUND", NotFound;
     /// The queue has no such message: the id is wrong, or the message is gone.
@@ -66,6 +68,8 @@ reasons! {
     DiskFull = "DISK_FULL", ResourceExhausted;
     /// The store failed and is being reopened; nothing was confirmed that is not on disk.
     StorageUnavailable = "STORAGE_UNAVAILABLE", Unavailable;
+    /// Another shard has the message, or will have it in a moment: the queue's shards are changing.
+    ShardMoved = "SHARD_MOVED", Unavailable;
     /// The process is stopping.
     ShuttingDown = "SHUTTING_DOWN", Unavailable;
     /// No broker of the queue answered in time.

@@ -23,6 +23,8 @@ pub struct Broker {
     http: SocketAddr,
     folder: TempDir,
     more: Vec<String>,
+    /// Among other shards.
+    ordinal: Option<u32>,
 }
 
 /// Settings as a Queue's defaults make them, but with times that a test can wait for.
@@ -53,18 +55,30 @@ impl Broker {
 
     /// Everything but the process.
     pub fn prepare(settings: QueueSettings) -> Self {
-        let folder = tempfile::tempdir().expect("a machine has a temporary folder");
-        let (address, http) = (ports::free(), ports::free());
+        let address = ports::free();
         let config = QueueConfig {
+            placement: None,
             namespace: NAMESPACE.to_owned(),
             name: QUEUE.to_owned(),
             generation: 1,
             shard_addresses: vec![address.to_string()],
             settings: Some(settings),
         };
-        let json = serde_json::to_vec_pretty(&config).expect("a config is JSON");
-        std::fs::write(folder.path().join("queue.json"), json).expect("a test can write into its own folder");
-        Self { process: None, address, http, folder, more: Vec::new() }
+        Self::prepare_shard(None, address, &config)
+    }
+
+    /// One shard of several.
+    pub(super) fn prepare_shard(ordinal: Option<u32>, address: SocketAddr, config: &QueueConfig) -> Self {
+        let folder = tempfile::tempdir().expect("a machine has a temporary folder");
+        let broker = Self { process: None, address, http: ports::free(), folder, more: Vec::new(), ordinal };
+        broker.write_config(config);
+        broker
+    }
+
+    /// What its next process starts with.
+    pub(super) fn write_config(&self, config: &QueueConfig) {
+        let json = serde_json::to_vec_pretty(config).expect("a config is JSON");
+        std::fs::write(self.path("queue.json"), json).expect("a test can write into its own folder");
     }
 
     /// Makes it one of several shards, as sidecars reach them, from its next start on.
@@ -91,6 +105,9 @@ impl Broker {
         command.arg("broker").arg("--config").arg(self.path("queue.json")).arg("--data").arg(self.data());
         command.args(["--listen", &self.address.to_string(), "--http", &self.http.to_string()]);
         command.args(&self.more);
+        if let Some(ordinal) = self.ordinal {
+            command.args(["--ordinal", &ordinal.to_string()]);
+        }
         let mut process = Process::start(&mut command, &self.path("log"));
         process.wait_ready(self.http);
         self.process = Some(process);

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use ackwell_engine::message::QueueId;
+use ackwell_engine::moving::Place;
 use ackwell_engine::{Command, Reply, command};
-use ackwell_proto::v1::QueueConfig;
+use ackwell_proto::v1::{self, QueueConfig};
 use ackwell_proto::{Failure, QueueName, Reason};
 
+use super::convert::moves;
 use super::settings::settings;
 use super::shard::Shard;
 
@@ -22,12 +24,14 @@ pub(crate) struct Served {
 #[derive(Clone)]
 pub(crate) struct Queues {
     default_namespace: Arc<str>,
+    /// Of the shard that this process is; `None`: there is no other.
+    ordinal: Option<u32>,
     by_name: Arc<RwLock<BTreeMap<QueueName, Served>>>,
 }
 
 impl Queues {
-    pub(crate) fn new(default_namespace: &str) -> Self {
-        Self { default_namespace: default_namespace.into(), by_name: Arc::default() }
+    pub(crate) fn new(default_namespace: &str, ordinal: Option<u32>) -> Self {
+        Self { default_namespace: default_namespace.into(), ordinal, by_name: Arc::default() }
     }
 
     /// The queue of that name, or a refusal that names those there are.
@@ -44,6 +48,7 @@ impl Queues {
             command::Configure { name: name.to_string(), generation: config.generation, settings };
         match shard.apply(Command::Configure(configure)).await? {
             Reply::Configured(id, generation) => {
+                self.place(shard, id, config.placement).await?;
                 self.serve(name, Served { id, config: Arc::new(config) });
                 Ok(generation)
             }
@@ -51,10 +56,29 @@ impl Queues {
         }
     }
 
+    /// The newest placement is kept, whatever else the config says.
+    async fn place(
+        &self,
+        shard: &Shard,
+        queue: QueueId,
+        placement: Option<v1::Placement>,
+    ) -> Result<(), Failure> {
+        let Some((placement, ordinal)) = placement.zip(self.ordinal) else { return Ok(()) };
+        let placement = moves::placement(placement, ordinal)?;
+        let has = shard.look(move |view| view.engine.placement(queue)).await?;
+        if placement.generation > has.generation {
+            shard.apply(Command::Place(Place { queue, placement })).await?;
+        }
+        Ok(())
+    }
+
     /// An older config than the store's is still where the queue is known from. It only gives way to what came after it.
     fn serve(&self, name: QueueName, served: Served) {
         let mut by_name = self.by_name.write().expect(POISON);
-        let is_newer = |known: &Served| known.config.generation > served.config.generation;
+        let age = |config: &QueueConfig| {
+            (config.generation, config.placement.map_or(0, |placement| placement.generation))
+        };
+        let is_newer = |known: &Served| age(&known.config) > age(&served.config);
         if !by_name.get(&name).is_some_and(is_newer) {
             by_name.insert(name, served);
         }
@@ -64,6 +88,17 @@ impl Queues {
     pub(crate) async fn change(&self, shard: &Shard, config: QueueConfig) -> Result<u64, Failure> {
         self.find(&format!("{}/{}", config.namespace, config.name))?;
         self.add(shard, config).await
+    }
+
+    /// Which shard this process is.
+    pub(crate) fn ordinal(&self) -> Result<u32, Failure> {
+        self.ordinal
+            .ok_or_else(|| Failure::invalid("this broker is no shard of several: it has no --ordinal"))
+    }
+
+    /// Every queue, with its config.
+    pub(crate) fn served(&self) -> Vec<Served> {
+        self.lock().values().cloned().collect()
     }
 
     /// Every queue, for metrics.

@@ -16,13 +16,18 @@ use ackwell_proto::v1::queue_admin_server::QueueAdminServer;
 use ackwell_proto::v1::queues_server::QueuesServer;
 use ackwell_proto::v1::shard_server::ShardServer;
 
+use super::mover::Reports;
 use super::served::Queues;
 use super::shard::Shard;
 use crate::answering::Answering;
 use crate::receiving::Receiving;
+use crate::tls::Peers;
 
 /// Largest request: the largest body, with room for its headers.
 const MAX_REQUEST_BYTES: usize = 20 << 20;
+
+/// Largest page of a move: 4 MiB of bodies, or one body, with headers and histories.
+const MAX_PAGE_BYTES: usize = 64 << 20;
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -37,6 +42,10 @@ pub(crate) struct Service {
     pub(crate) receiving: Receiving,
     /// What is on its way out.
     pub(crate) answering: Answering,
+    /// How moves get on.
+    pub(crate) reports: Reports,
+    /// Who may move messages here.
+    pub(crate) peers: Peers,
 }
 
 impl Service {
@@ -44,6 +53,6 @@ impl Service {
     pub(crate) fn routes(&self) -> Routes {
         Routes::new(QueuesServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
             .add_service(QueueAdminServer::new(self.clone()))
-            .add_service(ShardServer::new(self.clone()))
+            .add_service(ShardServer::new(self.clone()).max_decoding_message_size(MAX_PAGE_BYTES))
     }
 }

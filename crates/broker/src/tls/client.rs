@@ -1,4 +1,4 @@
-//! Whom a sidecar trusts.
+//! Whom a sidecar trusts, and a shard that calls others.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,10 +8,12 @@ use std::task::{Context as TaskContext, Poll};
 
 use anyhow::{Context, ensure};
 use hyper_util::rt::TokioIo;
+use rustls::client::WantsClientCert;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -19,7 +21,9 @@ use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 
+use super::ServerFiles;
 use super::files::{Followed, follow};
+use super::server::certified_key;
 
 /// Whom to believe that they are a broker.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +42,12 @@ impl Trust {
         Ok(Self::Authorities(Arc::new(follow("authorities", [file], config)?)))
     }
 
+    /// The same of one who shows a certificate itself.
+    pub(super) fn of_shard(authorities: PathBuf, own: &ServerFiles) -> anyhow::Result<Self> {
+        let files = [authorities, own.certificate.clone(), own.key.clone()];
+        Ok(Self::Authorities(Arc::new(follow("certificates of the shards", files, config_of_shard)?)))
+    }
+
     /// Connects when first used, and again, with the authorities of that time, after the connection broke.
     pub(crate) fn channel(&self, endpoint: &Endpoint) -> Channel {
         match self {
@@ -48,18 +58,34 @@ impl Trust {
 }
 
 fn config([bundle]: &[Vec<u8>; 1]) -> anyhow::Result<ClientConfig> {
+    Ok(over_http2(builder(bundle)?.with_no_client_auth()))
+}
+
+fn config_of_shard([bundle, certificate, key]: &[Vec<u8>; 3]) -> anyhow::Result<ClientConfig> {
+    let own = SingleCertAndKey::from(certified_key(certificate, key)?);
+    Ok(over_http2(builder(bundle)?.with_client_cert_resolver(Arc::new(own))))
+}
+
+fn builder(bundle: &[u8]) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .context("set up TLS")?;
+    Ok(builder.with_root_certificates(roots(bundle)?))
+}
+
+fn over_http2(mut config: ClientConfig) -> ClientConfig {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// The authorities of a file in PEM.
+pub(super) fn roots(bundle: &[u8]) -> anyhow::Result<RootCertStore> {
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(bundle).collect::<Result<_, _>>().context("read the certificates")?;
     let mut roots = RootCertStore::empty();
     let (usable, _) = roots.add_parsable_certificates(certificates);
     ensure!(usable > 0, "the file has no certificate in PEM that can be used");
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .context("set up TLS")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    Ok(roots)
 }
 
 /// Makes connections to those who prove to be who was dialled.

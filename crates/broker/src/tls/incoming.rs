@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -75,7 +77,7 @@ impl Door {
         tokio::spawn(async move {
             match timeout(HANDSHAKE_TIMEOUT, secure(stream, peer, identity.as_deref())).await {
                 // A closed channel means that the server stops.
-                Ok(Ok(stream)) => drop(sender.send(Ok(Connection { stream, peer, _place: place })).await),
+                Ok(Ok(stream)) => drop(sender.send(Ok(Connection { stream, _place: place })).await),
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "a handshake failed"),
                 Err(_) => tracing::debug!(%peer, "a handshake did not end in time"),
             }
@@ -143,7 +145,6 @@ impl Drop for Place {
 /// A connection whose handshake is done.
 pub(crate) struct Connection {
     stream: Stream,
-    peer: SocketAddr,
     _place: Place,
 }
 
@@ -161,12 +162,26 @@ impl tokio_stream::Stream for Incoming {
     }
 }
 
-impl Connected for Connection {
-    /// The peer.
-    type ConnectInfo = SocketAddr;
+/// The certificate that a peer showed, and those between it and its authority; none: it showed none.
+#[derive(Clone, Default)]
+pub(crate) struct Chain(Arc<[CertificateDer<'static>]>);
 
-    fn connect_info(&self) -> SocketAddr {
-        self.peer
+impl Deref for Chain {
+    type Target = [CertificateDer<'static>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Chain;
+
+    fn connect_info(&self) -> Chain {
+        match &self.stream {
+            Stream::Plain(_) => Chain::default(),
+            Stream::Tls(stream) => Chain(stream.get_ref().1.peer_certificates().unwrap_or_default().into()),
+        }
     }
 }
 

@@ -31,12 +31,14 @@ fn bindings(
         ".ackwell.v1.Message.body",
         ".ackwell.v1.Delivery.receipt",
         ".ackwell.v1.Settlement.receipt",
+        ".ackwell.v1.ImportRequest.messages",
     ]);
     tonic_prost_build::configure()
         .out_dir(out)
         .emit_rerun_if_changed(false)
         .type_attribute(".ackwell.v1.QueueConfig", SERDE)
         .type_attribute(".ackwell.v1.QueueSettings", SERDE)
+        .type_attribute(".ackwell.v1.Placement", SERDE)
         .type_attribute(".ackwell.v1.Backoff", SERDE)
         .compile_fds_with_config(descriptors, config)
         .context("generate bindings")?;
