@@ -227,9 +227,11 @@ impl Schedule {
             self.disk.set_faults(trouble::lying(faults, self.plan.lie));
             let opened = self.try_open();
             opened.as_ref().err().map_or(Ok(()), |error| self.expect(error))?;
-            self.disk.set_faults(trouble::lying(Faults::default(), self.plan.lie));
+            let errors = self.disk.set_faults(trouble::lying(Faults::default(), self.plan.lie));
+            // A thread of the store's own may have met one, and tell of it only later.
+            let may_have_failed = errors > 0 && self.options.threads == Threads::Several;
             if let Ok(engine) = opened
-                && !self.disk.is_off()
+                && !(self.disk.is_off() || may_have_failed)
             {
                 is_sound(&engine)?;
                 return Ok(engine);

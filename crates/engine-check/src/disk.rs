@@ -56,10 +56,11 @@ impl SimDisk {
         Self { world: Arc::new(Mutex::new(world)) }
     }
 
-    /// What goes wrong from now on.
-    pub fn set_faults(&self, faults: Faults) {
+    /// What goes wrong from now on. Says how many operations failed by what went wrong before.
+    pub fn set_faults(&self, faults: Faults) -> u64 {
         let fate = &mut self.world().fate;
-        (fate.faults, fate.errors) = (faults, 0);
+        fate.faults = faults;
+        std::mem::take(&mut fate.errors)
     }
 
     /// Everything fails from now on, as after [`Faults::power_cut`].
