@@ -206,7 +206,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     plan.rollout = context.steer(&mut children.stateful_set, &plan, observed);
     // Before the pods that mount it.
     context.certificates.ensure(&plan, &applier).await?;
-    applier.apply(&context.caches, &children).await?;
+    applier.apply(queue, &context.caches, &children).await?;
     context.replace_stuck(queue, &plan.rollout).await?;
     context.shards.sync(&plan.queue, &plan.config(), observed);
     if let Some(set) = apply::recreation_is_due(&plan, observed) {

@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ackwell_api::Queue;
 use ackwell_api::conditions::reasons;
 use ackwell_api::names::{MANAGER, QUEUE_LABEL};
 use k8s_openapi::NamespaceResourceScope;
@@ -75,12 +76,23 @@ pub(super) struct Applier<'a> {
 
 impl Applier<'_> {
     /// Applies all `children`; the first that fails ends it, since a later visit starts over.
-    pub(super) async fn apply(&self, caches: &Caches, children: &Children) -> Result<(), ApplyError> {
+    pub(super) async fn apply(
+        &self,
+        queue: &Queue,
+        caches: &Caches,
+        children: &Children,
+    ) -> Result<(), ApplyError> {
         self.one(&caches.service_accounts, &children.service_account).await?;
         self.one(&caches.config_maps, &children.config_map).await?;
         self.one(&caches.services, &children.shards_service).await?;
         self.one(&caches.services, &children.service).await?;
-        self.one(&caches.stateful_sets, &children.stateful_set).await
+        let set = &children.stateful_set;
+        // The cache may not know yet that the Queue goes, and its pods must not come back.
+        let is_there = caches.stateful_sets.get(&ObjectRef::from_obj(set)).is_some();
+        if !is_there && !self.still_wanted(queue).await? {
+            return Ok(());
+        }
+        self.one(&caches.stateful_sets, set).await
     }
 
     async fn one<K>(&self, cache: &Store<K>, desired: &K) -> Result<(), ApplyError>
@@ -101,11 +113,14 @@ impl Applier<'_> {
                 return Ok(());
             }
         }
-        if live.is_some_and(|live| self.applied.is_current(desired, live.as_ref())) {
+        if live.as_ref().is_some_and(|live| self.applied.is_current(desired, live.as_ref())) {
             self.metrics.applied(K::KIND, "unchanged");
             return Ok(());
         }
-        let written = self.write(&api, desired).await?;
+        let mut same = desired.clone();
+        // Without this, one that is gone and still in the cache would be made again.
+        same.meta_mut().uid = live.and_then(|live| live.uid());
+        let written = self.write(&api, &same).await?;
         self.applied.remember(desired, &written);
         Ok(())
     }

@@ -69,7 +69,7 @@ impl Applier<'_> {
     }
 
     /// Pods whose Queue went away in that moment would belong to nobody.
-    async fn still_wanted(&self, queue: &Queue) -> Result<bool, ApplyError> {
+    pub(super) async fn still_wanted(&self, queue: &Queue) -> Result<bool, ApplyError> {
         let queues: Api<Queue> = Api::namespaced(self.client.clone(), &queue.namespace().unwrap_or_default());
         let live = request("read", queue, queues.get_metadata_opt(&queue.name_any())).await?;
         Ok(live.is_some_and(|live| live.uid() == queue.uid() && live.metadata.deletion_timestamp.is_none()))
