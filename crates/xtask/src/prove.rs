@@ -43,7 +43,7 @@ struct Planted {
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     let mut missed = Vec::new();
-    say("| fault | found after so many schedules |\n|---|---|");
+    say("| fault | survived before it was found |\n|---|---|");
     for fault in faults(workspace)?.into_iter().filter(|fault| fault.what.contains(&options.like)) {
         let found = search(workspace, &fault, options.seconds).with_context(|| fault.what.clone())?;
         say(format!("| {} | {} |", fault.what, found.as_deref().unwrap_or("not found")));
