@@ -168,7 +168,8 @@ fn has(grant: &Grant, verb: v1::Verb) -> bool {
 }
 
 fn unauthenticated(why: &str) -> Failure {
-    let help = "send a ServiceAccount token for the audience ackwell.dev as `authorization: Bearer TOKEN`";
+    let help = "send a ServiceAccount token for the audience ackwell.dev as `authorization: Bearer TOKEN`, \
+                with the command line as ACKWELL_TOKEN";
     Failure::new(Reason::Unauthenticated, format!("{why}; {help}"))
 }
 

@@ -25,6 +25,13 @@ pub(crate) struct Served {
     access: Option<Arc<Access>>,
 }
 
+impl Served {
+    /// `namespace/name`, whatever the caller called it.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.config.namespace, self.config.name)
+    }
+}
+
 /// A queue that a caller may do with what it wants.
 pub(crate) struct Allowed {
     pub(crate) served: Served,

@@ -21,7 +21,6 @@ use super::{Service, audit, explain};
 use crate::broker::access::{Caller, Verb};
 use crate::broker::convert;
 use crate::broker::refusal::{failure, storage_failure};
-use crate::broker::served::Allowed;
 use crate::broker::shard::{Shard, View};
 use crate::calls::{refused_item, refused_stream};
 use crate::clock;
@@ -104,8 +103,8 @@ impl queue_admin_server::QueueAdmin for Service {
 
     async fn redrive(&self, request: Request<RedriveRequest>) -> Result<Response<RedriveResponse>, Status> {
         let caller = Caller::of(&request);
-        let RedriveRequest { queue: name, filter, max_messages, dry_run } = request.into_inner();
-        let Allowed { served, sender } = self.queues.allow(&caller, Verb::Admin, &name)?;
+        let RedriveRequest { queue, filter, max_messages, dry_run } = request.into_inner();
+        let allowed = self.queues.allow(&caller, Verb::Admin, &queue)?;
         let filter = convert::filter(filter)?;
         if filter.states.iter().any(|state| *state != State::Dead) {
             return Err(Failure::invalid(
@@ -113,41 +112,42 @@ impl queue_admin_server::QueueAdmin for Service {
             )
             .into());
         }
-        let selection = selection(served.id, filter, max_messages, dry_run);
+        let selection = selection(allowed.served.id, filter, max_messages, dry_run);
         let result = self.select_all(selection, Command::Redrive).await;
-        audit::selected("redrive", &name, &sender, dry_run, &result);
+        audit::selected("redrive", &allowed, dry_run, &result);
         let Selected { matched, changed, .. } = result?;
         Ok(Response::new(RedriveResponse { matched, redriven: changed }))
     }
 
     async fn purge(&self, request: Request<PurgeRequest>) -> Result<Response<PurgeResponse>, Status> {
         let caller = Caller::of(&request);
-        let PurgeRequest { queue: name, filter, dry_run, max_messages } = request.into_inner();
-        let Allowed { served, sender } = self.queues.allow(&caller, Verb::Admin, &name)?;
+        let PurgeRequest { queue, filter, dry_run, max_messages } = request.into_inner();
+        let allowed = self.queues.allow(&caller, Verb::Admin, &queue)?;
         let filter = convert::filter(filter)?;
         if filter.states.contains(&State::InFlight) {
             let message = "messages in flight are not purged: leave that state out of the filter";
             return Err(Failure::invalid(message).into());
         }
-        let selection = selection(served.id, filter, max_messages, dry_run);
+        let selection = selection(allowed.served.id, filter, max_messages, dry_run);
         let result = self.select_all(selection, Command::Purge).await;
-        audit::selected("purge", &name, &sender, dry_run, &result);
+        audit::selected("purge", &allowed, dry_run, &result);
         let Selected { matched, changed, .. } = result?;
         Ok(Response::new(PurgeResponse { matched, purged: changed }))
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
         let caller = Caller::of(&request);
-        let CancelRequest { queue: name, ids } = request.into_inner();
-        let Allowed { served, sender } = self.queues.allow(&caller, Verb::Admin, &name)?;
+        let CancelRequest { queue, ids } = request.into_inner();
+        let allowed = self.queues.allow(&caller, Verb::Admin, &queue)?;
         convert::batch_size("ids", ids.len())?;
         let (ids, invalid) = split(ids.iter().map(|id| convert::message_id(id)).collect());
-        let cancelled = match self.shard.apply(Command::Cancel(Cancel { queue: served.id, ids })).await? {
-            Reply::Cancelled(results) => merge(invalid, results),
-            Reply::Refused(refused) => return Err(failure(&refused).into()),
-            other => unreachable!("a Cancel is answered by results, not {other:?}"),
-        };
-        audit::cancelled(&name, &sender, &cancelled);
+        let cancelled =
+            match self.shard.apply(Command::Cancel(Cancel { queue: allowed.served.id, ids })).await? {
+                Reply::Cancelled(results) => merge(invalid, results),
+                Reply::Refused(refused) => return Err(failure(&refused).into()),
+                other => unreachable!("a Cancel is answered by results, not {other:?}"),
+            };
+        audit::cancelled(&allowed, &cancelled);
         let result = |result: Result<(), Failure>| CancelResult { error: result.err().map(refused_item) };
         let results = single_or_all(cancelled)?.into_iter().map(result).collect();
         Ok(Response::new(CancelResponse { results }))
@@ -155,11 +155,11 @@ impl queue_admin_server::QueueAdmin for Service {
 
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
         let caller = Caller::of(&request);
-        let PauseRequest { queue: name, paused } = request.into_inner();
-        let Allowed { served, sender } = self.queues.allow(&caller, Verb::Admin, &name)?;
-        match self.shard.apply(Command::Pause(Pause { queue: served.id, paused })).await? {
+        let PauseRequest { queue, paused } = request.into_inner();
+        let allowed = self.queues.allow(&caller, Verb::Admin, &queue)?;
+        match self.shard.apply(Command::Pause(Pause { queue: allowed.served.id, paused })).await? {
             Reply::Paused => {
-                audit::paused(&name, &sender, paused);
+                audit::paused(&allowed, paused);
                 Ok(Response::new(PauseResponse {}))
             }
             Reply::Refused(refused) => Err(failure(&refused).into()),

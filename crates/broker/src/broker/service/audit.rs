@@ -5,20 +5,14 @@ use ackwell_engine::command::Selected;
 use ackwell_proto::Failure;
 use tracing::{info, warn};
 
-use crate::broker::access::Sender;
+use crate::broker::served::Allowed;
 
 /// Who acts where nobody has to say who they are.
 const ANYBODY: &str = "anybody";
 
 /// Messages that a filter chose. What failed in the middle may have changed some.
-pub(super) fn selected(
-    act: &'static str,
-    queue: &str,
-    who: &Sender,
-    dry_run: bool,
-    result: &Result<Selected, Failure>,
-) {
-    let who = name(who);
+pub(super) fn selected(act: &'static str, by: &Allowed, dry_run: bool, result: &Result<Selected, Failure>) {
+    let (queue, who) = (by.served.name(), name(by));
     match result {
         Ok(Selected { matched, changed, .. }) => info!(act, queue, who, dry_run, matched, changed, "audit"),
         Err(error) => warn!(act, queue, who, dry_run, %error, "audit"),
@@ -26,21 +20,24 @@ pub(super) fn selected(
 }
 
 /// Messages that were named.
-pub(super) fn cancelled(queue: &str, who: &Sender, results: &[Result<(), Failure>]) {
+pub(super) fn cancelled(by: &Allowed, results: &[Result<(), Failure>]) {
+    let (queue, who) = (by.served.name(), name(by));
     let changed = results.iter().filter(|result| result.is_ok()).count();
-    info!(act = "cancel", queue, who = name(who), matched = results.len(), changed, "audit");
+    info!(act = "cancel", queue, who, matched = results.len(), changed, "audit");
 }
 
-pub(super) fn paused(queue: &str, who: &Sender, paused: bool) {
+pub(super) fn paused(by: &Allowed, paused: bool) {
+    let (queue, who) = (by.served.name(), name(by));
     let act = if paused { "pause" } else { "resume" };
-    info!(act, queue, who = name(who), "audit");
+    info!(act, queue, who, "audit");
 }
 
 /// Settings, by the operator.
-pub(super) fn configured(queue: &str, who: &Sender, generation: u64) {
-    info!(act = "configure", queue, who = name(who), generation, "audit");
+pub(super) fn configured(by: &Allowed, generation: u64) {
+    let (queue, who) = (by.served.name(), name(by));
+    info!(act = "configure", queue, who, generation, "audit");
 }
 
-fn name(who: &Sender) -> &str {
-    who.as_deref().unwrap_or(ANYBODY)
+fn name(by: &Allowed) -> &str {
+    by.sender.as_deref().unwrap_or(ANYBODY)
 }

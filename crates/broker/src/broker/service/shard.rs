@@ -16,9 +16,9 @@ impl shard_server::Shard for Service {
         let caller = Caller::of(&request);
         let config = request.into_inner().config.ok_or_else(|| Failure::invalid("config is missing"))?;
         let name = format!("{}/{}", config.namespace, config.name);
-        let sender = self.queues.allow(&caller, Verb::Configure, &name)?.sender;
+        let allowed = self.queues.allow(&caller, Verb::Configure, &name)?;
         let generation = self.queues.add(&self.shard, config).await?;
-        audit::configured(&name, &sender, generation);
+        audit::configured(&allowed, generation);
         Ok(Response::new(ConfigureResponse { generation }))
     }
 
