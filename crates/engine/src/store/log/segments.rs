@@ -121,16 +121,12 @@ impl Segments {
 
     fn create(&self, number: u64, min_len: u64) -> io::Result<Segment> {
         let len = self.length.max(min_len);
-        let file = match self.disk.create(&name_of(number)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.disk.open(&name_of(number))?,
-            created => created?,
-        };
-        if let Err(error) = file.allocate(len) {
+        let file = self.disk.create(&name_of(number))?;
+        if let Err(error) = file.allocate(len).and_then(|()| file.sync()) {
             // What it has of its room would be missed elsewhere.
             self.disk.remove(&name_of(number))?;
             return Err(error);
         }
-        file.sync()?;
         Ok(Segment { file, len, live: Live::default() })
     }
 
@@ -153,8 +149,7 @@ impl Segments {
 
     /// The bytes from there to the end of the segment.
     pub(super) fn read_rest(&self, number: u64, offset: u32) -> io::Result<Bytes> {
-        let rest = self.segment(number)?.len.saturating_sub(offset.into());
-        self.read(number, offset, u32::try_from(rest).map_err(io::Error::other)?)
+        self.read_up_to(number, offset, u32::MAX)
     }
 
     /// What is stored where is told anew.
