@@ -149,6 +149,20 @@ async fn queue_that_is_deleted_while_its_set_is_made_anew_leaves_no_pods() {
 #[ignore = "needs the control plane: cargo xtask test --only e2e"]
 async fn queue_that_is_deleted_in_the_foreground_goes() {
     let world = world("foreground", json!({"size": "1Gi"})).await;
+    delete_in_the_foreground(&world).await;
+}
+
+/// The same by an operator that hears of its set's end before it hears that the Queue is to go.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn queue_that_is_heard_of_late_goes() {
+    let world = World::new("foreground-late", Faults::late("queues")).await;
+    world.change(&json!({"storage": {"size": "1Gi"}})).await.unwrap();
+    world.until_settled().await;
+    delete_in_the_foreground(&world).await;
+}
+
+async fn delete_in_the_foreground(world: &World) {
     let queues = world.api::<ackwell_api::Queue>();
     queues.delete("orders", &DeleteParams::foreground()).await.unwrap();
     until("the Queue to go", async || match queues.get_metadata_opt("orders").await.unwrap() {
@@ -158,6 +172,24 @@ async fn queue_that_is_deleted_in_the_foreground_goes() {
     .await;
     assert!(world.uids::<StatefulSet>().await.is_empty() && world.uids::<Pod>().await.is_empty());
     assert_eq!(world.uids::<PersistentVolumeClaim>().await.len(), 1, "its volume is kept");
+}
+
+/// Promise: a Queue that is deleted and made again at once gets a set of its own and keeps the volume; that of the earlier Queue is
+/// left to garbage collection, which does not wait for anybody.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn queue_that_is_made_again_at_once_has_its_own_set() {
+    let world = world("at-once", json!({"size": "1Gi"})).await;
+    let (sets, claims) = (world.uids::<StatefulSet>().await, world.uids::<PersistentVolumeClaim>().await);
+    world.api::<ackwell_api::Queue>().delete("orders", &DeleteParams::background()).await.unwrap();
+    world.change(&json!({"storage": {"size": "1Gi"}})).await.unwrap();
+    until("a set of its own", async || {
+        let now = world.uids::<StatefulSet>().await;
+        if !now.is_empty() && now != sets { Ok(()) } else { Err(now) }
+    })
+    .await;
+    world.until_settled().await;
+    assert_eq!(world.uids::<PersistentVolumeClaim>().await, claims);
 }
 
 fn orphan() -> DeleteParams {
