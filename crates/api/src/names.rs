@@ -18,6 +18,9 @@ pub const QUEUES_ANNOTATION: &str = "ackwell.dev/queues";
 pub const SOCKET_ANNOTATION: &str = "ackwell.dev/unix-socket";
 /// Annotation of a Queue: while it is there, whatever its value, the operator changes nothing.
 pub const PAUSED_ANNOTATION: &str = "ackwell.dev/paused";
+/// Annotation of a Queue, and of the pods of its brokers: when somebody last asked for new pods. Another value, whatever it
+/// is, replaces them.
+pub const RESTARTED_ANNOTATION: &str = "ackwell.dev/restarted-at";
 /// Annotation of a StatefulSet: the shards there are, whether or not their brokers run.
 pub const SHARDS_ANNOTATION: &str = "ackwell.dev/shards";
 /// Annotation of a StatefulSet: which template it has, as the operator built it.

@@ -1,7 +1,7 @@
 //! Step 2: what the operator will do for a Queue, and what it cannot do. Pure.
 
 use ackwell_api::conditions::reasons;
-use ackwell_api::names::PAUSED_ANNOTATION;
+use ackwell_api::names::{PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
 use ackwell_api::{Queue, ValidatedQueue};
 use ackwell_proto::v1::{Access, QueueConfig};
 use kube::ResourceExt;
@@ -12,6 +12,9 @@ use super::rollout::Rollout;
 use super::storage::{self, Storage};
 use crate::identity::Published;
 
+/// Characters of a time, and some; anybody can write anything into an annotation, and this comes into every pod.
+const MAX_RESTARTED: usize = 64;
+
 /// What will be done.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -20,6 +23,8 @@ pub(crate) struct Plan {
     pub(super) shards: u32,
     /// Nothing is changed, whatever differs.
     pub(super) paused: bool,
+    /// When somebody last asked for new pods.
+    pub(super) restarted: Option<String>,
     pub(super) storage: Storage,
     /// Where the brokers are on their way to the current template.
     pub(super) rollout: Rollout,
@@ -69,12 +74,23 @@ impl Plan {
 /// Asserts every rule of `queue` and plans what can be done with what exists.
 pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error> {
     let paused = queue.annotations().contains_key(PAUSED_ANNOTATION);
+    let restarted = queue.annotations().get(RESTARTED_ANNOTATION);
+    let restarted = restarted.map(|when| when.chars().take(MAX_RESTARTED).collect());
     let queue = ValidatedQueue::try_from(queue.clone())?;
     let wanted = queue.spec().shards;
     let shards = wanted.max(observed.live_shards().unwrap_or(0));
     let storage = storage::assess(&queue, shards, observed);
     let obstacles = fewer_shards(wanted, shards).into_iter().chain(storage.obstacles()).collect();
-    Ok(Plan { queue, shards, paused, storage, rollout: Rollout::default(), obstacles, access: None })
+    Ok(Plan {
+        queue,
+        shards,
+        paused,
+        restarted,
+        storage,
+        rollout: Rollout::default(),
+        obstacles,
+        access: None,
+    })
 }
 
 fn fewer_shards(wanted: u32, shards: u32) -> Option<Obstacle> {

@@ -1,6 +1,6 @@
 //! What is not a fault: growth that cannot be, hands off, and moments that nobody chose.
 
-use ackwell_api::names::PAUSED_ANNOTATION;
+use ackwell_api::names::{PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -55,6 +55,29 @@ async fn growth_that_is_infeasible_is_stalled_and_taken_back() {
     assert_eq!(requested(&world).await, "3Gi");
     assert_eq!(world.queue().await.status.unwrap().storage.unwrap().floor.unwrap().0, "3Gi");
     assert_eq!(world.uids::<Pod>().await, pods);
+}
+
+/// Promise: asking for new pods replaces each broker once; making the set anew for a growth later replaces none.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn restart_replaces_each_broker_once() {
+    let world = World::new("restart", Faults::default()).await;
+    world.change(&json!({"shards": 2, "storage": {"size": "1Gi"}})).await.unwrap();
+    world.until_settled().await;
+    let before = world.uids::<Pod>().await;
+    world.annotate(RESTARTED_ANNOTATION, Some("2026-01-01T00:00:00Z")).await;
+    until("both brokers to be new", async || {
+        let now = world.uids::<Pod>().await;
+        let is_new = now.len() == 2 && now.iter().all(|(name, uid)| before.get(name) != Some(uid));
+        if is_new { Ok(()) } else { Err(now) }
+    })
+    .await;
+    world.until_settled().await;
+    let after = world.uids::<Pod>().await;
+    world.change(&json!({"storage": {"size": "2Gi"}})).await.unwrap();
+    world.until_settled().await;
+    assert_eq!(requested(&world).await, "2Gi");
+    assert_eq!(world.uids::<Pod>().await, after);
 }
 
 /// Promise: the quota's own words reach the status.

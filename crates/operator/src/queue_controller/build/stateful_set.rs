@@ -48,8 +48,10 @@ pub(super) fn build(plan: &Plan, live: Option<&StatefulSet>, image: &BrokerImage
 
 fn template(plan: &Plan, image: &BrokerImage) -> PodTemplateSpec {
     let labels = names::labels(plan.queue.name().name());
+    let restarted = plan.restarted.clone();
+    let annotations = restarted.map(|when| BTreeMap::from([(names::RESTARTED_ANNOTATION.to_owned(), when)]));
     PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+        metadata: Some(ObjectMeta { labels: Some(labels), annotations, ..ObjectMeta::default() }),
         spec: Some(pod::build(plan, image)),
     }
 }

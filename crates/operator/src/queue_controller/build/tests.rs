@@ -1,8 +1,9 @@
 //! Golden manifests. `cargo insta review` shows what a change does to them.
 
-use ackwell_api::{AccessMode, BackoffPolicy, Client, DeletionPolicy, ExpiredPolicy, QueueSpec, Verb};
+use ackwell_api::{AccessMode, BackoffPolicy, Client, DeletionPolicy, ExpiredPolicy, QueueSpec, Verb, names};
 use insta::{assert_snapshot, assert_yaml_snapshot};
 use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration, TopologySpreadConstraint};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::*;
@@ -32,6 +33,23 @@ fn json_of(children: &Children) -> Value {
         "Service": children.service,
         "StatefulSet": children.stateful_set,
     })
+}
+
+/// Promise: asking for new pods changes the template and nothing else; whatever was written, it stays short.
+#[test]
+fn restart_changes_the_template_alone() {
+    let mut asked = queue(|_| {});
+    asked.annotations_mut().insert(names::RESTARTED_ANNOTATION.to_owned(), "5".repeat(1000));
+    let plan = validate(&asked, &Observed::default()).unwrap();
+    let template = |plan| build(plan, &Observed::default(), &image());
+    let unasked = validate(&queue(|_| {}), &Observed::default()).unwrap();
+    let patch = json_patch::diff(&json_of(&template(&unasked)), &json_of(&template(&plan)));
+    let expected = json!([{
+        "op": "add",
+        "path": "/StatefulSet/spec/template/metadata/annotations",
+        "value": {"ackwell.dev/restarted-at": "5".repeat(64)},
+    }]);
+    assert_eq!(json!(patch), expected);
 }
 
 /// What `edit` changes in all children: JSON patch operations, one a line.
