@@ -8,8 +8,8 @@ use anyhow::{anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    cancel, dev, explain, export, get, import, inspect, pause, peek, purge, receive, redrive, send, stats,
-    verify,
+    bundle, cancel, completion, dev, explain, export, get, import, inspect, pause, peek, purge, receive,
+    redrive, restart, send, stats, status, suspend, top, verify,
 };
 
 const EXIT_CODES: &str = "\
@@ -17,14 +17,14 @@ Exit codes:
   0  done
   1  failed, or only a part was done, or verify found something; stderr says why
   2  the command line is wrong, or inspect, verify or export could not read the folder
-  3  receive: no message came in time";
+  3  receive: no message came in time; status: there is no such queue";
 
-/// Durable message queues: serve them on this machine, send, receive, look, redrive.
+/// Durable message queues: serve them on this machine, send, receive, look, redrive; and operate those of a cluster.
 #[derive(Parser)]
 #[command(name = "ackwell", version, after_help = EXIT_CODES, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// How data is printed: for people, or one JSON value a line.
-    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    /// How data is printed: for people, or for programs: one JSON value a line, or YAML documents.
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
     #[command(subcommand)]
@@ -49,13 +49,21 @@ pub(crate) enum Command {
     Verify(verify::Verify),
     Export(export::Export),
     Import(import::Import),
+    Status(status::Status),
+    Top(top::Top),
+    Suspend(suspend::Suspend),
+    Restart(restart::Restart),
+    DebugBundle(bundle::DebugBundle),
+    Completion(completion::Completion),
+    Man(completion::Man),
 }
 
 /// How data is printed.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     Text,
     Json,
+    Yaml,
 }
 
 /// The queue a command works on, and where it is.
@@ -189,6 +197,17 @@ mod tests {
             "ackwell verify .ackwell --output json",
             "ackwell export .ackwell --queue orders --state dead --from log --to messages.jsonl",
             "ackwell import messages.jsonl --queue orders --dry-run --from-line 7",
+            "ackwell status shop/orders -o yaml",
+            "ackwell status --namespace shop --context production",
+            "ackwell top orders logs --interval 2s --count 3",
+            "ackwell suspend shop/orders --wait 2m",
+            "ackwell suspend orders --end -n shop",
+            "ackwell restart orders --wait 10m --context production",
+            "ackwell debug-bundle orders -n shop --to folder",
+            "ackwell completion bash",
+            "ackwell man folder",
+            "ackwell redrive orders --yes",
+            "ackwell purge orders --all --yes",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }

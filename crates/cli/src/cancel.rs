@@ -50,7 +50,7 @@ impl Cancel {
 fn tell(id: &str, result: Result<(), Error>, output: Output) -> anyhow::Result<()> {
     match (result, output) {
         (Ok(()), Output::Text) => Ok(()),
-        (Ok(()), Output::Json) => output::json(&json!({ "id": id })),
+        (Ok(()), Output::Json | Output::Yaml) => output::data(output, &json!({ "id": id })),
         (Err(error), _) => {
             output::note(format_args!("error: {id} was not removed: {error}"));
             Ok(())

@@ -119,9 +119,10 @@ impl Started<'_> {
             Output::Text => {
                 output::line(&format!("serving {} on {address}, messages in {data}", self.queues.join(", ")))
             }
-            Output::Json => {
-                output::json(&json!({"address": address, "queues": self.queues, "data": data.to_string()}))
-            }
+            Output::Json | Output::Yaml => output::data(
+                self.output,
+                &json!({"address": address, "queues": self.queues, "data": data.to_string()}),
+            ),
         }
     }
 }

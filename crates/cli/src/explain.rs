@@ -44,7 +44,7 @@ impl Explain {
     pub(crate) async fn run(self, output: Output) -> anyhow::Result<Outcome> {
         let explained = self.target.connect().await?.explain(&self.target.queue, &self.id).await?;
         match output {
-            Output::Json => output::json(&Explained::new(&self.id, &explained))?,
+            Output::Json | Output::Yaml => output::data(output, &Explained::new(&self.id, &explained))?,
             Output::Text => output::print(text(&explained).as_bytes())?,
         }
         Ok(Outcome::Done)

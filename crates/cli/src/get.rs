@@ -26,7 +26,7 @@ impl Get {
     pub(crate) async fn run(self, output: Output) -> anyhow::Result<Outcome> {
         let message = self.target.connect().await?.get(&self.target.queue, &self.id).await?;
         match output {
-            Output::Json => output::json(&Shown::new(&message, Bodies::Shown))?,
+            Output::Json | Output::Yaml => output::data(output, &Shown::new(&message, Bodies::Shown))?,
             Output::Text => {
                 let body = tame(&String::from_utf8_lossy(&message.body));
                 output::line(&format!("{}\n{}\n    {body}", table_head(), row(&message)))?;

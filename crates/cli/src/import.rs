@@ -178,9 +178,10 @@ impl Importer {
                 self.counted.duplicates += u64::from(sent.duplicate);
                 match self.output {
                     Output::Text => Ok(()),
-                    Output::Json => {
-                        output::json(&json!({"from": name, "id": sent.id, "duplicate": sent.duplicate}))
-                    }
+                    Output::Json | Output::Yaml => output::data(
+                        self.output,
+                        &json!({"from": name, "id": sent.id, "duplicate": sent.duplicate}),
+                    ),
                 }
             }
             Err(error) => {

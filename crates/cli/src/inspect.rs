@@ -52,7 +52,7 @@ impl Inspect {
     fn overview(&self, output: Output) -> anyhow::Result<()> {
         let overview = self.folder.open()?.inspect()?;
         match output {
-            Output::Json => output::json(&overview_in_json(&overview)),
+            Output::Json | Output::Yaml => output::data(output, &overview_in_json(&overview)),
             Output::Text => output::line(&overview_in_text(&overview)),
         }
     }
@@ -62,7 +62,7 @@ impl Inspect {
         let told = self.folder.open()?.records(looked, &mut |record| {
             found += 1;
             let printed = match output {
-                Output::Json => output::json(&record_in_json(&record)),
+                Output::Json | Output::Yaml => output::data(output, &record_in_json(&record)),
                 Output::Text => output::line(&record_in_text(&record)),
             };
             printed.map_err(|error| {

@@ -1,11 +1,16 @@
-//! `ackwell`: serve Queue manifests on one machine, and send, receive and look after messages anywhere.
+//! `ackwell`: serve Queue manifests on one machine, send, receive and look after messages anywhere, and operate the Queues
+//! of a cluster.
 //!
 //! A command prints its data on stdout and everything else on stderr. It ends with 0 (done), 1 (failed, or only part
-//! of it was done), 2 (the command line is wrong, or a folder cannot be read) or 3 (nothing was received).
+//! of it was done), 2 (the command line is wrong, or a folder cannot be read) or 3 (there was nothing: no message, no queue).
 
 mod args;
+mod bundle;
 mod cancel;
 mod clock;
+mod cluster;
+mod completion;
+mod confirm;
 mod dev;
 mod duration;
 mod explain;
@@ -23,10 +28,15 @@ mod peek;
 mod purge;
 mod receive;
 mod redrive;
+mod restart;
 mod send;
 mod shown;
 mod stats;
+mod status;
+mod suspend;
+mod top;
 mod verify;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -39,7 +49,7 @@ enum Outcome {
     Done,
     /// Some of it was refused; stderr says what.
     Incomplete,
-    /// No message came in time.
+    /// No message came in time, or there is no queue.
     Nothing,
     /// What a command is about could not be read, so that nothing can be said about it; stderr says why.
     Unreadable,
@@ -76,6 +86,13 @@ async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Verify(verify) => verify.run(output),
         Command::Export(export) => export.run(),
         Command::Import(import) => import.run(output).await,
+        Command::Status(status) => status.run(output).await,
+        Command::Top(top) => top.run(output).await,
+        Command::Suspend(suspend) => suspend.run(output).await,
+        Command::Restart(restart) => restart.run(output).await,
+        Command::DebugBundle(bundle) => bundle.run().await,
+        Command::Completion(completion) => completion.run(),
+        Command::Man(man) => man.run(),
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
+use crate::args::Output;
+
 /// Nobody reads stdout any more.
 #[derive(Debug, thiserror::Error)]
 #[error("stdout is closed")]
@@ -30,9 +32,17 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     print(format!("{text}\n").as_bytes())
 }
 
-/// Prints a value as one line of JSON.
-pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    line(&serde_json::to_string(value)?)
+/// Prints a value for programs: as one line of JSON, or as a document of YAML.
+pub(crate) fn data(output: Output, value: &impl Serialize) -> anyhow::Result<()> {
+    print(encoded(output, value)?.as_bytes())
+}
+
+/// What [`data`] prints.
+pub(crate) fn encoded(output: Output, value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(match output {
+        Output::Yaml => format!("---\n{}", serde_yaml_ng::to_string(value)?),
+        Output::Json | Output::Text => format!("{}\n", serde_json::to_string(value)?),
+    })
 }
 
 /// `1 message`, `2 messages`.
@@ -55,6 +65,14 @@ mod tests {
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(tame("a\u{1b}[2Jb\n\u{9b}ü"), "a\\u{1b}[2Jb\\n\\u{9b}ü");
+    }
+
+    /// Programs read values one after the other.
+    #[test]
+    fn values_are_lines_of_json_or_documents_of_yaml() {
+        let value = serde_json::json!({"ready": 1, "name": "a: b"});
+        assert_eq!(encoded(Output::Json, &value).unwrap(), "{\"name\":\"a: b\",\"ready\":1}\n");
+        assert_eq!(encoded(Output::Yaml, &value).unwrap(), "---\nname: 'a: b'\nready: 1\n");
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Pause {
     pub(crate) async fn run(self, output: Output) -> anyhow::Result<Outcome> {
         self.target.connect().await?.pause(&self.target.queue).await?;
         match output {
-            Output::Json => output::json(&json!({ "paused": true }))?,
+            Output::Json | Output::Yaml => output::data(output, &json!({ "paused": true }))?,
             Output::Text => {
                 let queue = self.target.queue;
                 output::line(&format!("{queue} is paused; `ackwell resume {queue}` lets it go on"))?;
@@ -38,7 +38,7 @@ impl Resume {
     pub(crate) async fn run(self, output: Output) -> anyhow::Result<Outcome> {
         self.target.connect().await?.resume(&self.target.queue).await?;
         match output {
-            Output::Json => output::json(&json!({ "paused": false }))?,
+            Output::Json | Output::Yaml => output::data(output, &json!({ "paused": false }))?,
             Output::Text => output::line(&format!("{} hands messages out", self.target.queue))?,
         }
         Ok(Outcome::Done)

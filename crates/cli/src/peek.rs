@@ -74,7 +74,7 @@ impl Peek {
 
 fn show(message: &Message, bodies: Bodies, output: Output) -> anyhow::Result<()> {
     match (output, bodies) {
-        (Output::Json, _) => output::json(&Shown::new(message, bodies)),
+        (Output::Json | Output::Yaml, _) => output::data(output, &Shown::new(message, bodies)),
         (Output::Text, Bodies::Hidden) => output::line(&row(message)),
         (Output::Text, Bodies::Shown) => {
             output::line(&format!("{}\n    {}", row(message), tame(&String::from_utf8_lossy(&message.body))))

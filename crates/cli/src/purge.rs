@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::args::{Cli, Output, Target};
 use crate::filter::{Filter, StateName};
-use crate::{Outcome, output};
+use crate::{Outcome, confirm, output};
 
 /// Remove messages for good, in every state but in flight.
 ///
@@ -37,6 +37,10 @@ pub(crate) struct Purge {
     #[arg(long = "max", value_name = "N", default_value_t = 0)]
     max_messages: u64,
 
+    /// Do not ask. At a terminal it is asked before anything is removed.
+    #[arg(long)]
+    yes: bool,
+
     #[command(flatten)]
     filter: Filter,
 }
@@ -51,11 +55,22 @@ impl Purge {
             dry_run: self.dry_run,
             max_messages: self.max_messages,
         };
+        if !self.dry_run && !self.yes && confirm::is_possible() {
+            let would = client.purge(PurgeRequest { dry_run: true, ..request.clone() }).await?;
+            let question = format!("Remove {} for good?", output::count(would.matched, "message"));
+            if would.matched > 0 && !confirm::ask(&question)? {
+                output::note(format_args!("nothing was removed"));
+                return Ok(Outcome::Incomplete);
+            }
+        }
         let answer = client.purge(request).await?;
         match output {
-            Output::Json => output::json(&json!({
-                "matched": answer.matched, "purged": answer.purged, "dryRun": self.dry_run,
-            }))?,
+            Output::Json | Output::Yaml => output::data(
+                output,
+                &json!({
+                    "matched": answer.matched, "purged": answer.purged, "dryRun": self.dry_run,
+                }),
+            )?,
             Output::Text if self.dry_run => output::line(&would_purge(answer))?,
             Output::Text => output::line(&purged(answer))?,
         }

@@ -145,14 +145,16 @@ impl Receive {
     }
 }
 
-fn printed(deliveries: &[Delivery], output: Output) -> serde_json::Result<BytesMut> {
+fn printed(deliveries: &[Delivery], output: Output) -> anyhow::Result<BytesMut> {
     let mut text = BytesMut::new();
     for message in deliveries.iter().filter_map(|delivery| delivery.message.as_ref()) {
         match output {
-            Output::Text => text.put_slice(&message.body),
-            Output::Json => text.put_slice(&serde_json::to_vec(&Shown::new(message, Bodies::Shown))?),
+            Output::Text => {
+                text.put_slice(&message.body);
+                text.put_u8(b'\n');
+            }
+            _ => text.put_slice(output::encoded(output, &Shown::new(message, Bodies::Shown))?.as_bytes()),
         }
-        text.put_u8(b'\n');
     }
     Ok(text)
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::args::{Output, Target};
 use crate::filter::Filter;
-use crate::{Outcome, output};
+use crate::{Outcome, confirm, output};
 
 /// Put dead messages back to ready, with the same id and attempts counted from 0.
 ///
@@ -28,6 +28,10 @@ pub(crate) struct Redrive {
     #[arg(long = "max", value_name = "N", default_value_t = 0)]
     max_messages: u64,
 
+    /// Do not ask. At a terminal it is asked before anything is changed.
+    #[arg(long)]
+    yes: bool,
+
     #[command(flatten)]
     filter: Filter,
 }
@@ -41,11 +45,22 @@ impl Redrive {
             max_messages: self.max_messages,
             dry_run: self.dry_run,
         };
+        if !self.dry_run && !self.yes && confirm::is_possible() {
+            let would = client.redrive(RedriveRequest { dry_run: true, ..request.clone() }).await?;
+            let question = format!("Put {} back to ready?", output::count(would.matched, "dead message"));
+            if would.matched > 0 && !confirm::ask(&question)? {
+                output::note(format_args!("nothing was changed"));
+                return Ok(Outcome::Incomplete);
+            }
+        }
         let answer = client.redrive(request).await?;
         match output {
-            Output::Json => output::json(&json!({
-                "matched": answer.matched, "redriven": answer.redriven, "dryRun": self.dry_run,
-            }))?,
+            Output::Json | Output::Yaml => output::data(
+                output,
+                &json!({
+                    "matched": answer.matched, "redriven": answer.redriven, "dryRun": self.dry_run,
+                }),
+            )?,
             Output::Text if self.dry_run => output::line(&would_redrive(answer))?,
             Output::Text => output::line(&redriven(answer))?,
         }

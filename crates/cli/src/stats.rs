@@ -44,7 +44,7 @@ impl Stats {
         let client = self.target.connect().await?;
         let counts = Counts::new(self.target.queue.clone(), &client.stats(&self.target.queue).await?);
         match output {
-            Output::Json => output::json(&counts)?,
+            Output::Json | Output::Yaml => output::data(output, &counts)?,
             Output::Text => output::print(counts.table().as_bytes())?,
         }
         Ok(Outcome::Done)

@@ -73,7 +73,7 @@ impl Verify {
 
 fn print(finding: &Finding, output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Json => output::json(&in_json(finding)),
+        Output::Json | Output::Yaml => output::data(output, &in_json(finding)),
         Output::Text => output::line(&in_text(finding)),
     }
 }
@@ -116,10 +116,13 @@ fn word(severity: Severity) -> &'static str {
 
 fn summarize(summary: Summary, output: Output) -> anyhow::Result<()> {
     let Summary { records, payloads, messages, findings } = summary;
-    if output == Output::Json {
-        return output::json(&json!({
-            "records": records, "payloads": payloads, "stored": messages, "findings": findings,
-        }));
+    if output != Output::Text {
+        return output::data(
+            output,
+            &json!({
+                "records": records, "payloads": payloads, "stored": messages, "findings": findings,
+            }),
+        );
     }
     let verdict = if findings == 0 { "nothing is wrong".to_owned() } else { count(findings, "finding") };
     let (records, bodies) = (count(records, "record"), count(messages, "message"));

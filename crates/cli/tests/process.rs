@@ -6,7 +6,8 @@
 mod harness;
 
 use std::fs;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use harness::{Dev, Ended, ackwell, run};
 use serde_json::{Value, json};
@@ -260,4 +261,57 @@ impl Dev {
         assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
         ended
     }
+}
+
+/// Promise: each look at a queue is a line for programs, and a rate needs two.
+#[test]
+fn top_shows_counts_and_rates() {
+    let dev = Dev::start();
+    assert_eq!(dev.run(&["send", "orders", "--body", "one"], "").code, 0);
+    let args = ["top", "orders", "--count", "2", "--interval", "100ms"];
+    let rows = dev.run(&[&args[..], &["--output", "json"]].concat(), "").json();
+    let [first, second] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!((&first["ready"], &first["sentPerSecond"]), (&json!(1), &Value::Null));
+    assert_eq!((&second["ready"], &second["sentPerSecond"]), (&json!(1), &json!(0.0)));
+    let table = dev.run(&args, "").stdout;
+    assert_eq!(table.matches("QUEUE").count(), 2, "{table}");
+    let yaml: Value =
+        serde_yaml_ng::from_str(&dev.run(&["stats", "orders", "-o", "yaml"], "").stdout).unwrap();
+    assert_eq!(yaml["ready"], 1);
+}
+
+/// Promise: shells and man pages know every command.
+#[test]
+fn completion_and_man_pages_are_written() {
+    let script = run(&["completion", "bash"], "").stdout;
+    assert!(script.contains("debug-bundle") && script.contains("--dry-run"));
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("pages");
+    assert_eq!(run(&["man".as_ref(), pages.as_os_str()], "").code, 0);
+    for page in ["ackwell.1", "ackwell-send.1", "ackwell-debug-bundle.1"] {
+        assert!(pages.join(page).exists(), "{page}");
+    }
+}
+
+/// Promise: a person at a terminal is asked before messages go, and any answer but yes leaves them; a script is not asked.
+#[test]
+fn people_are_asked_before_messages_go() {
+    let dev = Dev::start();
+    assert_eq!(dev.run(&["send", "orders", "--body", "one"], "").code, 0);
+    let purge = format!("{} purge orders --all --address {}", ackwell(), dev.address());
+    let answered = |answer: &str| {
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--return", "--command", &purge, "/dev/null"]).stdin(Stdio::piped());
+        let terminal = terminal.stdout(Stdio::piped()).spawn().unwrap();
+        terminal.stdin.as_ref().unwrap().write_all(answer.as_bytes()).unwrap();
+        let ended = terminal.wait_with_output().unwrap();
+        (ended.status.code().unwrap(), String::from_utf8(ended.stdout).unwrap())
+    };
+    let (code, shown) = answered("n\n");
+    assert!(code == 1 && shown.contains("Remove 1 message for good? [y/N]"), "{code}: {shown}");
+    assert_eq!(dev.counts(), [1, 0, 0, 0]);
+    let (code, shown) = answered("yes\n");
+    assert!(code == 0 && shown.contains("1 of 1"), "{code}: {shown}");
+    assert_eq!(dev.counts(), [0, 0, 0, 0]);
+    assert_eq!(dev.run(&["purge", "orders", "--all"], "").code, 0);
 }

@@ -1,4 +1,5 @@
-//! What a release has besides images: the packed chart, the same as plain manifests, and what is in the binaries.
+//! What a release has besides images: the packed chart, the same as plain manifests, what is in the binaries, and man pages
+//! and completion of the command line.
 
 mod sbom;
 
@@ -46,7 +47,20 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     write(&folder.join("install.yaml"), &format!("{HEAD}{manifests}"))?;
     write(&folder.join("ackwell.cdx.json"), &sbom::of(workspace)?)?;
     let mut package = child::command(&tools.helm, ["package", CHART, "--destination"]);
-    child::run(package.arg(&folder).current_dir(&workspace.top))
+    child::run(package.arg(&folder).current_dir(&workspace.top))?;
+    command_line(workspace, &folder)
+}
+
+/// What shells and `man` know of the command line, by itself.
+fn command_line(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
+    let ackwell = ["run", "--quiet", "--package", "ackwell", "--bin", "ackwell", "--"];
+    child::run(workspace.cargo(ackwell).arg("man").arg(folder.join("man1")))?;
+    say(folder.join("man1").display());
+    for shell in ["bash", "fish", "zsh"] {
+        let script = child::output(workspace.cargo(ackwell).args(["completion", shell]))?;
+        write(&folder.join(format!("completion.{shell}")), &script)?;
+    }
+    Ok(())
 }
 
 fn write(path: &Path, content: &str) -> anyhow::Result<()> {

@@ -136,7 +136,9 @@ impl Stream {
         self.progress.add(bytes);
         match self.output {
             Output::Text => Ok(()),
-            Output::Json => output::json(&json!({"id": sent.id, "duplicate": sent.duplicate})),
+            Output::Json | Output::Yaml => {
+                output::data(self.output, &json!({"id": sent.id, "duplicate": sent.duplicate}))
+            }
         }
     }
 
@@ -148,9 +150,12 @@ impl Stream {
         }
         match self.output {
             Output::Text => Ok(()),
-            Output::Json => output::json(&json!({
-                "place": place.to_string(), "error": {"reason": word(error), "message": error.to_string()},
-            })),
+            Output::Json | Output::Yaml => output::data(
+                self.output,
+                &json!({
+                    "place": place.to_string(), "error": {"reason": word(error), "message": error.to_string()},
+                }),
+            ),
         }
     }
 

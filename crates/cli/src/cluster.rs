@@ -1,0 +1,222 @@
+//! The cluster, asked as `kubectl` would ask it: with the person's own kubeconfig and rights.
+//!
+//! Objects are JSON as the API server has it, not types: a cluster that is newer or older than this program can be looked
+//! at all the same.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use ackwell_proto::QueueName;
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use http::Request;
+use kube::config::KubeConfigOptions;
+use kube::{Client, Config, Error};
+use serde_json::Value;
+
+/// An API server answers within a second; one that is far away and busy, later.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Objects in one answer.
+const PAGE: usize = 500;
+/// Answers to one question: 20,000 objects.
+const MAX_PAGES: usize = 40;
+/// Who wrote a field, as `kubectl get --show-managed-fields` tells.
+const FIELD_MANAGER: &str = "ackwell-cli";
+
+/// Which cluster, and where in it.
+#[derive(Args, Clone)]
+pub(crate) struct Place {
+    /// Namespace of the queue; else that of its name (shop/orders), else that of the context.
+    #[arg(long, short, value_name = "NAME", value_parser = namespace)]
+    namespace: Option<String>,
+
+    /// Context of the kubeconfig; else the current one.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
+/// A namespace of a cluster.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Client,
+    namespace: String,
+}
+
+/// What the API server calls a kind of objects.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    api: &'static str,
+    plural: &'static str,
+}
+
+pub(crate) const QUEUES: Kind = Kind::new("apis/ackwell.dev/v1alpha1", "queues");
+pub(crate) const PODS: Kind = Kind::new("api/v1", "pods");
+pub(crate) const CLAIMS: Kind = Kind::new("api/v1", "persistentvolumeclaims");
+pub(crate) const EVENTS: Kind = Kind::new("api/v1", "events");
+
+impl Kind {
+    pub(crate) const fn new(api: &'static str, plural: &'static str) -> Self {
+        Self { api, plural }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.plural)
+    }
+}
+
+/// A namespace becomes a part of a path.
+fn namespace(text: &str) -> Result<String, String> {
+    let is_name = !text.contains('/') && QueueName::parse(&format!("{text}/queue"), "").is_ok();
+    if is_name { Ok(text.to_owned()) } else { Err("use the name of a namespace, like shop".to_owned()) }
+}
+
+/// `orders` of `orders` and of `shop/orders`.
+pub(crate) fn short_name(queue: &str) -> &str {
+    queue.rsplit('/').next().unwrap_or(queue)
+}
+
+impl Place {
+    /// Reads the kubeconfig; nobody is asked yet.
+    pub(crate) async fn open(&self, queue: Option<&str>) -> anyhow::Result<Cluster> {
+        let of_name = queue.and_then(|queue| Some(queue.split_once('/')?.0));
+        if let (Some(said), Some(named)) = (&self.namespace, of_name)
+            && said != named
+        {
+            bail!("--namespace says {said}, and the name of the queue says {named}: use one of them");
+        }
+        let config =
+            self.config().await.context("find a cluster; `kubectl config view` shows what is configured")?;
+        let of_line = self.namespace.as_deref().or(of_name);
+        let namespace = of_line.unwrap_or(&config.default_namespace).to_owned();
+        let client = Client::try_from(config).context("use the kubeconfig")?;
+        Ok(Cluster { client, namespace })
+    }
+
+    async fn config(&self) -> anyhow::Result<Config> {
+        if self.context.is_none() {
+            return Ok(Config::infer().await?);
+        }
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        Ok(Config::from_kubeconfig(&options).await?)
+    }
+}
+
+impl Cluster {
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Self {
+        Self { client: self.client.clone(), namespace: namespace.to_owned() }
+    }
+
+    /// An object, if there is one of this name.
+    pub(crate) async fn find(&self, kind: Kind, name: &str) -> anyhow::Result<Option<Value>> {
+        let request = Request::get(self.path(kind, name)).body(Vec::new())?;
+        match limited(self.client.request(request)).await? {
+            Ok(object) => Ok(Some(object)),
+            Err(Error::Api(status)) if status.code == 404 && status.reason == "NotFound" => Ok(None),
+            Err(error) => Err(told(error)),
+        }
+    }
+
+    /// The queue of this name, without which there is nothing to do.
+    pub(crate) async fn queue(&self, queue: &str) -> anyhow::Result<Value> {
+        let name = short_name(queue);
+        self.find(QUEUES, name).await?.with_context(|| no_queue(&self.namespace, name))
+    }
+
+    /// Those with these labels; all, if there are none.
+    pub(crate) async fn list(&self, kind: Kind, labels: &str) -> anyhow::Result<Vec<Value>> {
+        let (mut items, mut next) = (Vec::new(), String::new());
+        for _ in 0..MAX_PAGES {
+            let query = format!("?limit={PAGE}&labelSelector={labels}&continue={next}");
+            let request = Request::get(self.path(kind, &query)).body(Vec::new())?;
+            let mut page: Value = limited(self.client.request(request)).await?.map_err(told)?;
+            if let Value::Array(more) = page["items"].take() {
+                items.extend(more);
+            }
+            page["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut next);
+            if next.is_empty() {
+                return Ok(items);
+            }
+        }
+        bail!("{} has more than {} {kind}", self.namespace, PAGE * MAX_PAGES)
+    }
+
+    /// Changes fields of an object, and answers with all of it.
+    pub(crate) async fn merge(&self, kind: Kind, name: &str, change: &Value) -> anyhow::Result<Value> {
+        let path = self.path(kind, &format!("{name}?fieldManager={FIELD_MANAGER}"));
+        let request = Request::patch(path)
+            .header("content-type", "application/merge-patch+json")
+            .body(serde_json::to_vec(change)?)?;
+        limited(self.client.request(request)).await?.map_err(told)
+    }
+
+    /// What a pod's subresource answers, like its log.
+    pub(crate) async fn of_pod(&self, pod: &str, rest: &str) -> anyhow::Result<String> {
+        self.text(&self.path(PODS, &format!("{pod}/{rest}"))).await
+    }
+
+    /// What the API server answers on `path`.
+    pub(crate) async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let request = Request::get(path).body(Vec::new())?;
+        limited(self.client.request_text(request)).await?.map_err(told)
+    }
+
+    fn path(&self, kind: Kind, rest: &str) -> String {
+        let all = format!("/{}/namespaces/{}/{}", kind.api, self.namespace, kind.plural);
+        if rest.starts_with('?') { format!("{all}{rest}") } else { format!("{all}/{rest}") }
+    }
+}
+
+/// Whether a pod serves.
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let is_it = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+    conditions.is_some_and(|conditions| conditions.iter().any(is_it))
+}
+
+/// What is said when a name leads nowhere.
+pub(crate) fn no_queue(namespace: &str, name: &str) -> String {
+    format!("there is no queue {name} in the namespace {namespace}; --namespace names another")
+}
+
+async fn limited<T>(call: impl Future<Output = T>) -> anyhow::Result<T> {
+    tokio::time::timeout(PATIENCE, call)
+        .await
+        .map_err(|_| anyhow!("the API server did not answer within {PATIENCE:?}"))
+}
+
+/// As `kubectl` would say it.
+fn told(error: Error) -> anyhow::Error {
+    match error {
+        Error::Api(status) if status.code == 404 && status.reason != "NotFound" => {
+            anyhow!("the cluster does not know this kind of object; is Ackwell installed?")
+        }
+        Error::Api(status) => anyhow!("{}", status.message),
+        other => anyhow!("the API server could not be asked: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It becomes a part of a path: nobody gets elsewhere by it.
+    #[test]
+    fn namespaces_are_names() {
+        assert_eq!(namespace("shop-1"), Ok("shop-1".to_owned()));
+        for wrong in ["", "Shop", "a/b", "../x", "a?b", "a b"] {
+            assert!(namespace(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn queue_has_a_short_name() {
+        assert_eq!((short_name("orders"), short_name("shop/orders")), ("orders", "orders"));
+    }
+}
