@@ -11,6 +11,7 @@ mod commit;
 mod consume;
 mod crash;
 mod formats;
+mod keda;
 mod keys;
 mod metrics;
 mod outcomes;

@@ -33,7 +33,7 @@ use crate::json;
 use crate::receiving::Receiving;
 use crate::tls::{self, Identity, ServerFiles};
 use served::Queues;
-use service::Service;
+use service::{Counts, Service};
 use shard::{Job, Place, Shard};
 
 /// How long open calls may take to end once the process is told to stop.
@@ -72,6 +72,7 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let counts = Counts::new(options.tls.is_none());
     let identity = options.tls.map(Identity::load).transpose().context("load the TLS certificate")?;
     let (shard, thread) = shard::start(Place { folder: options.data, max_rows: options.max_rows })?;
     let queues = Queues::new(&options.namespace);
@@ -88,6 +89,7 @@ pub async fn run(
         sessions,
         receiving,
         answering: Answering::default(),
+        counts,
     };
     let listen = Listen { grpc: options.listen, identity, http: options.http };
     let served = serve(&service, listen, ready, shutdown).await;

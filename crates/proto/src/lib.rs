@@ -21,6 +21,12 @@ pub mod v1 {
     pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");
 }
 
+/// KEDA's external scaler, as far as brokers serve it; generated from `proto/externalscaler` by `cargo xtask gen`.
+#[expect(missing_docs, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated")]
+pub mod externalscaler {
+    include!("gen/externalscaler.rs");
+}
+
 pub use name::{InvalidQueueName, QueueName};
 pub use reason::{Failure, Reason};
 pub use time::{duration, duration_millis, timestamp, timestamp_millis};

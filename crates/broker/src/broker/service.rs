@@ -7,6 +7,7 @@ mod consume;
 mod explain;
 mod produce;
 mod queues;
+mod scaler;
 mod shard;
 
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use super::served::Queues;
 use super::shard::Shard;
 use crate::answering::Answering;
 use crate::receiving::Receiving;
+pub(crate) use scaler::Counts;
 
 /// Largest request: the largest body, with room for its headers.
 const MAX_REQUEST_BYTES: usize = 20 << 20;
@@ -38,6 +40,8 @@ pub(crate) struct Service {
     pub(crate) receiving: Receiving,
     /// What is on its way out.
     pub(crate) answering: Answering,
+    /// How many messages the other shards have.
+    pub(crate) counts: Counts,
 }
 
 impl Service {
@@ -46,5 +50,6 @@ impl Service {
         Routes::new(QueuesServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
             .add_service(QueueAdminServer::new(self.clone()))
             .add_service(ShardServer::new(self.clone()))
+            .add_service(scaler::server(self))
     }
 }

@@ -7,24 +7,34 @@ use prost::Message;
 
 use super::Generated;
 
-const FILES: [&str; 4] = ["message", "queues", "admin", "shard"];
+const FILES: [&str; 5] = [
+    "ackwell/v1/message",
+    "ackwell/v1/queues",
+    "ackwell/v1/admin",
+    "ackwell/v1/shard",
+    "externalscaler/externalscaler",
+];
+/// What is made of them, one of each package.
+const BINDINGS: [&str; 2] = ["ackwell.v1.rs", "externalscaler.rs"];
 const OUT: &str = "crates/proto/src/gen";
 
 pub(super) fn generate(top: &Path) -> anyhow::Result<Vec<Generated>> {
-    let files = FILES.map(|name| format!("ackwell/v1/{name}.proto"));
+    let files = FILES.map(|name| format!("{name}.proto"));
     let descriptors = protox::compile(files, [top.join("proto")]).context("compile proto/")?;
     let encoded = descriptors.encode_to_vec();
     let scratch = std::env::temp_dir().join(format!("ackwell-gen-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).context("create a scratch folder")?;
     let bindings = bindings(descriptors, &scratch);
     std::fs::remove_dir_all(&scratch).context("remove the scratch folder")?;
-    Ok(vec![generated("ackwell.v1.rs", bindings?), generated("descriptors.bin", encoded)])
+    let mut files = bindings?;
+    files.push(generated("descriptors.bin", encoded));
+    Ok(files)
 }
 
 fn bindings(
     descriptors: protox::prost_reflect::prost_types::FileDescriptorSet,
     out: &Path,
-) -> anyhow::Result<Vec<u8>> {
+) -> anyhow::Result<Vec<Generated>> {
     let mut config = prost_build::Config::new();
     // Bodies are moved, never copied: the transport's buffer is what the engine stores.
     config.bytes([
@@ -42,7 +52,11 @@ fn bindings(
         .type_attribute(".ackwell.v1.Backoff", SERDE)
         .compile_fds_with_config(descriptors, config)
         .context("generate bindings")?;
-    std::fs::read(out.join("ackwell.v1.rs")).context("read the generated bindings")
+    let read = |name: &str| {
+        let content = std::fs::read(out.join(name)).context("read the generated bindings")?;
+        Ok(generated(name, content))
+    };
+    BINDINGS.into_iter().map(read).collect()
 }
 
 /// The broker reads its cold-start file as these messages in JSON; fields it lacks or does not know are no error, since
