@@ -7,8 +7,10 @@ mod counts;
 mod trigger;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ackwell_engine::message::QueueId;
 use ackwell_proto::externalscaler::external_scaler_server::{ExternalScaler, ExternalScalerServer};
 use ackwell_proto::externalscaler::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
@@ -16,13 +18,14 @@ use ackwell_proto::externalscaler::{
 };
 use ackwell_proto::{Failure, Reason};
 use futures::{Stream, StreamExt, future, stream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::interval;
 use tokio_stream::wrappers::IntervalStream;
 use tonic::{Request, Response, Status};
 
 use super::{Service, admin};
-use crate::broker::served::Served;
 pub(crate) use counts::Counts;
+use counts::Of;
 use trigger::Trigger;
 
 /// What KEDA calls the number.
@@ -57,8 +60,8 @@ impl ExternalScaler for Service {
         self.queues.find(&trigger.queue)?;
         let place = self.counts.watcher().ok_or_else(too_many)?;
         let stopping = self.stopping.clone().cancelled_owned();
-        let news = news(self.clone(), trigger).inspect(move |_| _ = &place);
-        Ok(Response::new(Box::pin(news.take_until(stopping))))
+        let news = news(self.clone(), trigger, place).take_until(stopping);
+        Ok(Response::new(Box::pin(news)))
     }
 
     async fn get_metric_spec(
@@ -96,24 +99,32 @@ impl Service {
     async fn messages(&self, trigger: &Trigger) -> Result<f64, Failure> {
         let served = self.queues.find(&trigger.queue)?;
         if trigger.is_own_only || served.config.shard_addresses.len() <= 1 {
-            return self.own_messages(&served).await;
+            return self.counts.fresh((served.id, Of::ThisShard), self.own_messages(served.id)).await;
         }
-        self.counts.of_all(&served).await
+        self.counts.fresh((served.id, Of::AllShards), self.counts.ask_all(&served)).await
     }
 
     /// Ready and in flight: a consumer that is at work must not be scaled away for having emptied the queue.
-    async fn own_messages(&self, served: &Served) -> Result<f64, Failure> {
-        let stats = admin::stats(&self.shard, served.id).await?;
+    async fn own_messages(&self, queue: QueueId) -> Result<f64, Failure> {
+        let stats = admin::stats(&self.shard, queue).await?;
         Ok(float(stats.ready) + float(stats.in_flight))
     }
 }
 
 /// Whether there should be a consumer: at once, and whenever it changes. A look that fails is passed over: the next one
-/// tells.
-fn news(service: Service, trigger: Trigger) -> impl Stream<Item = Result<IsActiveResponse, Status>> {
+/// tells. It takes a place as long as it lasts.
+fn news(
+    service: Service,
+    trigger: Trigger,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<IsActiveResponse, Status>> {
+    let watcher = Arc::new((service, trigger, place));
     let looked = IntervalStream::new(interval(LOOK_EVERY)).then(move |_| {
-        let (service, trigger) = (service.clone(), trigger.clone());
-        async move { service.is_wanted(&trigger).await }
+        let watcher = Arc::clone(&watcher);
+        async move {
+            let (service, trigger, _) = &*watcher;
+            service.is_wanted(trigger).await
+        }
     });
     looked
         .filter_map(|looked| future::ready(looked.ok()))

@@ -1,4 +1,4 @@
-//! The messages of all shards, which only all of them know together.
+//! How many messages there are: asked for seldom, however often it is told; and of all shards, which only they know together.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,13 +19,10 @@ use crate::clock;
 
 /// Streams that look once a second: more than one cluster has KEDAs.
 pub(super) const MAX_WATCHERS: usize = 64;
-/// However many ask, the other shards are asked so often: otherwise one call here would be as many there as there are
-/// shards.
+/// However many ask, so often is a count made: otherwise anybody could keep a broker busy, and all shards by one call.
 const FRESH: Duration = Duration::from_millis(500);
-/// A broker answers from memory.
-const TIMEOUT: Duration = Duration::from_secs(2);
-/// As sidecars have it: a broker in the same cluster answers a SYN in milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A broker answers from memory, and the API server gives KEDA half a minute.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Counts of queues, and who is told of them.
 #[derive(Clone)]
@@ -34,15 +31,22 @@ pub(crate) struct Counts(Arc<Inner>);
 struct Inner {
     /// Whether other brokers take plain connections.
     is_plain: bool,
-    sums: Mutex<HashMap<QueueId, Slot>>,
+    last: Mutex<HashMap<(QueueId, Of), Last>>,
     channels: Mutex<HashMap<String, Channel>>,
     watchers: Arc<Semaphore>,
 }
 
-/// The last sum. Whoever comes while it is looked for waits, and has it too.
-type Slot = Arc<AsyncMutex<Option<Sum>>>;
+/// Whose messages are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Of {
+    ThisShard,
+    AllShards,
+}
 
-struct Sum {
+/// The last count. It is locked while the next one is made.
+type Last = Arc<AsyncMutex<Option<Count>>>;
+
+struct Count {
     at: Instant,
     /// Or why there is none: an answer that does not come is not asked for again and again either.
     messages: Result<f64, Failure>,
@@ -52,7 +56,7 @@ impl Counts {
     pub(crate) fn new(is_plain: bool) -> Self {
         Self(Arc::new(Inner {
             is_plain,
-            sums: Mutex::default(),
+            last: Mutex::default(),
             channels: Mutex::default(),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
         }))
@@ -63,23 +67,27 @@ impl Counts {
         Arc::clone(&self.0.watchers).try_acquire_owned().ok()
     }
 
-    /// Of all shards, this one too: it is asked like the others.
-    pub(super) async fn of_all(&self, served: &Served) -> Result<f64, Failure> {
-        let slot = Arc::clone(
-            self.0.sums.lock().unwrap_or_else(PoisonError::into_inner).entry(served.id).or_default(),
-        );
-        let mut last = slot.lock().await;
+    /// What was found a moment ago, or what `ask` finds. Whoever comes while it is asked waits, and has it too.
+    pub(super) async fn fresh(
+        &self,
+        what: (QueueId, Of),
+        ask: impl Future<Output = Result<f64, Failure>>,
+    ) -> Result<f64, Failure> {
+        let last =
+            Arc::clone(self.0.last.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default());
+        let mut last = last.lock().await;
         match &*last {
-            Some(sum) if sum.at.elapsed() < FRESH => sum.messages.clone(),
+            Some(count) if count.at.elapsed() < FRESH => count.messages.clone(),
             _ => {
-                let messages = self.ask_all(served).await;
-                *last = Some(Sum { at: clock::stopwatch(), messages: messages.clone() });
+                let messages = ask.await;
+                *last = Some(Count { at: clock::stopwatch(), messages: messages.clone() });
                 messages
             }
         }
     }
 
-    async fn ask_all(&self, served: &Served) -> Result<f64, Failure> {
+    /// Of all shards, this one too: it is asked like the others.
+    pub(super) async fn ask_all(&self, served: &Served) -> Result<f64, Failure> {
         let name = served.name();
         let asked = served.config.shard_addresses.iter().map(|address| self.ask(address, &name));
         Ok(try_join_all(asked).await?.into_iter().sum())
@@ -88,7 +96,7 @@ impl Counts {
     async fn ask(&self, address: &str, queue: &str) -> Result<f64, Failure> {
         let away = |why: &str| {
             let message = format!("the shard at {address} did not tell how many messages it has: {why}");
-            Failure::new(Reason::BrokerUnavailable, message).retry_after(TIMEOUT)
+            Failure::new(Reason::BrokerUnavailable, message).retry_after(FRESH)
         };
         let scaler_metadata = Trigger::of_own_shard(queue);
         let request = GetMetricsRequest {
@@ -116,8 +124,35 @@ impl Counts {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
             Failure::invalid(format!("shard address {address:?} is not host:port: {error}"))
         })?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy();
+        let channel = endpoint.connect_timeout(TIMEOUT).connect_lazy();
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Promise: however many ask at once and one after the other, a count is made twice a second at most.
+    #[tokio::test]
+    async fn many_askers_make_few_counts() {
+        let (counts, made, begun) = (Counts::new(true), AtomicU32::new(0), clock::stopwatch());
+        let ask = |number: u32| {
+            let count = async {
+                tokio::task::yield_now().await;
+                Ok(f64::from(made.fetch_add(1, Ordering::Relaxed)))
+            };
+            counts.fresh((QueueId(number % 2), Of::ThisShard), count)
+        };
+        futures::future::join_all((0..1000).map(ask)).await;
+        for number in 0..1000 {
+            ask(number).await.unwrap();
+        }
+        let most = 2.0 * (1.0 + 2.0 * begun.elapsed().as_secs_f64());
+        let made = f64::from(made.into_inner());
+        assert!((2.0..=most).contains(&made), "{made} of at most {most}");
     }
 }
