@@ -3,6 +3,7 @@
 //! It prepares what the tests need, runs them layer by layer, and ends with the summaries of the runners. A format or
 //! lint error ends it at once; after any other failure the steps that do not depend on it still run.
 
+mod excerpts;
 mod kubernetes;
 mod leftovers;
 mod packages;

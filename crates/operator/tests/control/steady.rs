@@ -1,9 +1,12 @@
 //! What is not a fault: growth that cannot be, hands off, and moments that nobody chose.
 
+use std::future::ready;
+
 use ackwell_api::names::{PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
+use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 
 use crate::faults::{Fault, Faults};
@@ -133,7 +136,7 @@ async fn scale_subresource_tells_and_sets_shards() {
     let scale = queues.get_scale("orders").await.unwrap();
     let status = scale.status.unwrap();
     assert_eq!((scale.spec.unwrap().replicas, status.replicas), (Some(1), 1));
-    let selector = kube::api::ListParams::default().labels(&status.selector.unwrap());
+    let selector = ListParams::default().labels(&status.selector.unwrap());
     assert_eq!(world.api::<Pod>().list(&selector).await.unwrap().items.len(), 1);
     let patch = Patch::Merge(json!({"spec": {"replicas": 2}}));
     queues.patch_scale("orders", &PatchParams::default(), &patch).await.unwrap();
@@ -186,14 +189,23 @@ async fn queue_that_is_heard_of_late_goes() {
 }
 
 async fn delete_in_the_foreground(world: &World) {
-    let queues = world.api::<ackwell_api::Queue>();
+    let (queues, sets) = (world.api::<ackwell_api::Queue>(), world.api::<StatefulSet>());
+    let since = sets.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     queues.delete("orders", &DeleteParams::foreground()).await.unwrap();
     until("the Queue to go", async || match queues.get_metadata_opt("orders").await.unwrap() {
         None => Ok(()),
         Some(queue) => Err(queue.metadata),
     })
     .await;
-    assert!(world.uids::<StatefulSet>().await.is_empty() && world.uids::<Pod>().await.is_empty());
+    // The set's controller may make a pod in the moment in which its set goes: that one goes a little later.
+    until("everything but its volume to go", async || {
+        let left = (world.uids::<StatefulSet>().await, world.uids::<Pod>().await);
+        if left.0.is_empty() && left.1.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await;
+    let events = sets.watch(&WatchParams::default().timeout(1), &since).await.unwrap();
+    let made = events.try_filter(|event| ready(matches!(event, WatchEvent::Added(_))));
+    assert_eq!(made.try_collect::<Vec<_>>().await.unwrap().len(), 0, "a set was made again");
     assert_eq!(world.uids::<PersistentVolumeClaim>().await.len(), 1, "its volume is kept");
 }
 

@@ -37,6 +37,9 @@ const VOLATILE: [&str; 13] = [
     "collisionCount",
 ];
 
+/// A condition of a claim that its protector sets by what it has heard of pods so far: it may stay behind them.
+const UNUSED: &str = "Unused";
+
 /// A namespace, and who works in it.
 pub(crate) struct World {
     pub(crate) namespace: String,
@@ -194,7 +197,10 @@ fn strip(value: &mut Value) {
             fields.retain(|name, _| !VOLATILE.contains(&name.as_str()));
             fields.values_mut().for_each(strip);
         }
-        Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::Array(items) => {
+            items.retain(|item| item["type"] != UNUSED);
+            items.iter_mut().for_each(strip);
+        }
         // The cold-start file of the brokers.
         Value::String(text) if text.starts_with("{\n") => {
             if let Ok(mut inner) = serde_json::from_str::<Value>(text) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::excerpts::Excerpts;
 use super::steps::Outcome;
 use crate::console::{say, seconds};
 
@@ -15,7 +16,7 @@ pub(super) struct Report {
 struct Step {
     name: &'static str,
     verdict: Verdict,
-    summaries: Vec<String>,
+    excerpts: Excerpts,
 }
 
 /// How a step ended.
@@ -35,16 +36,16 @@ struct Counts {
 
 impl Report {
     pub(super) fn add(&mut self, name: &'static str, verdict: Verdict) {
-        self.steps.push(Step { name, verdict, summaries: Vec::new() });
+        self.steps.push(Step { name, verdict, excerpts: Excerpts::default() });
     }
 
     pub(super) fn add_outcome(&mut self, name: &'static str, outcome: anyhow::Result<Outcome>, log: &Path) {
-        let (verdict, summaries) = match outcome {
-            Ok(outcome) if outcome.succeeded => (Verdict::Passed(outcome.took), outcome.summaries),
-            Ok(outcome) => (Verdict::Failed(format!("see {}", log.display())), outcome.summaries),
-            Err(error) => (Verdict::Failed(format!("{error:#}")), Vec::new()),
+        let (verdict, excerpts) = match outcome {
+            Ok(outcome) if outcome.succeeded => (Verdict::Passed(outcome.took), outcome.excerpts),
+            Ok(outcome) => (Verdict::Failed(format!("see {}", log.display())), outcome.excerpts),
+            Err(error) => (Verdict::Failed(format!("{error:#}")), Excerpts::default()),
         };
-        self.steps.push(Step { name, verdict, summaries });
+        self.steps.push(Step { name, verdict, excerpts });
     }
 
     pub(super) fn failed(&self) -> bool {
@@ -55,8 +56,9 @@ impl Report {
         say("\n== results");
         for step in &self.steps {
             say(format_args!("{:12} {}", step.name, step.verdict));
-            for summary in &step.summaries {
-                say(summary);
+            step.excerpts.summaries.iter().for_each(say);
+            if matches!(step.verdict, Verdict::Failed(_)) {
+                step.excerpts.failures.iter().flatten().for_each(|line| say(format_args!("  {line}")));
             }
         }
         let Counts { passed, failed, skipped } = self.counts();
@@ -70,7 +72,7 @@ impl Report {
     fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for step in &self.steps {
-            step.summaries.iter().for_each(|summary| counts.add(summary));
+            step.excerpts.summaries.iter().for_each(|summary| counts.add(summary));
             if let Verdict::Skipped { tests, .. } = step.verdict {
                 counts.skipped += tests;
             }
@@ -115,7 +117,10 @@ mod tests {
     fn counts_of_all_steps_add_up() {
         let mut report = Report::default();
         let line = "test result: FAILED. 5 passed; 2 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.00s";
-        let outcome = Outcome { succeeded: false, took: Duration::ZERO, summaries: vec![line.to_owned(); 2] };
+        let mut excerpts = Excerpts::default();
+        excerpts.see(line);
+        excerpts.see(line);
+        let outcome = Outcome { succeeded: false, took: Duration::ZERO, excerpts };
         report.add_outcome("unit", Ok(outcome), Path::new("log"));
         report.add("e2e", Verdict::Skipped { tests: 7, reason: "no cluster".to_owned() });
         assert_eq!(report.counts(), Counts { passed: 10, failed: 4, skipped: 9 });

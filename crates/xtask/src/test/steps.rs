@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::excerpts::Excerpts;
 use super::leftovers;
 use crate::child;
 use crate::console::{Stopwatch, say, seconds};
@@ -23,8 +24,7 @@ use crate::workspace::Workspace;
 pub(super) struct Outcome {
     pub(super) succeeded: bool,
     pub(super) took: Duration,
-    /// The runners' own last words: `test result: ...`.
-    pub(super) summaries: Vec<String>,
+    pub(super) excerpts: Excerpts,
 }
 
 /// The process groups that are running now.
@@ -120,21 +120,19 @@ pub(super) fn streamed(
     let (mut child, group) = children.spawn(command)?;
     let copier = std::thread::spawn(move || copy(reader, file, prefix));
     let status = children.wait(&mut child, group)?;
-    let summaries = copier.join().expect("copying lines does not panic").context("copy the output")?;
-    Ok(Outcome { succeeded: status.success(), took: watch.elapsed(), summaries })
+    let excerpts = copier.join().expect("copying lines does not panic").context("copy the output")?;
+    Ok(Outcome { succeeded: status.success(), took: watch.elapsed(), excerpts })
 }
 
-/// Copies lines to the console and the log, and returns the summaries among them.
-fn copy(reader: PipeReader, mut log: File, prefix: &str) -> std::io::Result<Vec<String>> {
-    let mut summaries = Vec::new();
+/// Copies lines to the console and the log, and picks out what to repeat of them.
+fn copy(reader: PipeReader, mut log: File, prefix: &str) -> std::io::Result<Excerpts> {
+    let mut excerpts = Excerpts::default();
     for line in BufReader::new(reader).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         say(format_args!("{prefix}{line}"));
         writeln!(log, "{line}")?;
-        if line.starts_with("test result: ") {
-            summaries.push(line.into_owned());
-        }
+        excerpts.see(&line);
     }
-    Ok(summaries)
+    Ok(excerpts)
 }
