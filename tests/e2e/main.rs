@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod applications;
 mod chart;
 mod delivery;
 mod examples;
