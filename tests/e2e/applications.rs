@@ -103,7 +103,7 @@ fn application_that_dies_of_a_message_is_rid_of_it() {
     assert_eq!((text(&dead["body"]), text(&dead["deadReason"])), ("poison", "MAX_ATTEMPTS"));
     let outcomes: Vec<_> =
         dead["history"].as_array().unwrap().iter().map(|one| text(&one["outcome"])).collect();
-    assert_eq!(outcomes, ["lost", "lost"]);
+    assert_eq!(outcomes, ["consumer-lost", "consumer-lost"]);
     until("the others to be worked on", LIMIT, || {
         let lines = processed.lines_with("processed");
         anyhow::ensure!(lines.len() == 3, "{lines:?}");

@@ -3,7 +3,7 @@
 use ackwell_engine::{Engine, StoreError};
 
 use crate::dice::Dice;
-use crate::disk::{DeviceError, Faults, Lasts, Lie, SimDisk};
+use crate::disk::{DeviceError, Faults, Lasts, Lie, Operation, SimDisk};
 
 /// What happens to the process or to its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,9 @@ impl Trouble {
             }
             Self::DeviceError(lasts) => {
                 let at = asked.operations + 2 * soon;
-                Faults { error: Some(DeviceError { at, lasts }), ..Faults::default() }
+                // What a failed sync leaves behind is the hardest to get right, and few operations are one.
+                let only = dice.one_in(2).then_some(Operation::Sync);
+                Faults { error: Some(DeviceError { at, only, lasts }), ..Faults::default() }
             }
             Self::Full => Faults { room_bytes: Some(disk.used_bytes() + soon * 4096), ..Faults::default() },
             Self::Stop => Faults::default(),

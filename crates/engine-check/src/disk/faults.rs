@@ -18,8 +18,10 @@ pub struct Faults {
 /// When the device fails.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceError {
-    /// In this operation, counted from 0; reads count too.
+    /// In this operation, counted from 0, or the first after it that is meant; reads count too.
     pub at: u64,
+    /// The only kind of operation that is meant.
+    pub only: Option<Operation>,
     /// For how long.
     pub lasts: Lasts,
 }
@@ -27,7 +29,7 @@ pub struct DeviceError {
 /// How long the device fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lasts {
-    /// That operation only.
+    /// One operation.
     Once,
     /// From then on.
     Forever,
@@ -134,17 +136,15 @@ impl Fate {
         if self.is_off {
             return Err(Struck::PowerCut);
         }
-        let fails = self.faults.error.is_some_and(|error| error.strikes(at));
+        let fails = self.faults.error.is_some_and(|error| error.strikes(at, operation, self.errors));
         self.errors += u64::from(fails);
         if fails { Err(Struck::DeviceError) } else { Ok(()) }
     }
 }
 
 impl DeviceError {
-    fn strikes(self, operation: u64) -> bool {
-        match self.lasts {
-            Lasts::Once => operation == self.at,
-            Lasts::Forever => operation >= self.at,
-        }
+    fn strikes(self, at: u64, operation: Operation, struck: u64) -> bool {
+        let is_meant = at >= self.at && self.only.is_none_or(|only| only == operation);
+        is_meant && (self.lasts == Lasts::Forever || struck == 0)
     }
 }

@@ -7,7 +7,7 @@ fn struck<T>(result: io::Result<T>) -> Option<Struck> {
 }
 
 fn failing(at: u64, lasts: Lasts) -> Faults {
-    Faults { error: Some(DeviceError { at, lasts }), ..Faults::default() }
+    Faults { error: Some(DeviceError { at, only: None, lasts }), ..Faults::default() }
 }
 
 /// Promise: from the change in which the power fails nothing works, and nothing more is done.

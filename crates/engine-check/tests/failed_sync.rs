@@ -1,0 +1,98 @@
+//! A sync that fails leaves the state readable and not durable: whoever opens it next must not build on that.
+
+use std::sync::Arc;
+
+use ackwell_engine::command::{Batch, Configure, NewMessage, Send};
+use ackwell_engine::message::Payload;
+use ackwell_engine::store::{Entropy, Options, Threads};
+use ackwell_engine::{Command, Engine, Settings, Store, StoreError, Timestamp};
+use ackwell_engine_check::disk::{DeviceError, Faults, Lasts, Operation, SimDisk, Survival};
+
+/// Each batch is a checkpoint.
+const OPTIONS: Options = Options {
+    segment_bytes: 16 << 10,
+    checkpoint_bytes: 1,
+    max_rows: 1000,
+    reserve_bytes: 0,
+    threads: Threads::One,
+};
+const NOW: Timestamp = Timestamp(1000);
+/// More than any batch here asks of the disk.
+const OPERATIONS: u64 = 150;
+const SEEDS: u64 = 10;
+const SOUND: &str = "nothing is wrong with this disk";
+
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// The checkpoint of a batch.
+    Checkpoint,
+    /// The opening after the process was killed.
+    Opening,
+    /// The end of the process.
+    Closing,
+}
+
+/// Promise: whichever sync fails, what later checkpoints build on is there after a power cut.
+#[test]
+fn state_whose_sync_failed_is_not_built_on() {
+    for moment in [Moment::Checkpoint, Moment::Opening, Moment::Closing] {
+        let places = (0..SEEDS).flat_map(|seed| (0..OPERATIONS).map(move |at| (seed, at)));
+        let failed = places.filter(|(seed, at)| survives(*seed, moment, *at)).count();
+        assert!(failed > 0, "{moment:?}: no sync failed");
+    }
+}
+
+/// Whether a sync failed.
+fn survives(seed: u64, moment: Moment, at: u64) -> bool {
+    let mut disk = SimDisk::new(seed);
+    let mut engine = open(&disk).expect(SOUND);
+    send(&mut engine, "shop/orders").expect(SOUND);
+    if matches!(moment, Moment::Opening) {
+        drop(engine);
+        disk = disk.restarted();
+        fail_sync(&disk, at);
+        _ = open(&disk);
+    } else {
+        fail_sync(&disk, at);
+        _ = match moment {
+            Moment::Closing => engine.close(),
+            _ => send(&mut engine, "shop/mails"),
+        };
+    }
+    let failed = disk.set_faults(Faults::default());
+    disk = disk.restarted();
+    let mut engine = open(&disk).expect(SOUND);
+    for _ in 0..5 {
+        send(&mut engine, "shop/orders").expect(SOUND);
+    }
+    let before = engine.digest();
+    drop(engine);
+    let engine = open(&disk.crash_as(seed, Survival::Nothing)).expect(SOUND);
+    let damage = engine.damage().expect(SOUND);
+    assert!(damage.is_empty(), "{moment:?}, seed {seed}, at {at}: {damage:?}");
+    assert_eq!(engine.digest(), before, "{moment:?}, seed {seed}, at {at}");
+    failed > 0
+}
+
+/// The next sync after so many operations does.
+fn fail_sync(disk: &SimDisk, after: u64) {
+    let at = disk.asked().operations + after;
+    let error = DeviceError { at, only: Some(Operation::Sync), lasts: Lasts::Once };
+    disk.set_faults(Faults { error: Some(error), ..Faults::default() });
+}
+
+fn open(disk: &SimDisk) -> Result<Engine, StoreError> {
+    let entropy = Entropy { receipt_key: [7; 16], salt: 1 };
+    Engine::open(Store::on_disk(Arc::new(disk.clone()), entropy, OPTIONS)?, NOW)
+}
+
+/// Makes the queue, too.
+fn send(engine: &mut Engine, queue: &str) -> Result<(), StoreError> {
+    let configure = Configure { name: queue.into(), generation: 1, settings: Settings::default() };
+    engine.apply(NOW, vec![Command::Configure(configure)])?;
+    let payload = Payload { body: vec![7; 900].into(), ..Payload::default() };
+    let messages = vec![NewMessage { payload, ..NewMessage::default() }];
+    let queue = engine.queue(queue).expect("it was made");
+    let send = Send { queue, messages, batch: Batch::Each, request_id: String::new() };
+    engine.apply(NOW, vec![Command::Send(send)]).map(drop)
+}
