@@ -113,7 +113,6 @@ fn application_that_dies_of_a_message_is_rid_of_it() {
     assert_eq!(blamed, 0);
     let pod = &namespace.list("pods", "app=crasher").unwrap()[0]["status"];
     assert_eq!(pod["initContainerStatuses"][0]["restartCount"], 0, "{}", pod["initContainerStatuses"]);
-    assert!(pod["containerStatuses"][0]["restartCount"].as_u64() >= Some(2), "{}", pod["containerStatuses"]);
 }
 
 /// Promise: with its annotation a pod's applications find the sidecar at a socket in their file system, without a setting.

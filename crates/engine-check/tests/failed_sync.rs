@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ackwell_engine::command::{Batch, Configure, NewMessage, Send};
-use ackwell_engine::message::Payload;
 use ackwell_engine::store::{Entropy, Options, Threads};
 use ackwell_engine::{Command, Engine, Settings, Store, StoreError, Timestamp};
 use ackwell_engine_check::disk::{DeviceError, Faults, Lasts, Operation, SimDisk, Survival};
@@ -19,7 +18,9 @@ const OPTIONS: Options = Options {
 const NOW: Timestamp = Timestamp(1000);
 /// More than any batch here asks of the disk.
 const OPERATIONS: u64 = 150;
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 4;
+/// Messages in so many pages of the state that later batches leave most of them as they are.
+const MANY: usize = 2000;
 const SOUND: &str = "nothing is wrong with this disk";
 
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +47,7 @@ fn state_whose_sync_failed_is_not_built_on() {
 fn survives(seed: u64, moment: Moment, at: u64) -> bool {
     let mut disk = SimDisk::new(seed);
     let mut engine = open(&disk).expect(SOUND);
-    send(&mut engine, "shop/orders").expect(SOUND);
+    send(&mut engine, "shop/orders", MANY).expect(SOUND);
     if matches!(moment, Moment::Opening) {
         drop(engine);
         disk = disk.restarted();
@@ -56,14 +57,14 @@ fn survives(seed: u64, moment: Moment, at: u64) -> bool {
         fail_sync(&disk, at);
         _ = match moment {
             Moment::Closing => engine.close(),
-            _ => send(&mut engine, "shop/mails"),
+            _ => send(&mut engine, "shop/mails", MANY),
         };
     }
     let failed = disk.set_faults(Faults::default());
     disk = disk.restarted();
     let mut engine = open(&disk).expect(SOUND);
-    for _ in 0..5 {
-        send(&mut engine, "shop/orders").expect(SOUND);
+    for _ in 0..3 {
+        send(&mut engine, "shop/orders", 1).expect(SOUND);
     }
     let before = engine.digest();
     drop(engine);
@@ -87,11 +88,10 @@ fn open(disk: &SimDisk) -> Result<Engine, StoreError> {
 }
 
 /// Makes the queue, too.
-fn send(engine: &mut Engine, queue: &str) -> Result<(), StoreError> {
+fn send(engine: &mut Engine, queue: &str, count: usize) -> Result<(), StoreError> {
     let configure = Configure { name: queue.into(), generation: 1, settings: Settings::default() };
     engine.apply(NOW, vec![Command::Configure(configure)])?;
-    let payload = Payload { body: vec![7; 900].into(), ..Payload::default() };
-    let messages = vec![NewMessage { payload, ..NewMessage::default() }];
+    let messages = vec![NewMessage::default(); count];
     let queue = engine.queue(queue).expect("it was made");
     let send = Send { queue, messages, batch: Batch::Each, request_id: String::new() };
     engine.apply(NOW, vec![Command::Send(send)]).map(drop)
