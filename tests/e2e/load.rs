@@ -48,6 +48,8 @@ pub(crate) struct Ledger {
     received: HashMap<String, String>,
     /// Those whose ack was confirmed.
     acked: HashSet<String>,
+    /// Those whose ack was asked for, and not answered yet.
+    in_doubt: HashSet<String>,
     /// Those that came after their ack was confirmed.
     undead: Vec<String>,
     /// The last send has been answered.
@@ -179,6 +181,7 @@ impl Shared {
     /// Until each is confirmed, or void: receipts outlive the broker that gave them.
     async fn settle(&self, caller: &Caller, mut left: Vec<Delivery>) {
         while !left.is_empty() && !self.stopped.load(Ordering::SeqCst) {
+            self.ledger().in_doubt.extend(left.iter().map(|delivery| delivered(delivery).id.clone()));
             let answer = caller.settle(left.iter().map(ack).collect()).await;
             left = self.ledger().settled(left, answer);
             if !left.is_empty() {
@@ -190,8 +193,13 @@ impl Shared {
 
 impl Ledger {
     /// What was confirmed to senders, and whose ack was not confirmed to consumers.
-    pub(crate) fn unacked(&self) -> HashSet<String> {
+    fn unacked(&self) -> HashSet<String> {
         self.confirmed.keys().filter(|id| !self.acked.contains(*id)).cloned().collect()
+    }
+
+    /// What is certain to be in the queue. An ack that nobody heard an answer to may have been done.
+    pub(crate) fn stored(&self) -> HashSet<String> {
+        self.unacked().difference(&self.in_doubt).cloned().collect()
     }
 
     /// Whether the ack of this message was confirmed.
@@ -220,10 +228,11 @@ impl Ledger {
         };
         let mut again = Vec::new();
         for (delivery, refusal) in deliveries.into_iter().zip(refusals) {
+            let id = &delivered(&delivery).id;
             match refusal.as_deref() {
-                None => drop(self.acked.insert(delivered(&delivery).id.clone())),
+                None => drop((self.acked.insert(id.clone()), self.in_doubt.remove(id))),
                 // The message comes again.
-                Some(reason) if reason == Reason::ReceiptExpired.as_str() => {}
+                Some(reason) if reason == Reason::ReceiptExpired.as_str() => drop(self.in_doubt.remove(id)),
                 Some(_) => again.push(delivery),
             }
         }

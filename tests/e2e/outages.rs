@@ -201,7 +201,7 @@ async fn node_that_crashes_keeps_what_was_confirmed() {
 
     let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
     let caller = forward.caller("orders").await;
-    let mut left = ledger.unacked();
+    let mut left = ledger.stored();
     until_async("what was confirmed to come", LIMIT, async || {
         for delivery in caller.receive(SOME.try_into()?, Duration::from_secs(1)).await? {
             let message = delivered(&delivery);
