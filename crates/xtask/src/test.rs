@@ -176,7 +176,8 @@ fn it(session: &mut Session<'_>, built: bool) -> anyhow::Result<()> {
         session.fail("it", &anyhow::anyhow!("there are no binaries to test"));
         return Ok(());
     }
-    let mut cargo = session.workspace.cargo(["test", "--package", "ackwell-tests", "--test", "it"]);
+    // With the features of the whole workspace, as for the step before: nothing is compiled again.
+    let mut cargo = session.workspace.cargo(["test", "--workspace", "--test", "it"]);
     cargo.env("ACKWELL_BINARIES", image::static_folder(session.workspace));
     session.step("it", cargo)?;
     Ok(())
@@ -287,5 +288,5 @@ fn e2e_tests_on(
 }
 
 fn e2e_tests(workspace: &Workspace) -> Command {
-    workspace.cargo(["test", "--package", "ackwell-tests", "--test", "e2e"])
+    workspace.cargo(["test", "--workspace", "--test", "e2e"])
 }

@@ -69,11 +69,8 @@ impl Kubernetes {
                 }
                 // Some of the binaries are enough for these, and what they find need not be looked for in a cluster.
                 if options.wants(Layer::E2e) {
-                    session.step(
-                        "control plane",
-                        control_tests(session, &folders, "ackwell-operator", "control"),
-                    )?;
-                    session.step("command line", control_tests(session, &folders, "ackwell", "cluster"))?;
+                    session.step("control plane", control_tests(session, &folders, "control"))?;
+                    session.step("command line", control_tests(session, &folders, "cluster"))?;
                 }
                 start(session, folders)
             }
@@ -104,8 +101,8 @@ fn build(session: &Session<'_>, folders: &Folders) -> JoinHandle<anyhow::Result<
     std::thread::spawn(move || steps::streamed(&children, nice, &log, "(background) "))
 }
 
-fn control_tests(session: &Session<'_>, folders: &Folders, package: &str, test: &str) -> Command {
-    let args = ["test", "--package", package, "--test", test, "--", "--ignored"];
+fn control_tests(session: &Session<'_>, folders: &Folders, test: &str) -> Command {
+    let args = ["test", "--workspace", "--test", test, "--", "--ignored"];
     let mut cargo = session.workspace.cargo(args);
     cargo.env("CLUSTER_BIN", folders.binaries());
     cargo
