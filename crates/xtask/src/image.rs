@@ -15,8 +15,10 @@ use builder::Builder;
 /// What becomes an image; packages, binaries, stages of the Containerfile and images have the same names.
 pub(crate) const BINARIES: [&str; 3] = ["ackwelld", "ackwell-operator", "ackwell"];
 
-/// What a node pulls before the first message flows: a promise of the README.
+/// What a node pulls before the first message flows is brokers, sidecars and operators.
 const MAX_IMAGE_BYTES: u64 = 25_000_000;
+/// The command line is the broker, for `dev`, and the operator's Kubernetes client in one.
+const MAX_COMMAND_LINE_BYTES: u64 = 28_000_000;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -93,10 +95,11 @@ fn image(workspace: &Workspace, builder: &Builder, name: &str, tag: &str) -> any
         archive: &archive,
     };
     builder.build(&image)?;
-    report(&image.name, bytes, &archive)
+    let most = if name == "ackwell" { MAX_COMMAND_LINE_BYTES } else { MAX_IMAGE_BYTES };
+    report(&image.name, (bytes, most), &archive)
 }
 
-fn report(image: &str, bytes: u64, archive: &Path) -> anyhow::Result<()> {
+fn report(image: &str, (bytes, most): (u64, u64), archive: &Path) -> anyhow::Result<()> {
     let packed = std::fs::metadata(archive).with_context(|| format!("read {}", archive.display()))?.len();
     say(format_args!(
         "{image}  {} MB, {} MB packed  {}",
@@ -104,8 +107,8 @@ fn report(image: &str, bytes: u64, archive: &Path) -> anyhow::Result<()> {
         megabytes(packed),
         archive.display()
     ));
-    if bytes > MAX_IMAGE_BYTES {
-        bail!("{image} has {bytes} bytes, more than the {MAX_IMAGE_BYTES} that an image may have");
+    if bytes > most {
+        bail!("{image} has {bytes} bytes, more than the {most} that it may have");
     }
     Ok(())
 }
