@@ -73,7 +73,9 @@ fn rolling_restarts_under_load_show_no_error_and_count_no_attempt() {
         wait_more(&processed, "processed");
         let both = ["deployment/producer", "deployment/worker"];
         namespace.expect(&["rollout", "restart", both[0], both[1]]);
-        both.map(|one| namespace.expect(&["rollout", "status", one, "--timeout=55s"]));
+        for one in both {
+            namespace.expect(&["rollout", "status", one, "--timeout=55s"]);
+        }
         wait_more(&sent, "sent");
     }
     namespace.expect(&["scale", "deployment/producer", "--replicas=0"]);
