@@ -6,6 +6,7 @@
 
 mod applications;
 mod chart;
+mod command_line;
 mod delivery;
 mod examples;
 mod hundred;
