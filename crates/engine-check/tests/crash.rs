@@ -48,7 +48,7 @@ fn store_that_met_an_error_while_it_was_made_opens() {
         for at in 0..60 {
             let disk = SimDisk::new(seed);
             disk.set_faults(Faults {
-                error: Some(DeviceError { at, lasts: Lasts::Once }),
+                error: Some(DeviceError { at, only: None, lasts: Lasts::Once }),
                 ..Faults::default()
             });
             let opened = open(&disk);
