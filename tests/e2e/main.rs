@@ -18,4 +18,5 @@ mod outages;
 mod pods;
 mod queue;
 mod refusals;
+mod scale;
 mod schema;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use ackwell_proto::v1::produce_request::Frame as Produced;
 use ackwell_proto::v1::{
-    Access, CancelRequest, CommitRequest, ExplainRequest, ExtendRequest, GetRequest, Grant, PauseRequest,
-    PeekRequest, ProduceOpen, ProduceRequest, PurgeRequest, RedriveRequest, RouteRequest, SendRequest,
-    SettleRequest, StatsRequest, Verb,
+    Access, ArriveRequest, CancelRequest, CommitRequest, ExplainRequest, ExtendRequest, GetRequest, Grant,
+    ImportRequest, PauseRequest, PeekRequest, ProduceOpen, ProduceRequest, PurgeRequest, RedriveRequest,
+    RouteRequest, SendRequest, SettleRequest, StatsRequest, Verb,
 };
 use ackwell_proto::{Failure, Reason};
 use ackwell_tests::caller::{Caller, ack, delivered, failure, message};
@@ -82,6 +82,14 @@ async fn call(caller: &Caller, name: &str) -> Result<(), Status> {
         "Stats" => admin.stats(stats).await.map(drop),
         "WatchStats" => admin.watch_stats(stats).await.map(drop),
         "Route" => caller.shard.clone().route(RouteRequest { queue: queue() }).await.map(drop),
+        "Arrive" => {
+            let arrive = ArriveRequest { queue: queue(), ..ArriveRequest::default() };
+            caller.shard.clone().arrive(arrive).await.map(drop)
+        }
+        "Import" => {
+            let import = ImportRequest { queue: queue(), ..ImportRequest::default() };
+            caller.shard.clone().import(import).await.map(drop)
+        }
         other => panic!("there is no call {other}"),
     }
 }
@@ -94,8 +102,8 @@ async fn consume(caller: &Caller) -> Result<(), Status> {
     caller.queues.clone().consume(tokio_stream::iter([open])).await.map(drop)
 }
 
-/// Every call, and the verb that it needs. `Commit` needs both where it does both.
-const CALLS: [(&str, &[&str]); 18] = [
+/// Every call, and who may make it. `Commit` needs both verbs where it does both.
+const CALLS: [(&str, &[&str]); 20] = [
     ("Send", &["send", "both"]),
     ("Produce", &["send", "both"]),
     ("Commit sends", &["send", "both"]),
@@ -114,6 +122,9 @@ const CALLS: [(&str, &[&str]); 18] = [
     ("Stats", &["send", "consume", "both", "peek", "admin", "operator"]),
     ("WatchStats", &["send", "consume", "both", "peek", "admin", "operator"]),
     ("Route", &["send", "consume", "both", "peek", "admin", "operator"]),
+    // Of other shards, which no token proves.
+    ("Arrive", &[]),
+    ("Import", &[]),
 ];
 
 fn refused_as_denied(status: &Status) -> bool {
@@ -173,11 +184,16 @@ async fn who_proves_nothing_is_refused() {
         let nobody = broker.caller().await;
         let caller = if token.is_empty() { nobody } else { nobody.with_token(&token) };
         // Few enough not to be an attack: all of them come from one address.
-        for (name, _) in CALLS.iter().filter(|_| says == "no token").chain(&CALLS[..2]) {
+        let of_tokens = CALLS.iter().filter(|(_, may)| !may.is_empty());
+        for (name, _) in of_tokens.filter(|_| says == "no token").chain(&CALLS[..2]) {
             let status = call(&caller, name).await.expect_err(says);
             let refused = failure(&status);
             assert_eq!((refused.reason, status.code()), (Reason::Unauthenticated, Code::Unauthenticated));
             assert!(refused.message.contains(says), "{name}: {refused}");
+        }
+        for name in ["Arrive", "Import"] {
+            let status = call(&caller, name).await.expect_err(says);
+            assert!(refused_as_denied(&status), "{name}: {status:?}");
         }
         assert!(caller.configure(broker.config().clone()).await.is_err(), "{says}");
     }

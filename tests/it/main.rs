@@ -14,6 +14,7 @@ mod formats;
 mod keda;
 mod keys;
 mod metrics;
+mod moving;
 mod outcomes;
 mod refusals;
 mod sidecar;

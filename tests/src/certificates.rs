@@ -1,20 +1,26 @@
 //! Authorities and certificates of a test, and who shows which.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use hyper_util::rt::TokioIo;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, IpAddr, ServerName};
+use rustls::pki_types::{CertificateDer, IpAddr, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::codegen::http::Uri;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
 /// Who signs.
 pub struct Authority {
@@ -91,19 +97,41 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are plain text")
 }
 
-/// The certificate that is shown to one who trusts `bundle`.
-pub async fn shown_at(address: SocketAddr, bundle: &str) -> anyhow::Result<CertificateDer<'static>> {
+/// A connection of one who trusts `bundle`, and shows a certificate or none.
+pub async fn connect_as(address: SocketAddr, bundle: &str, own: Option<&Shown>) -> anyhow::Result<Channel> {
+    let mut config = trusting(bundle, own)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TokioIo::new(connect(address, config).await?);
+    let mut once = Some(stream);
+    let connector = service_fn(move |_: Uri| {
+        let stream = once.take().ok_or_else(|| io::Error::other("it broke"));
+        async move { stream }
+    });
+    Ok(Endpoint::from_shared(format!("http://{address}"))?.connect_with_connector(connector).await?)
+}
+
+fn trusting(bundle: &str, own: Option<&Shown>) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
         roots.add(certificate.context("read the bundle")?).context("trust the bundle")?;
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let Some(own) = own else { return Ok(builder.with_no_client_auth()) };
+    let key = PrivateKeyDer::from_pem_file(&own.key).context("read the key")?;
+    Ok(builder.with_client_auth_cert(vec![own.current()], key)?)
+}
+
+async fn connect(address: SocketAddr, config: ClientConfig) -> anyhow::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await.context("connect")?;
     let name = ServerName::IpAddress(IpAddr::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST)));
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.context("shake hands")?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.context("shake hands")
+}
+
+/// The certificate that is shown to one who trusts `bundle`.
+pub async fn shown_at(address: SocketAddr, bundle: &str) -> anyhow::Result<CertificateDer<'static>> {
+    let stream = connect(address, trusting(bundle, None)?).await?;
     let shown = stream.get_ref().1.peer_certificates().unwrap_or_default().first().cloned();
     shown.context("a certificate was shown")
 }

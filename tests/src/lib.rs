@@ -5,6 +5,7 @@
 //! - [`certificates`]: authorities of a test, and what brokers show.
 //! - [`cluster`]: a real cluster, and what is installed in it.
 //! - [`dice`], [`ledger`], [`numbered`], [`proxy`]: what the chaos test and its applications share, and the network between.
+//! - [`keyed`]: a load of keyed messages, and what must hold of it.
 //! - [`tokens`]: who calls, where brokers want to know.
 //! - [`wait`]: the one way to wait for something.
 
@@ -12,6 +13,7 @@ pub mod caller;
 pub mod certificates;
 pub mod cluster;
 pub mod dice;
+pub mod keyed;
 pub mod ledger;
 pub mod numbered;
 pub mod ports;

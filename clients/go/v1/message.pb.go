@@ -96,8 +96,8 @@ type Message struct {
 	ContentType string `protobuf:"bytes,3,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// At most 128 B; empty: none. Messages with the same key are handed out in stored order, one at a time: the next one when
 	// the one before is acked, purged or Dead. Those with other keys, or none, do not wait for it.
-	// A key belongs to one shard: its crc32c, mod 4096, is a slot, and slot * shards / 4096 the shard's ordinal. Sidecars
-	// send there and nowhere else; adding shards moves keys, and with them the order across that moment.
+	// A key belongs to one shard: its crc32c, mod 4096, is a slot, and the jump hash of that the shard's ordinal. Sidecars
+	// send there and nowhere else. With another number of shards keys move, and keep their order.
 	OrderingKey string `protobuf:"bytes,4,opt,name=ordering_key,json=orderingKey,proto3" json:"ordering_key,omitempty"`
 	// At most 64 B; empty: none. The tenant: keys take turns, so that a key with little to do never waits for the backlog
 	// of another. All messages without a key share one turn.

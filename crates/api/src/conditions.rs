@@ -58,6 +58,12 @@ pub mod reasons {
     pub const BY_SPEC: &str = "BySpec";
     /// `spec.suspend` is false.
     pub const NOT_SUSPENDED: &str = "NotSuspended";
+    /// Messages go to other shards, since there shall be more or fewer.
+    pub const SHARDS_MOVING: &str = "ShardsMoving";
+    /// A shard hands its messages to others, to leave.
+    pub const DRAINING: &str = "Draining";
+    /// A shard that shall leave cannot hand over its messages.
+    pub const DRAIN_BLOCKED: &str = "DrainBlocked";
     /// No shard is about to leave.
     pub const NOT_DRAINING: &str = "NotDraining";
     /// An annotation keeps the operator from changing anything.
@@ -86,8 +92,6 @@ pub mod reasons {
     pub const APPLY_REFUSED: &str = "ApplyRefused";
     /// A child's name is taken by an object that belongs to something else.
     pub const OWNERSHIP_CONFLICT: &str = "OwnershipConflict";
-    /// The spec asks for something that this version cannot do yet.
-    pub const NOT_SUPPORTED_YET: &str = "NotSupportedYet";
     /// Nothing is left to do.
     pub const UP_TO_DATE: &str = "UpToDate";
     /// There are Dead messages.

@@ -23,6 +23,12 @@ pub const PAUSED_ANNOTATION: &str = "ackwell.dev/paused";
 pub const RESTARTED_ANNOTATION: &str = "ackwell.dev/restarted-at";
 /// Annotation of a StatefulSet: the shards there are, whether or not their brokers run.
 pub const SHARDS_ANNOTATION: &str = "ackwell.dev/shards";
+/// Annotation of a StatefulSet: generation, number of shards before and after of the newest placement.
+pub const PLACEMENT_ANNOTATION: &str = "ackwell.dev/placement";
+/// Annotation of a StatefulSet: ordinals of shards that have proved to be empty and are gone; their volumes stay.
+pub const EMPTIED_ANNOTATION: &str = "ackwell.dev/emptied";
+/// Annotation of a Queue: the ordinal of a draining shard whose messages are given up on; its volume stays.
+pub const FORCE_DRAIN_ANNOTATION: &str = "ackwell.dev/force-drain";
 /// Annotation of a StatefulSet: which template it has, as the operator built it.
 pub const TEMPLATE_ANNOTATION: &str = "ackwell.dev/template";
 /// Name of the volume claim template.

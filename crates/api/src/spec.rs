@@ -56,7 +56,7 @@ use crate::status::QueueStatus;
 #[x_kube(validation = rules::BYTES_FIT_VOLUME)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueSpec {
-    /// Number of brokers, each with its own volume; messages are spread over them. More can be added at any time.
+    /// Number of brokers, each with its own volume; messages are spread over them. More or fewer at any time.
     #[serde(default = "default_shards")]
     #[schemars(range(min = 1, max = 64), extend("format" = "int32"))]
     pub shards: u32,

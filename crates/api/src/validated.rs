@@ -113,6 +113,7 @@ impl ValidatedQueue {
             shard_addresses,
             settings: Some(self.settings),
             access: None,
+            placement: None,
         }
     }
 

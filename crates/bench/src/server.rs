@@ -129,6 +129,7 @@ fn queue(address: SocketAddr) -> QueueConfig {
         dead_letter_expired: true,
     };
     QueueConfig {
+        placement: None,
         namespace: NAMESPACE.to_owned(),
         name: QUEUE.to_owned(),
         generation: 1,

@@ -66,7 +66,8 @@ pub(crate) struct Broker {
     #[arg(long, default_value = "0.0.0.0:7410")]
     http: SocketAddr,
     /// Certificate to show, with those between it and its authority: PEM. Read again when it changes. Without it
-    /// connections are plain, which is for one machine only.
+    /// connections are plain, which is for one machine only. Other shards of the queue have to show one that is good for their
+    /// own address.
     #[arg(long, requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Key of the certificate: PEM.
@@ -75,6 +76,13 @@ pub(crate) struct Broker {
     /// Take plain connections from the loopback address all the same, which is how `kubectl port-forward` arrives.
     #[arg(long, requires = "tls_cert")]
     plain_loopback: bool,
+    /// Which of the queue's shards this is; without, it takes the messages of all keys.
+    #[arg(long, env = "ACKWELL_ORDINAL")]
+    ordinal: Option<u32>,
+    /// Authorities of the certificates that the other shards show, which hand messages over to this one and get some of it: PEM.
+    /// Read again when it changes. Without it, where there is a certificate, no messages move.
+    #[arg(long = "broker-ca", requires = "tls_cert")]
+    authorities: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -125,6 +133,8 @@ impl Broker {
             http: Some(self.http),
             tls: tls.map(|(certificate, key)| ServerFiles { certificate, key, plain_loopback }),
             namespace: config.namespace.clone(),
+            ordinal: self.ordinal,
+            broker_ca: self.authorities,
             queues: vec![config],
         })
     }

@@ -6,6 +6,7 @@
 mod access;
 mod convert;
 mod metrics;
+mod mover;
 mod refusal;
 mod served;
 mod service;
@@ -31,7 +32,7 @@ use crate::calls::CountCalls;
 use crate::http::{self, Probes};
 use crate::json;
 use crate::receiving::Receiving;
-use crate::tls::{self, Identity, ServerFiles};
+use crate::tls::{self, Identity, Peers, ServerFiles};
 use served::Queues;
 use service::{Counts, Service};
 use shard::{Job, Place, Shard};
@@ -61,6 +62,10 @@ pub struct Options {
     pub tls: Option<ServerFiles>,
     /// For queue names without a namespace.
     pub namespace: String,
+    /// Which of its queues' shards this is; `None`: there is no other.
+    pub ordinal: Option<u32>,
+    /// Authorities of the other shards' certificates; `None`: they show none, or no messages move.
+    pub broker_ca: Option<PathBuf>,
     /// Queues to serve. Queues that the store knows and this list lacks stay stored and are not served.
     pub queues: Vec<QueueConfig>,
 }
@@ -73,15 +78,17 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let counts = Counts::new(options.tls.is_none());
+    let peers = Peers::new(options.tls.clone(), options.broker_ca);
     let identity = options.tls.map(Identity::load).transpose().context("load the TLS certificate")?;
     let (shard, thread) = shard::start(Place { folder: options.data, max_rows: options.max_rows })?;
-    let queues = Queues::new(&options.namespace);
+    let queues = Queues::new(&options.namespace, options.ordinal);
     for config in options.queues {
         let name = format!("{}/{}", config.namespace, config.name);
         queues.add(&shard, config).await.with_context(|| format!("configure queue {name}"))?;
     }
     let (stopping, sessions) = (CancellationToken::new(), TaskTracker::new());
     let receiving = Receiving::new();
+    let reports = mover::start(&shard, &queues, &stopping, (&sessions, peers.clone()));
     let service = Service {
         shard: shard.clone(),
         queues,
@@ -90,6 +97,8 @@ pub async fn run(
         receiving,
         answering: Answering::default(),
         counts,
+        reports,
+        peers,
     };
     let listen = Listen { grpc: options.listen, identity, http: options.http };
     let served = serve(&service, listen, ready, shutdown).await;

@@ -7,7 +7,6 @@ mod failure;
 mod transcode;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ackwell_proto::Failure;
@@ -30,6 +29,7 @@ use tonic::service::Routes;
 use tonic::{Request, Status};
 
 use crate::receiving::is_grpc;
+use crate::tls::Remote;
 
 /// The largest gRPC request, whose bodies take a third more in base64.
 const MAX_BODY_BYTES: usize = 27 << 20;
@@ -37,7 +37,7 @@ const MAX_BODY_BYTES: usize = 27 << 20;
 const PASSED_ON: [&str; 2] = ["grpc-timeout", "authorization"];
 
 /// What a call says beside its body, and who its peer is.
-struct Said(MetadataMap, Option<SocketAddr>);
+struct Said(MetadataMap, Option<Remote>);
 
 impl<S: Sync> FromRequestParts<S> for Said {
     type Rejection = Infallible;
@@ -48,7 +48,7 @@ impl<S: Sync> FromRequestParts<S> for Said {
             let value = parts.headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok());
             value.map(|value| metadata.insert(name, value));
         }
-        Ok(Self(metadata, parts.extensions.get().copied()))
+        Ok(Self(metadata, parts.extensions.get().cloned()))
     }
 }
 

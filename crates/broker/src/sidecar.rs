@@ -26,7 +26,6 @@ mod service;
 mod settle;
 mod settled;
 mod shard_channel;
-mod slots;
 
 pub use drain::tell as tell_to_drain;
 pub use options::{DEFAULT_BROKER_ADDRESS, Options};

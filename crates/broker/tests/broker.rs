@@ -37,6 +37,8 @@ struct Broker {
 impl Broker {
     async fn start(data: &Path, generation: u64) -> Self {
         let options = broker::Options {
+            ordinal: None,
+            broker_ca: None,
             data: data.to_owned(),
             max_rows: broker::MAX_ROWS,
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -125,6 +127,7 @@ fn config(generation: u64) -> QueueConfig {
         ..QueueSettings::default()
     };
     QueueConfig {
+        placement: None,
         namespace: "shop".to_owned(),
         name: QUEUE.to_owned(),
         generation,

@@ -85,6 +85,8 @@ impl Dev {
 /// The namespace of the first queue is the one that short names mean.
 fn options(queues: &[ValidatedQueue], data: PathBuf, listen: SocketAddr) -> broker::Options {
     broker::Options {
+        ordinal: None,
+        broker_ca: None,
         data,
         max_rows: broker::MAX_ROWS,
         listen,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::message::{DeadReason, Epoch, Message, MessageId, Payload, Priority, QueueId, State};
+use crate::moving::{Arrive, Arrived, Depart, Departing, Forget, Import, Place};
 use crate::settings::Settings;
 use crate::time::Timestamp;
 
@@ -33,6 +34,16 @@ pub enum Command {
     Redrive(Selection),
     /// Removes messages that nobody holds.
     Purge(Selection),
+    /// Tells which of the queue's shards this is.
+    Place(Place),
+    /// Prepares for messages of another shard.
+    Arrive(Arrive),
+    /// Takes messages of another shard.
+    Import(Import),
+    /// Chooses messages that go to another shard.
+    Depart(Depart),
+    /// Removes those that are there.
+    Forget(Forget),
 }
 
 /// Answers a [`Command`], variant by variant.
@@ -62,6 +73,16 @@ pub enum Reply {
     Redriven(Selected),
     /// What was found and removed.
     Purged(Selected),
+    /// The generation of the placement from now on.
+    Placed(u64),
+    /// What is there of the source.
+    Arrived(Arrived),
+    /// The number of the last page.
+    Imported(u64),
+    /// The page on its way; none: nothing can go now.
+    Departing(Option<Departing>),
+    /// Done.
+    Forgotten,
     /// The command as a whole was refused.
     Refused(Refusal),
 }
@@ -137,7 +158,7 @@ pub enum Batch {
 }
 
 /// A message to store.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewMessage {
     /// What the sender gave.
     pub payload: Payload,
@@ -149,6 +170,8 @@ pub struct NewMessage {
     pub max_attempts: Option<u32>,
     /// How urgent it is.
     pub priority: Priority,
+    /// Where it stands in the Send that this one is a part of; `None`: this is the whole.
+    pub position: Option<u32>,
 }
 
 /// When a message becomes Ready.
@@ -403,6 +426,8 @@ pub enum Blocked {
     Paused,
     /// The queue is being deleted.
     Deleting,
+    /// It goes to another shard, or waits for messages with its slot that come from another one.
+    Moving,
     /// Somebody has it.
     Held {
         /// The name that the consumer gave itself.
@@ -506,6 +531,11 @@ pub enum Refusal {
     /// No such message.
     #[error("the queue has no such message: the id is wrong, or the message is gone")]
     UnknownMessage,
+    /// It is another shard's, or on its way there.
+    #[error(
+        "the queue's shards are changing: another shard has this, or will have it in a moment; try again"
+    )]
+    Moved,
     /// A consumer holds it.
     #[error("a consumer holds the message; it can be removed when that is over")]
     MessageInFlight,

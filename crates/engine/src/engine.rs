@@ -1,10 +1,13 @@
 //! The state machine: a batch of commands in, one durable commit and a reply each out.
 
+mod arrive;
 mod commit;
+mod depart;
 mod digest;
 mod explain;
 mod fail;
 mod peek;
+mod placement;
 mod queues;
 mod receive;
 mod salvage;
@@ -22,9 +25,7 @@ use bytes::Bytes;
 
 use crate::command::{Applied, Command, Delivery, Refusal, Reply};
 use crate::memory::{Memory, MemoryKey, Remembered};
-use crate::message::{
-    AttemptOutcome, DeadReason, Epoch, Hold, Location, Message, MessageId, QueueId, Row, Seq, Stage,
-};
+use crate::message::{AttemptOutcome, DeadReason, Epoch, Hold, Location, Message, QueueId, Row, Seq, Stage};
 use crate::messages::{Ageing, Counts, Messages};
 use crate::receipt::{Receipt, Sealer};
 use crate::settings::Settings;
@@ -169,6 +170,7 @@ impl Engine {
         };
         for (id, QueueState { record, turns }) in queues {
             engine.queues.insert(id, Queue::new(record));
+            engine.hold_slots(id);
             engine.messages.restore_turns(id, turns);
         }
         engine.replay()?;
@@ -279,7 +281,7 @@ impl Engine {
 
     /// How many messages a Receive could get now.
     pub fn grantable(&self, queue: QueueId) -> u64 {
-        if self.queues.get(&queue).is_none_or(|queue| queue.record.is_paused || queue.record.is_closed) {
+        if self.queues.get(&queue).is_none_or(|queue| queue.record.gives_nothing()) {
             return 0;
         }
         let max_in_flight = self.settings(queue).map_or(0, |settings| settings.max_in_flight);
@@ -392,6 +394,14 @@ impl Engine {
             Command::Cancel(cancel) => self.cancel(cancel),
             Command::Redrive(selection) => self.redrive(&selection),
             Command::Purge(selection) => self.purge(&selection),
+            Command::Place(place) => self.place(place),
+            Command::Arrive(arrive) => self.arrive(arrive),
+            Command::Import(import) => {
+                let locations: Vec<Location> = locations.take(import.messages.len()).collect();
+                self.import(import, locations.into_iter())
+            }
+            Command::Depart(depart) => self.depart(depart),
+            Command::Forget(forget) => self.forget(forget),
         };
         Pending::Done(reply.unwrap_or_else(Reply::Refused))
     }
@@ -485,10 +495,6 @@ impl Engine {
 
     fn seal(&self, seq: Seq, queue: QueueId, epoch: Epoch) -> Bytes {
         self.sealer.seal(Receipt { queue, seq, epoch })
-    }
-
-    fn id(&self, seq: Seq, row: &Row) -> MessageId {
-        MessageId::new(row.stored_at, self.meta.salt, seq)
     }
 
     /// The row of a message that an index named.

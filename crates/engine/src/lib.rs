@@ -14,8 +14,10 @@ mod engine;
 mod memory;
 pub mod message;
 mod messages;
+pub mod moving;
 pub mod receipt;
 pub mod settings;
+pub mod slots;
 pub mod store;
 pub mod time;
 

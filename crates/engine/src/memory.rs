@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::command::{Sent, Settled};
 use crate::dense::{Page, PageNo, Pages, Timers, number_at};
 use crate::message::{Epoch, MessageId, QueueId, Seq};
+use crate::moving::RememberedId;
 use crate::time::Timestamp;
 use shelf::Shelf;
 
@@ -197,6 +198,29 @@ impl Memory {
     /// How many more dedup ids of the queue can be remembered.
     pub(crate) fn dedup_room(&self, queue: QueueId) -> usize {
         MAX_DEDUP_IDS.saturating_sub(self.shelves.get(&queue).map_or(0, |shelves| shelves.dedups.items()))
+    }
+
+    /// Dedup ids that are remembered, behind `after`, by name.
+    pub(crate) fn dedup_ids(
+        &self,
+        queue: QueueId,
+        after: &str,
+        now: Timestamp,
+    ) -> impl Iterator<Item = RememberedId> {
+        let shelves = self.shelves.get(&queue).into_iter();
+        let entries = shelves.flat_map(move |shelves| shelves.dedups.behind(after));
+        entries.filter(move |(_, entry)| entry.until > now).filter_map(|(id, entry)| match entry.what {
+            Remembered::Stored(message) => {
+                Some(RememberedId { dedup_id: id.to_string(), message, until: entry.until })
+            }
+            _ => None,
+        })
+    }
+
+    /// Until when a repeated call is answered from memory, about this queue or about several.
+    pub(crate) fn remembers_until(&self, queue: QueueId) -> Option<Timestamp> {
+        let shelves = [queue, QueueId::NONE].into_iter().filter_map(|queue| self.shelves.get(&queue));
+        shelves.flat_map(|shelves| [shelves.deliveries.last(), shelves.requests.last()]).flatten().max()
     }
 
     /// Forgets what ended at `now` or before, at most `max` of each kind and queue.

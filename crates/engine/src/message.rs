@@ -9,6 +9,7 @@ use bytes::Bytes;
 use siphasher::sip128::SipHasher24;
 use uuid::Uuid;
 
+use crate::slots::{SLOTS, Slot};
 use crate::time::Timestamp;
 
 /// Newest attempts kept of each message.
@@ -45,8 +46,10 @@ pub struct MessageId(u128);
 pub struct KeyId(pub(crate) u64);
 
 impl KeyId {
-    /// `None` for the empty key. Hashed with the secret of the store, so that nobody can make the keys of others collide
-    /// with theirs. Turns go by the order of these hashes.
+    const SLOT_BITS: u32 = SLOTS.ilog2();
+
+    /// Of a fairness key; `None` for the empty one. Hashed with the secret of the store, so that nobody can make the keys of
+    /// others collide with theirs. Turns go by the order of these hashes.
     pub fn of(text: &str, receipt_key: &[u8; 16]) -> Option<Self> {
         if text.is_empty() {
             return None;
@@ -54,6 +57,29 @@ impl KeyId {
         let mut hasher = SipHasher24::new_with_key(receipt_key);
         hasher.write(text.as_bytes());
         Some(Self(hasher.finish()))
+    }
+
+    /// Of an ordering key, which moves between shards with all of its slot: the slot, then as much of the hash as there is
+    /// room for.
+    pub(crate) fn in_slot(text: &str, receipt_key: &[u8; 16]) -> Option<Self> {
+        let Self(hash) = Self::of(text, receipt_key)?;
+        Some(Self(Self::first_of(Slot::of(text)).0 | hash >> Self::SLOT_BITS))
+    }
+
+    /// Of an ordering key.
+    pub(crate) fn slot(self) -> Slot {
+        let number = u16::try_from(self.0 >> (u64::BITS - Self::SLOT_BITS)).expect("12 bits fit");
+        Slot::new(number).expect("12 bits are a slot")
+    }
+
+    /// The lowest that an ordering key of this slot can have.
+    pub(crate) fn first_of(slot: Slot) -> Self {
+        Self(u64::from(slot.number()) << (u64::BITS - Self::SLOT_BITS))
+    }
+
+    /// The highest.
+    pub(crate) fn last_of(slot: Slot) -> Self {
+        Self(Self::first_of(slot).0 | u64::MAX >> Self::SLOT_BITS)
     }
 }
 
@@ -104,7 +130,14 @@ impl MessageId {
         self.0
     }
 
-    /// The place it leads to.
+    /// The salt of the store that made it, as far as the id has it.
+    pub(crate) fn salt(self) -> u32 {
+        let high = u32::try_from(self.0 >> 64 & 0xfff).expect("12 bits fit");
+        let low = u32::try_from(self.0 >> SEQ_BITS & 0xfff).expect("12 bits fit");
+        high << SALT_LOW_BITS | low
+    }
+
+    /// The place it leads to, in the store that made it.
     pub fn seq(self) -> Seq {
         Seq(u64::try_from(self.0 & ((1 << SEQ_BITS) - 1)).expect("50 bits fit"))
     }
@@ -382,7 +415,7 @@ mod tests {
         let uuid = Uuid::parse_str(&id.to_string()).unwrap();
         assert_eq!(uuid.get_version_num(), 7);
         assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
-        assert_eq!(id.seq(), Seq(987_654_321));
+        assert_eq!((id.seq(), id.salt()), (Seq(987_654_321), 0x00ab_cdef));
         assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
     }
 

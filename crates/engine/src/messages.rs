@@ -6,11 +6,12 @@ mod keys;
 mod lanes;
 mod summary;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::dense::{Fetch, NumberSet, Page, PageNo, Pages, Timers, number_at};
 use crate::message::{KeyId, QueueId, Row, Seq, Stage, State};
+use crate::slots::{Slot, SlotSet};
 use crate::time::Timestamp;
 use keys::Keys;
 pub(crate) use lanes::{Ageing, Turns};
@@ -71,6 +72,47 @@ pub(crate) struct Index {
     pub(crate) dead: NumberSet<Seq>,
     pub(crate) all: NumberSet<Seq>,
     pub(crate) counts: Counts,
+    /// What is not eligible, whatever its state.
+    pub(crate) held: Held,
+}
+
+/// Slots whose messages leave, or wait for others that come.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    slots: SlotSet,
+    /// Their keys with messages that are not Dead.
+    keys: BTreeSet<KeyId>,
+}
+
+impl Held {
+    pub(crate) fn contains(&self, slot: Slot) -> bool {
+        self.slots.contains(slot)
+    }
+
+    /// Whether the slot is one of them and has messages that are not Dead.
+    pub(crate) fn has(&self, slot: Slot) -> bool {
+        self.of(slot).next().is_some()
+    }
+
+    fn of(&self, slot: Slot) -> impl Iterator<Item = KeyId> {
+        self.keys.range(KeyId::first_of(slot)..=KeyId::last_of(slot)).copied()
+    }
+
+    /// Forgets the keys of these slots.
+    fn let_go(&mut self, slots: &SlotSet) -> BTreeSet<KeyId> {
+        let keys: BTreeSet<KeyId> = slots.iter().flat_map(|slot| self.of(slot)).collect();
+        keys.iter().for_each(|key| _ = self.keys.remove(key));
+        keys
+    }
+
+    /// Keeps up with a key of a slot that waits.
+    fn note(&mut self, key: KeyId, has_messages: bool) {
+        if has_messages {
+            self.keys.insert(key);
+        } else {
+            self.keys.remove(&key);
+        }
+    }
 }
 
 /// What of a row the indexes go by. Only the state and the timer are ever changed.
@@ -301,6 +343,30 @@ impl Messages {
         Some(row)
     }
 
+    /// Has messages with ordering keys of these slots, and of no others, wait. Takes a while where there are many keys.
+    pub(crate) fn hold(&mut self, queue: QueueId, slots: SlotSet) {
+        let index = self.by_queue.entry(queue).or_default();
+        let [stops, goes_on] = [slots.without(&index.held.slots), index.held.slots.without(&slots)];
+        let stopped = if stops.is_empty() { BTreeSet::new() } else { index.keys.of(&stops) };
+        let going_on = index.held.let_go(&goes_on);
+        index.held.slots = slots;
+        index.held.keys.extend(&stopped);
+        for key in self.in_stored_order(queue, going_on) {
+            self.list_anew(queue, Some(key), None);
+        }
+        for key in self.in_stored_order(queue, stopped) {
+            let listed = self.head_of(queue, key);
+            self.list_anew(queue, Some(key), listed);
+        }
+    }
+
+    /// By their first messages, so that rows which lie together are read together.
+    fn in_stored_order(&self, queue: QueueId, keys: BTreeSet<KeyId>) -> Vec<KeyId> {
+        let mut keys: Vec<KeyId> = keys.into_iter().collect();
+        keys.sort_by_key(|key| (self.index(queue).and_then(|index| index.keys.head(*key).0), *key));
+        keys
+    }
+
     /// Forgets an empty queue.
     pub(crate) fn forget(&mut self, queue: QueueId) {
         self.by_queue.remove(&queue);
@@ -329,7 +395,13 @@ impl Messages {
 
     /// The eligible message of an ordering key.
     fn eligible_of(&self, queue: QueueId, ordering: Option<KeyId>) -> Option<Place> {
-        let (Some(head), None) = self.index(queue)?.keys.head(ordering?) else { return None };
+        let (index, key) = (self.index(queue)?, ordering?);
+        if index.held.contains(key.slot()) { None } else { self.head_of(queue, key) }
+    }
+
+    /// The message of an ordering key that is eligible unless its slot is held.
+    fn head_of(&self, queue: QueueId, key: KeyId) -> Option<Place> {
+        let (Some(head), None) = self.index(queue)?.keys.head(key) else { return None };
         let row = self.rows.get(head)?;
         (row.state() == State::Ready).then(|| Place::of(head, row))
     }
@@ -337,11 +409,15 @@ impl Messages {
     /// The key's messages have changed, perhaps which of them is eligible. The new one is listed before the old one is
     /// taken out, since a fairness key that has nothing listed forgets its debt.
     fn list_anew(&mut self, queue: QueueId, ordering: Option<KeyId>, before: Option<Place>) {
-        if ordering.is_none() {
+        let Some(key) = ordering else { return };
+        let after = self.eligible_of(queue, ordering);
+        let Some(index) = self.by_queue.get_mut(&queue) else { return };
+        if index.held.contains(key.slot()) {
+            index.held.note(key, index.keys.has(key));
+        }
+        if before == after {
             return;
         }
-        let after = self.eligible_of(queue, ordering);
-        let Some(index) = self.by_queue.get_mut(&queue).filter(|_| before != after) else { return };
         after.into_iter().for_each(|place| index.lanes.insert(place));
         before.into_iter().for_each(|place| index.lanes.remove(place));
     }

@@ -56,7 +56,11 @@ impl Sealer {
         })
     }
 
-    pub(crate) fn key_id(&self, text: &str) -> Option<KeyId> {
+    pub(crate) fn ordering_key(&self, text: &str) -> Option<KeyId> {
+        KeyId::in_slot(text, &self.key)
+    }
+
+    pub(crate) fn fairness_key(&self, text: &str) -> Option<KeyId> {
         KeyId::of(text, &self.key)
     }
 

@@ -33,6 +33,7 @@ use crate::dense::{Fetch, Page, PageNo};
 use crate::memory::{Ended, FrozenMemory, Memorized, MemoryKey};
 use crate::message::{Location, Payload, QueueId, Row, Seq};
 use crate::messages::{Summary, Turns};
+use crate::moving::Moves;
 use crate::settings::Settings;
 use crate::time::Timestamp;
 pub use damage::Damage;
@@ -145,6 +146,19 @@ pub(crate) struct QueueRecord {
     pub(crate) is_paused: bool,
     /// It is being deleted.
     pub(crate) is_closed: bool,
+    /// Boxed: it is rarely used, and records lie in small enumerations.
+    pub(crate) moves: Box<Moves>,
+}
+
+impl QueueRecord {
+    pub(crate) fn new(name: String, generation: u64, settings: Settings) -> Self {
+        Self { name, generation, settings, is_paused: false, is_closed: false, moves: Box::default() }
+    }
+
+    /// Nothing is handed out.
+    pub(crate) fn gives_nothing(&self) -> bool {
+        self.is_paused || self.is_closed || self.moves.placement.drains()
+    }
 }
 
 /// A queue with its turns.

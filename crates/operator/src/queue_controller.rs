@@ -14,6 +14,7 @@ mod dereference;
 mod error;
 #[cfg(test)]
 mod fixtures;
+mod placement;
 mod rollout;
 mod shards;
 mod storage;
@@ -179,7 +180,9 @@ async fn visit(queue: &Queue, context: &Context) -> Result<Action, Error> {
         return Ok(Action::await_change());
     }
     context.options.metrics.visited(queue);
-    let observed = dereference(&context.caches, &queue.namespace().unwrap_or_default(), &queue.name_any());
+    let mut observed =
+        dereference(&context.caches, &queue.namespace().unwrap_or_default(), &queue.name_any());
+    observed.shards = context.shards.views(&QueueRef::from_obj(queue));
     let outcome = make(queue, &observed, context).await;
     let shards = context.shards.views(&QueueRef::from_obj(queue));
     let facts = Facts { queue, outcome: outcome.as_ref(), observed: &observed, shards: &shards };
@@ -194,6 +197,7 @@ async fn visit(queue: &Queue, context: &Context) -> Result<Action, Error> {
 /// Steps 2 to 4, and the settings for the brokers.
 async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<Plan, Error> {
     let mut plan = validate::validate(queue, observed)?;
+    plan.authorities = context.options.authority.content().bundle();
     if plan.paused {
         return Ok(plan);
     }
@@ -208,7 +212,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     context.certificates.ensure(&plan, &applier).await?;
     applier.apply(queue, &context.caches, &children).await?;
     context.replace_stuck(queue, &plan.rollout).await?;
-    context.shards.sync(&plan.queue, &plan.config(), observed);
+    context.shards.sync(&plan, observed);
     if let Some(set) = apply::recreation_is_due(&plan, observed) {
         applier.orphan_pods(queue, set).await?;
     }

@@ -27,6 +27,10 @@ pub mod externalscaler {
     include!("gen/externalscaler.rs");
 }
 
+/// Where a message of a part stands in the whole Send or batch that a sidecar took apart. Reserved: from applications it is
+/// refused.
+pub const POSITION_HEADER: &str = "ackwell-position";
+
 pub use name::{InvalidQueueName, QueueName};
 pub use reason::{Failure, Reason};
 pub use time::{duration, duration_millis, timestamp, timestamp_millis};

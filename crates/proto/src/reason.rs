@@ -72,6 +72,8 @@ reasons! {
     StorageUnavailable = "STORAGE_UNAVAILABLE", Unavailable;
     /// The token by which a stream was opened is no longer good.
     TokenExpired = "TOKEN_EXPIRED", Unavailable;
+    /// Another shard has the message, or will have it in a moment: the queue's shards are changing.
+    ShardMoved = "SHARD_MOVED", Unavailable;
     /// The process is stopping.
     ShuttingDown = "SHUTTING_DOWN", Unavailable;
     /// No broker of the queue answered in time.

@@ -24,6 +24,8 @@ pub struct Broker {
     folder: TempDir,
     config: QueueConfig,
     more: Vec<String>,
+    /// Among other shards.
+    ordinal: Option<u32>,
 }
 
 /// Settings as a Queue's defaults make them, but with times that a test can wait for.
@@ -54,9 +56,9 @@ impl Broker {
 
     /// Everything but the process.
     pub fn prepare(settings: QueueSettings) -> Self {
-        let folder = tempfile::tempdir().expect("a machine has a temporary folder");
-        let (address, http) = (ports::free(), ports::free());
+        let address = ports::free();
         let config = QueueConfig {
+            placement: None,
             namespace: NAMESPACE.to_owned(),
             name: QUEUE.to_owned(),
             generation: 1,
@@ -64,9 +66,22 @@ impl Broker {
             settings: Some(settings),
             access: None,
         };
-        let broker = Self { process: None, address, http, folder, config, more: Vec::new() };
+        Self::prepare_shard(None, address, config)
+    }
+
+    /// One shard of several.
+    pub(super) fn prepare_shard(ordinal: Option<u32>, address: SocketAddr, config: QueueConfig) -> Self {
+        let folder = tempfile::tempdir().expect("a machine has a temporary folder");
+        let http = ports::free();
+        let broker = Self { process: None, address, http, folder, config, more: Vec::new(), ordinal };
         broker.write_config();
         broker
+    }
+
+    /// What its next process starts with.
+    pub(super) fn set_config(&mut self, config: QueueConfig) {
+        self.config = config;
+        self.write_config();
     }
 
     /// Serves those whom `access` lets in, from its next start on.
@@ -121,6 +136,9 @@ impl Broker {
         command.arg("broker").arg("--config").arg(self.path("queue.json")).arg("--data").arg(self.data());
         command.args(["--listen", &self.address.to_string(), "--http", &self.http.to_string()]);
         command.args(&self.more);
+        if let Some(ordinal) = self.ordinal {
+            command.args(["--ordinal", &ordinal.to_string()]);
+        }
         Process::start(&mut command, &self.path("log"))
     }
 

@@ -8,7 +8,7 @@ mod token;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ackwell_engine::Timestamp;
@@ -17,6 +17,7 @@ use ackwell_proto::{Failure, Reason};
 use tonic::Request;
 
 use crate::clock;
+use crate::tls::Remote;
 pub(crate) use bad_tokens::BadTokens;
 use token::Keys;
 
@@ -82,7 +83,7 @@ impl Caller {
     pub(crate) fn of<T>(request: &Request<T>) -> Self {
         let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let token = header.and_then(|text| text.strip_prefix(SCHEME)).map(|text| text.trim().to_owned());
-        let address = request.extensions().get::<SocketAddr>().map(|peer| peer.ip().to_canonical());
+        let address = request.extensions().get::<Remote>().map(|remote| remote.address.ip().to_canonical());
         Self { token, address }
     }
 }

@@ -1,12 +1,14 @@
 //! The API's messages from and to the engine's. Past this module nothing is validated again.
 
+pub(crate) mod moves;
+
 use std::fmt::Display;
 
 use ackwell_engine::command::{Available, Delivery, Filter, NewMessage, Outcome, Settled};
 use ackwell_engine::message::{Attempt, Message, MessageId, Payload, Priority, State};
 use ackwell_engine::settings::MAX_DELAY_MS;
 use ackwell_proto::v1;
-use ackwell_proto::{Failure, Reason, duration_millis, timestamp, timestamp_millis};
+use ackwell_proto::{Failure, POSITION_HEADER, Reason, duration_millis, timestamp, timestamp_millis};
 use prost_types::{Duration, Timestamp};
 
 use super::access::Sender;
@@ -31,6 +33,8 @@ pub(crate) const MAX_BATCH: usize = 1000;
 /// A message as its sender gave it, and who that is.
 pub(crate) fn new_message(message: v1::Message, sender: &Sender) -> Result<NewMessage, Failure> {
     let available = available(message.available.as_ref())?;
+    let mut message = message;
+    let position = message.headers.remove(POSITION_HEADER).map(|text| position(&text)).transpose()?;
     let ttl_ms = message.ttl.as_ref().map(|ttl| millis("ttl", ttl)).transpose()?;
     let payload = Payload {
         headers: stamped(headers(message.headers)?, sender),
@@ -41,7 +45,15 @@ pub(crate) fn new_message(message: v1::Message, sender: &Sender) -> Result<NewMe
         body: message.body,
     };
     let priority = message.priority.map(priority).transpose()?.unwrap_or_default();
-    Ok(NewMessage { payload, available, ttl_ms, max_attempts: message.max_attempts, priority })
+    Ok(NewMessage { payload, available, ttl_ms, max_attempts: message.max_attempts, priority, position })
+}
+
+/// Where a message of a part stands in the whole.
+fn position(text: &str) -> Result<u32, Failure> {
+    let position = text.parse().ok().filter(|position| (*position as usize) < MAX_BATCH);
+    position.ok_or_else(|| {
+        Failure::invalid(format!("{POSITION_HEADER} is for sidecars: a number below {MAX_BATCH}"))
+    })
 }
 
 /// Nobody can put it there themselves: the prefix is reserved.

@@ -7,6 +7,8 @@ use ackwell_proto::{Failure, Reason};
 
 /// A full queue drains at the pace of its consumers; asking more often only costs.
 const FULL_RETRY: Duration = Duration::from_secs(1);
+/// Dedup ids move within a moment, and who does not know where its message belongs can ask.
+const MOVED_RETRY: Duration = Duration::from_millis(200);
 /// Making room on a volume takes a person, or consumers, a while.
 const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
 /// Reopening the store usually takes less.
@@ -16,6 +18,7 @@ pub(crate) fn failure(refusal: &Refusal) -> Failure {
     let failure = Failure::new(reason(refusal), refusal.to_string());
     match refusal {
         Refusal::QueueFull { .. } => failure.retry_after(FULL_RETRY),
+        Refusal::Moved => failure.retry_after(MOVED_RETRY),
         _ => failure,
     }
 }
@@ -32,6 +35,7 @@ fn reason(refusal: &Refusal) -> Reason {
         Refusal::InvalidMessage { .. } | Refusal::RequestIdReused => Reason::InvalidArgument,
         Refusal::UnknownMessage => Reason::MessageNotFound,
         Refusal::MessageInFlight => Reason::MessageInFlight,
+        Refusal::Moved => Reason::ShardMoved,
         Refusal::AlreadySettled => Reason::AlreadySettled,
     }
 }

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use ackwell_engine::message::QueueId;
+use ackwell_engine::moving::Place;
 use ackwell_engine::{Command, Reply, command};
-use ackwell_proto::v1::QueueConfig;
+use ackwell_proto::v1::{self, QueueConfig};
 use ackwell_proto::{Failure, QueueName, Reason};
 use tokio::sync::watch;
 
 use super::access::{Access, BadTokens, Caller, Proved, Sender, Verb};
+use super::convert::moves;
 use super::settings::settings;
 use super::shard::Shard;
 pub(crate) use lease::Lease;
@@ -30,6 +32,11 @@ impl Served {
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.config.namespace, self.config.name)
     }
+
+    /// Whether callers have to prove who they are.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.access.is_some()
+    }
 }
 
 /// A queue that a caller may do with what it wants.
@@ -43,6 +50,8 @@ pub(crate) struct Allowed {
 #[derive(Clone)]
 pub(crate) struct Queues {
     default_namespace: Arc<str>,
+    /// Of the shard that this process is; `None`: there is no other.
+    ordinal: Option<u32>,
     by_name: Arc<RwLock<BTreeMap<QueueName, Served>>>,
     /// Told after each change of `by_name`.
     changes: watch::Sender<()>,
@@ -50,9 +59,10 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    pub(crate) fn new(default_namespace: &str) -> Self {
+    pub(crate) fn new(default_namespace: &str, ordinal: Option<u32>) -> Self {
         Self {
             default_namespace: default_namespace.into(),
+            ordinal,
             by_name: Arc::default(),
             changes: watch::Sender::default(),
             bad_tokens: Arc::default(),
@@ -91,6 +101,7 @@ impl Queues {
             command::Configure { name: name.to_string(), generation: config.generation, settings };
         match shard.apply(Command::Configure(configure)).await? {
             Reply::Configured(id, generation) => {
+                self.place(shard, id, config.placement).await?;
                 self.serve(name, Served { id, config: Arc::new(config), access });
                 Ok(generation)
             }
@@ -98,15 +109,45 @@ impl Queues {
         }
     }
 
+    /// The newest placement is kept, whatever else the config says.
+    async fn place(
+        &self,
+        shard: &Shard,
+        queue: QueueId,
+        placement: Option<v1::Placement>,
+    ) -> Result<(), Failure> {
+        let Some((placement, ordinal)) = placement.zip(self.ordinal) else { return Ok(()) };
+        let placement = moves::placement(placement, ordinal)?;
+        let has = shard.look(move |view| view.engine.placement(queue)).await?;
+        if placement.generation > has.generation {
+            shard.apply(Command::Place(Place { queue, placement })).await?;
+        }
+        Ok(())
+    }
+
     /// An older config than the store's is still where the queue is known from. It only gives way to what came after it.
     fn serve(&self, name: QueueName, served: Served) {
         let mut by_name = self.by_name.write().expect(POISON);
-        let is_newer = |known: &Served| known.config.generation > served.config.generation;
+        let age = |config: &QueueConfig| {
+            (config.generation, config.placement.map_or(0, |placement| placement.generation))
+        };
+        let is_newer = |known: &Served| age(&known.config) > age(&served.config);
         if !by_name.get(&name).is_some_and(is_newer) {
             by_name.insert(name, served);
         }
         drop(by_name);
         self.changes.send_replace(());
+    }
+
+    /// Which shard this process is.
+    pub(crate) fn ordinal(&self) -> Result<u32, Failure> {
+        self.ordinal
+            .ok_or_else(|| Failure::invalid("this broker is no shard of several: it has no --ordinal"))
+    }
+
+    /// Every queue, with its config.
+    pub(crate) fn served(&self) -> Vec<Served> {
+        self.lock().values().cloned().collect()
     }
 
     /// Every queue, for metrics.

@@ -18,14 +18,19 @@ use ackwell_proto::v1::queue_admin_server::QueueAdminServer;
 use ackwell_proto::v1::queues_server::QueuesServer;
 use ackwell_proto::v1::shard_server::ShardServer;
 
+use super::mover::Reports;
 use super::served::Queues;
 use super::shard::Shard;
 use crate::answering::Answering;
 use crate::receiving::Receiving;
+use crate::tls::Peers;
 pub(crate) use scaler::Counts;
 
 /// Largest request: the largest body, with room for its headers.
 const MAX_REQUEST_BYTES: usize = 20 << 20;
+
+/// Largest page of a move: 4 MiB of bodies, or one body, with headers and histories.
+const MAX_PAGE_BYTES: usize = 64 << 20;
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -42,6 +47,10 @@ pub(crate) struct Service {
     pub(crate) answering: Answering,
     /// How many messages the other shards have.
     pub(crate) counts: Counts,
+    /// How moves get on.
+    pub(crate) reports: Reports,
+    /// Who may move messages here.
+    pub(crate) peers: Peers,
 }
 
 impl Service {
@@ -49,7 +58,7 @@ impl Service {
     pub(crate) fn routes(&self) -> Routes {
         Routes::new(QueuesServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
             .add_service(QueueAdminServer::new(self.clone()))
-            .add_service(ShardServer::new(self.clone()))
+            .add_service(ShardServer::new(self.clone()).max_decoding_message_size(MAX_PAGE_BYTES))
             .add_service(scaler::server(self))
     }
 }

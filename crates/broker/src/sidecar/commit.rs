@@ -8,10 +8,10 @@ use bytes::Bytes;
 use tonic::Status;
 
 use super::receipt::Receipt;
-use super::retry::Deadline;
-use super::route::{Queue, Route, Router};
+use super::retry::{Backoff, Deadline, is_moved};
+use super::route::{Home, Queue, Route, Router};
 use super::shard_channel::ShardChannel;
-use super::{merge, send, settle, slots};
+use super::{merge, send, settle};
 
 /// Settles and sends on the shard of the receipts; a retry carries the same `request_id`.
 pub(crate) async fn commit(
@@ -22,19 +22,44 @@ pub(crate) async fn commit(
     let settlements = request.settle.iter().map(|part| part.settlements.len());
     let messages = request.send.iter().map(|part| part.messages.len());
     merge::check_batch(settlements.chain(messages).sum(), "settlements and messages")?;
+    let anywhere_of = request.request_id.clone();
+    if request.request_id.is_empty() {
+        request.request_id = uuid::Uuid::new_v4().to_string();
+    }
+    let mut backoff = Backoff::new();
+    loop {
+        let mut answer = None;
+        for home in [Home::Before, Home::After] {
+            let tried = commit_at(router, request.clone(), &anywhere_of, home, deadline).await;
+            if !tried.as_ref().is_ok_and(has_moved) && !tried.as_ref().is_err_and(is_moved) {
+                return tried;
+            }
+            answer = Some(tried);
+        }
+        if deadline.pause(backoff.step()).await.is_err() {
+            return answer.unwrap_or_else(|| Err(Status::internal("a Commit was not tried")));
+        }
+    }
+}
+
+/// One try, at one shard.
+async fn commit_at(
+    router: &Router,
+    mut request: CommitRequest,
+    request_id: &str,
+    home: Home,
+    deadline: Deadline,
+) -> Result<CommitResponse, Status> {
     let queues = Queues::of(router, &mut request, deadline).await?;
     let sealed: Vec<Vec<Bytes>> = request.settle.iter().map(receipts).collect();
     let mut places = Places::default();
     open_receipts(&queues.settle, &mut request.settle, &mut places)?;
-    find_homes(&queues.send, &request.send, &mut places)?;
+    find_homes(&queues.send, &request.send, home, &mut places)?;
     let address = match places.first {
         Some((_, address)) => address,
-        None => anywhere(queues.first(), &request.request_id),
+        None => anywhere(queues.first(), request_id, home),
     };
     let shard = queues.shard_at(&address)?;
-    if request.request_id.is_empty() {
-        request.request_id = uuid::Uuid::new_v4().to_string();
-    }
     let attempt = |channel: Arc<ShardChannel>| {
         let request = request.clone();
         async move { channel.queues().commit(request).await }
@@ -45,6 +70,11 @@ pub(crate) async fn commit(
         settle::forget(queue, receipts, &part.results);
     }
     Ok(response)
+}
+
+/// Nothing was done, since a message belongs to another shard by now.
+fn has_moved(response: &CommitResponse) -> bool {
+    response.sent.iter().flat_map(|part| &part.results).any(send::is_refused_as_moved)
 }
 
 type Routed = (Arc<Queue>, Arc<Route>);
@@ -142,10 +172,15 @@ fn open_receipts(queues: &[Routed], parts: &mut [SettleRequest], places: &mut Pl
     Ok(())
 }
 
-fn find_homes(queues: &[Routed], parts: &[SendRequest], places: &mut Places) -> Result<(), Failure> {
+fn find_homes(
+    queues: &[Routed],
+    parts: &[SendRequest],
+    home: Home,
+    places: &mut Places,
+) -> Result<(), Failure> {
     for (index, ((_, route), part)) in queues.iter().zip(parts).enumerate() {
         for (item, message) in part.messages.iter().enumerate() {
-            if let Some(shard) = send::home(message, route.shards.len()) {
+            if let Some(shard) = send::home(message, route, home) {
                 places.add(format!("send[{index}].messages[{item}]"), route.shards[shard].address())?;
             }
         }
@@ -154,12 +189,8 @@ fn find_homes(queues: &[Routed], parts: &[SendRequest], places: &mut Places) -> 
 }
 
 /// For a Commit that is bound to no shard: as for a Send.
-fn anywhere((_, route): &Routed, request_id: &str) -> String {
-    let shard = if request_id.is_empty() {
-        route.least_loaded()
-    } else {
-        slots::shard_of(request_id, route.shards.len())
-    };
+fn anywhere((_, route): &Routed, request_id: &str, home: Home) -> String {
+    let shard = if request_id.is_empty() { route.least_loaded() } else { route.home(request_id, home) };
     route.shards[shard].address().to_owned()
 }
 

@@ -23,11 +23,6 @@ impl<T> Part<T> {
         Self { shard, positions: Vec::new(), items: Vec::new() }
     }
 
-    /// The whole batch.
-    pub(crate) fn whole(shard: usize, items: Vec<T>) -> Self {
-        Self { shard, positions: (0..items.len()).collect(), items }
-    }
-
     pub(crate) fn push(&mut self, position: usize, item: T) {
         self.positions.push(position);
         self.items.push(item);

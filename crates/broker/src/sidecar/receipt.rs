@@ -35,13 +35,21 @@ impl Receipt {
             [TAG, high, low, inner @ ..] if !inner.is_empty() && sealed.len() <= MAX_BYTES => {
                 let shard = u16::from_be_bytes([*high, *low]);
                 if usize::from(shard) >= shards {
-                    return Err(invalid(&format!("its shard {shard} is not one of the queue's {shards}")));
+                    return Err(gone(shard, shards));
                 }
                 Ok(Self { shard, inner: sealed.slice(PREFIX_BYTES..) })
             }
             _ => Err(invalid("it does not look like one")),
         }
     }
+}
+
+/// A shard goes when nothing of it can be settled any more.
+fn gone(shard: u16, shards: usize) -> Failure {
+    let message = format!(
+        "the receipt is no longer valid: the queue has {shards} shards, and its shard {shard} is gone"
+    );
+    Failure::new(Reason::ReceiptExpired, message)
 }
 
 fn invalid(why: &str) -> Failure {
@@ -67,16 +75,17 @@ mod tests {
     /// Garbled receipts are refused by item; they never reach a shard.
     #[test]
     fn garbled_receipt_is_refused() {
-        let foreign_shard = Receipt::seal(2, b"inner");
         let too_long = Receipt::seal(0, &[0; 62]);
-        for bad in [
-            Bytes::new(),
-            Bytes::from_static(&[1, 0, 0]),
-            Bytes::from_static(b"\x02\0\0x"),
-            foreign_shard,
-            too_long,
-        ] {
+        for bad in [Bytes::new(), Bytes::from_static(&[1, 0, 0]), Bytes::from_static(b"\x02\0\0x"), too_long]
+        {
             assert_eq!(Receipt::open(&bad, 2).unwrap_err().reason, Reason::InvalidReceipt, "{bad:?}");
         }
+    }
+
+    /// What a shard delivered is over before the shard goes.
+    #[test]
+    fn receipt_of_a_shard_that_is_gone_has_expired() {
+        let sealed = Receipt::seal(2, b"inner");
+        assert_eq!(Receipt::open(&sealed, 2).unwrap_err().reason, Reason::ReceiptExpired);
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use ackwell_proto::Failure;
+use ackwell_proto::{Failure, Reason};
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -88,6 +88,11 @@ pub(crate) fn is_transient(status: &Status) -> bool {
     status.code() == Code::Unavailable || is_transport(status)
 }
 
+/// Whether another shard has what was asked for, so that asking this one again is in vain.
+pub(crate) fn is_moved(status: &Status) -> bool {
+    Failure::from_status(status).is_some_and(|failure| failure.reason == Reason::ShardMoved)
+}
+
 /// Whether the status was made on this side, from a broken connection. What a broker sent has no source.
 pub(crate) fn is_transport(status: &Status) -> bool {
     status.source().is_some() && Failure::from_status(status).is_none()
@@ -127,8 +132,6 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use ackwell_proto::Reason;
-
     use super::*;
 
     /// A broker that is away for seconds is asked again often at first, and never rarer than every 2 s.

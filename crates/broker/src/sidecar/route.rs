@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ackwell_proto::v1::{RouteRequest, RouteResponse};
+use ackwell_engine::slots;
+use ackwell_proto::v1::{Placement, RouteRequest, RouteResponse};
 use ackwell_proto::{Failure, QueueName, Reason};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -13,7 +14,7 @@ use tonic::{Response, Status};
 use super::held::Held;
 use super::options::Options;
 use super::produce::Producers;
-use super::retry::{Backoff, Deadline, RETRY_AFTER, describe, is_transient};
+use super::retry::{Backoff, Deadline, RETRY_AFTER, describe, is_moved, is_transient};
 use super::settled::Settled;
 use super::shard_channel::ShardChannel;
 use crate::tls::Trust;
@@ -66,14 +67,43 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Route {
     generation: u64,
+    pub(crate) placement: Placement,
     pub(crate) shards: Vec<Arc<ShardChannel>>,
 }
 
+/// Where a message belongs while the number of shards changes: first where it did, which knows what was stored there and refuses
+/// what is new; then where it will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    Before,
+    After,
+}
+
 impl Route {
-    /// The ordinal of the shard with the fewest calls outstanding; those that failed last time come last.
+    /// The ordinal of the shard with the fewest calls outstanding; those that failed last time come last, and those that will be
+    /// gone not at all.
     pub(crate) fn least_loaded(&self) -> usize {
         let load = |ordinal: &usize| self.shards[*ordinal].load();
-        (0..self.shards.len()).min_by_key(load).expect("a route has a shard")
+        (0..self.among(Home::After)).min_by_key(load).expect("a route has a shard")
+    }
+
+    /// The ordinal of the shard of a key.
+    pub(crate) fn home(&self, key: &str, home: Home) -> usize {
+        let shards = u32::try_from(self.among(home)).expect("a route has at most 1024 shards");
+        usize::try_from(slots::shard_of(key, shards)).expect("an ordinal")
+    }
+
+    /// How many shards keys are spread over.
+    pub(crate) fn among(&self, home: Home) -> usize {
+        let Placement { from, to, .. } = self.placement;
+        let told = match home {
+            Home::Before => from,
+            Home::After => to,
+        };
+        usize::try_from(told)
+            .ok()
+            .filter(|told| (1..=self.shards.len()).contains(told))
+            .unwrap_or(self.shards.len())
     }
 }
 
@@ -177,6 +207,10 @@ impl Queue {
             let call = channel.watch(attempt(Arc::clone(&channel)));
             match timeout_at(deadline.at(), call).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Err(status)) if is_moved(&status) => {
+                    self.refresh_if_older(REFRESH_AFTER_FAILURE);
+                    return Err(passed_on(&status));
+                }
                 Ok(Err(status)) if is_transient(&status) => last = Some(describe(&status)),
                 Ok(Err(status)) => return Err(passed_on(&status)),
                 Err(_) => return Err(self.unavailable(deadline, &address, last.as_deref()).into()),
@@ -188,6 +222,11 @@ impl Queue {
         }
     }
 
+    /// The shards as last heard.
+    pub(crate) fn current(&self) -> Option<Arc<Route>> {
+        self.known().route.clone()
+    }
+
     /// The connection to one shard.
     pub(crate) async fn shard(
         self: &Arc<Self>,
@@ -197,7 +236,7 @@ impl Queue {
         let route = self.route(deadline).await?;
         route.shards.get(ordinal).cloned().ok_or_else(|| {
             let message = format!("queue {} no longer has a shard {ordinal}", self.full_name);
-            Failure::new(Reason::BrokerUnavailable, message).retry_after(RETRY_AFTER).into()
+            Failure::new(Reason::ShardMoved, message).retry_after(RETRY_AFTER).into()
         })
     }
 
@@ -306,7 +345,8 @@ impl Queue {
                 .map(|address| self.reuse(&reusable, address))
                 .collect::<Result<_, _>>()?
         };
-        let route = Arc::new(Route { generation: answer.generation, shards });
+        let placement = answer.placement.unwrap_or_default();
+        let route = Arc::new(Route { generation: answer.generation, placement, shards });
         known.route = Some(Arc::clone(&route));
         drop(known);
         tracing::info!(queue = self.full_name, shards = route.shards.len(), "shards known");
@@ -343,7 +383,9 @@ impl Route {
     fn covers(&self, answer: &RouteResponse) -> bool {
         let same = answer.shard_addresses.is_empty() && self.shards.len() == 1
             || self.shards.iter().map(|shard| shard.address()).eq(answer.shard_addresses.iter());
-        answer.generation < self.generation || same
+        let placement = answer.placement.unwrap_or_default();
+        let is_old = answer.generation < self.generation || placement.generation < self.placement.generation;
+        is_old || same && placement == self.placement
     }
 }
 
@@ -371,7 +413,8 @@ pub(crate) mod tests {
     pub(crate) fn route_of(shards: usize) -> Route {
         let shard =
             |port| Arc::new(ShardChannel::new(&format!("127.0.0.1:{port}"), &Trust::default()).unwrap());
-        Route { generation: 1, shards: (1..=shards).map(shard).collect() }
+        let placement = Placement::default();
+        Route { generation: 1, placement, shards: (1..=shards).map(shard).collect() }
     }
 
     pub(crate) fn router(queues: &[&str]) -> Router {
@@ -390,7 +433,7 @@ pub(crate) mod tests {
 
     fn answer(generation: u64, addresses: &[&str]) -> RouteResponse {
         let shard_addresses = addresses.iter().map(ToString::to_string).collect();
-        RouteResponse { generation, shard_addresses }
+        RouteResponse { generation, shard_addresses, placement: None }
     }
 
     /// A typing error is told at once, with the names that would work.
@@ -412,6 +455,21 @@ pub(crate) mod tests {
             router.queue(&format!("q{index}")).unwrap();
         }
         assert!(router.queues.lock().unwrap().len() <= MAX_QUEUES);
+    }
+
+    /// While shards change a key has two homes, and what has none keeps away from a shard that goes. A placement that names more shards
+    /// than are known is not believed.
+    #[tokio::test]
+    async fn key_has_its_home_of_before_and_of_after() {
+        let placed = |from, to| Route { placement: Placement { generation: 1, from, to }, ..route_of(3) };
+        let (all, fewer) = (placed(3, 3), placed(3, 2));
+        let keys: Vec<_> = (0..100).map(|key| format!("key-{key}")).collect();
+        let moved = keys.iter().filter(|key| fewer.home(key, Home::Before) != fewer.home(key, Home::After));
+        let moved: Vec<_> = moved.collect();
+        assert!(!moved.is_empty() && moved.iter().all(|key| fewer.home(key, Home::Before) == 2));
+        assert!(keys.iter().all(|key| fewer.home(key, Home::Before) == all.home(key, Home::After)));
+        assert!(fewer.least_loaded() < 2);
+        assert_eq!((placed(9, 0).among(Home::Before), placed(9, 0).among(Home::After)), (3, 3));
     }
 
     /// Growth keeps the connections of the shards that stay; old news changes nothing.

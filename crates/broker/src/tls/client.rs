@@ -1,4 +1,4 @@
-//! Whom a sidecar trusts, and how it proves who it is.
+//! Whom a sidecar trusts, and how it proves who it is; the same of a shard that calls others.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,10 +8,12 @@ use std::task::{Context as TaskContext, Poll};
 
 use anyhow::{Context, ensure};
 use hyper_util::rt::TokioIo;
+use rustls::client::WantsClientCert;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -23,7 +25,9 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use super::ServerFiles;
 use super::files::{Followed, follow};
+use super::server::certified_key;
 
 /// Whom to believe that they are a broker, and the token to show them. By default whoever answers, and none: on one machine
 /// only.
@@ -58,13 +62,24 @@ impl Trust {
         Ok(Self { authorities: authorities.map(Arc::new), token: token.map(Arc::new) })
     }
 
+    /// The same of one who shows a certificate itself.
+    pub(super) fn of_shard(authorities: PathBuf, own: &ServerFiles) -> anyhow::Result<Self> {
+        let files = [authorities, own.certificate.clone(), own.key.clone()];
+        let authorities = follow("certificates of the shards", files, config_of_shard)?;
+        Ok(Self { authorities: Some(Arc::new(authorities)), token: None })
+    }
+
     /// Connects when first used, and again, with the authorities of that time, after the connection broke.
     pub(crate) fn connection(&self, endpoint: &Endpoint) -> Connection {
-        let channel = match &self.authorities {
+        InterceptedService::new(self.channel(endpoint), Bearer(self.token.clone()))
+    }
+
+    /// The same without a token.
+    pub(super) fn channel(&self, endpoint: &Endpoint) -> Channel {
+        match &self.authorities {
             None => endpoint.connect_lazy(),
             Some(config) => endpoint.connect_with_connector_lazy(Verified(Arc::clone(config))),
-        };
-        InterceptedService::new(channel, Bearer(self.token.clone()))
+        }
     }
 }
 
@@ -77,18 +92,34 @@ fn bearer([token]: &[Vec<u8>; 1]) -> anyhow::Result<MetadataValue<Ascii>> {
 }
 
 fn config([bundle]: &[Vec<u8>; 1]) -> anyhow::Result<ClientConfig> {
+    Ok(over_http2(builder(bundle)?.with_no_client_auth()))
+}
+
+fn config_of_shard([bundle, certificate, key]: &[Vec<u8>; 3]) -> anyhow::Result<ClientConfig> {
+    let own = SingleCertAndKey::from(certified_key(certificate, key)?);
+    Ok(over_http2(builder(bundle)?.with_client_cert_resolver(Arc::new(own))))
+}
+
+fn builder(bundle: &[u8]) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .context("set up TLS")?;
+    Ok(builder.with_root_certificates(roots(bundle)?))
+}
+
+fn over_http2(mut config: ClientConfig) -> ClientConfig {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// The authorities of a file in PEM.
+pub(super) fn roots(bundle: &[u8]) -> anyhow::Result<RootCertStore> {
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(bundle).collect::<Result<_, _>>().context("read the certificates")?;
     let mut roots = RootCertStore::empty();
     let (usable, _) = roots.add_parsable_certificates(certificates);
     ensure!(usable > 0, "the file has no certificate in PEM that can be used");
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .context("set up TLS")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    Ok(roots)
 }
 
 /// Makes connections to those who prove to be who was dialled.

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -161,12 +163,34 @@ impl tokio_stream::Stream for Incoming {
     }
 }
 
-impl Connected for Connection {
-    /// The peer.
-    type ConnectInfo = SocketAddr;
+/// The certificate that a peer showed, and those between it and its authority; none: it showed none.
+#[derive(Clone, Default)]
+pub(crate) struct Chain(Arc<[CertificateDer<'static>]>);
 
-    fn connect_info(&self) -> SocketAddr {
-        self.peer
+impl Deref for Chain {
+    type Target = [CertificateDer<'static>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// Who is at the other end, as far as the connection shows it.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    pub(crate) address: SocketAddr,
+    pub(crate) chain: Chain,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Remote;
+
+    fn connect_info(&self) -> Remote {
+        let chain = match &self.stream {
+            Stream::Plain(_) => Chain::default(),
+            Stream::Tls(stream) => Chain(stream.get_ref().1.peer_certificates().unwrap_or_default().into()),
+        };
+        Remote { address: self.peer, chain }
     }
 }
 

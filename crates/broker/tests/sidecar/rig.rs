@@ -373,6 +373,7 @@ fn config(shard_addresses: &[String], ack_timeout_seconds: u32) -> QueueConfig {
         ..QueueSettings::default()
     };
     QueueConfig {
+        placement: None,
         namespace: "shop".to_owned(),
         name: QUEUE.to_owned(),
         generation: 1,

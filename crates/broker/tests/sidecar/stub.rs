@@ -8,10 +8,10 @@ use std::time::Duration;
 use ackwell_proto::v1::queues_server::{Queues, QueuesServer};
 use ackwell_proto::v1::shard_server::{Shard, ShardServer};
 use ackwell_proto::v1::{
-    CommitRequest, CommitResponse, ConfigureRequest, ConfigureResponse, ConsumeRequest, ConsumeResponse,
-    Delivery, ExtendRequest, ExtendResponse, ProduceRequest, ProduceResponse, ReceiveRequest,
-    ReceiveResponse, RouteRequest, RouteResponse, SendRequest, SendResponse, SettleRequest, SettleResponse,
-    SettleResult,
+    ArriveRequest, ArriveResponse, CommitRequest, CommitResponse, ConfigureRequest, ConfigureResponse,
+    ConsumeRequest, ConsumeResponse, Delivery, ExtendRequest, ExtendResponse, ImportRequest, ImportResponse,
+    ProduceRequest, ProduceResponse, ReceiveRequest, ReceiveResponse, RouteRequest, RouteResponse,
+    SendRequest, SendResponse, SettleRequest, SettleResponse, SettleResult,
 };
 use futures::Stream;
 use tokio::net::TcpListener;
@@ -117,5 +117,13 @@ impl Shard for Alone {
 
     async fn route(&self, _: Request<RouteRequest>) -> Result<Response<RouteResponse>, Status> {
         Ok(Response::new(RouteResponse::default()))
+    }
+
+    async fn arrive(&self, _: Request<ArriveRequest>) -> Result<Response<ArriveResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn import(&self, _: Request<ImportRequest>) -> Result<Response<ImportResponse>, Status> {
+        Err(Status::unimplemented(""))
     }
 }

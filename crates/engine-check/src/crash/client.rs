@@ -178,6 +178,7 @@ impl Client {
             ttl_ms: (is_special && dice.one_in(3)).then(|| dice.pick(&[50, 4000, 300_000])),
             max_attempts: None,
             priority: Priority::new(dice.pick(self.habits.priorities)).expect("these are below ten"),
+            position: None,
         }
     }
 

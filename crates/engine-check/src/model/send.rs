@@ -15,7 +15,8 @@ impl Model {
     pub(super) fn send(&mut self, send: &Send) -> Result<Reply, Refusal> {
         let Send { queue, messages, batch, request_id } = send;
         self.check_open(*queue)?;
-        let mut earlier = self.sent_before(*queue, request_id)?.into_iter();
+        let mut answers = self.sent_before(*queue, request_id)?;
+        let mut earlier = answers.clone().into_iter();
         let before = self.bookmark();
         let one = |message: &NewMessage| match earlier.next().flatten() {
             Some(known) => Ok(known),
@@ -27,7 +28,10 @@ impl Model {
             results = refused(results, &Refusal::BatchRefused);
         }
         if !request_id.is_empty() && results.iter().any(Result::is_ok) {
-            let answers = results.iter().map(|result| result.clone().ok()).collect();
+            // By position: a shorter call forgets nothing of a longer one.
+            answers.resize(answers.len().max(results.len()), None);
+            let stored = answers.iter_mut().zip(&results).filter(|(_, result)| result.is_ok());
+            stored.for_each(|(answer, result)| *answer = result.clone().ok());
             self.note(WINDOW_MS, Note::Sent(*queue, request_id.clone(), answers));
         }
         Ok(Reply::Sent(results))

@@ -141,6 +141,7 @@ impl Play {
                 ttl_ms: item.ttl_ms,
                 max_attempts: item.max_attempts,
                 priority: item.priority,
+                position: None,
             }
         };
         items.iter().map(new).collect()

@@ -205,6 +205,7 @@ fn message(item: Item) -> NewMessage {
         ttl_ms: item.ttl_ms,
         max_attempts: item.attempts,
         priority: Priority::new(u32::from(item.priority % 10)).expect("0 to 9"),
+        position: None,
     }
 }
 

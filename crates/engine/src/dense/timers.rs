@@ -36,6 +36,11 @@ impl<T: Number> Timers<T> {
         Some((*at, set.first()?))
     }
 
+    /// When the last is due.
+    pub(crate) fn last(&self) -> Option<Timestamp> {
+        self.by_time.last_key_value().map(|(at, _)| *at)
+    }
+
     /// Takes the first, if its time has come.
     pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<T> {
         let (at, what) = self.first().filter(|(at, _)| *at <= now)?;

@@ -101,7 +101,7 @@ impl Engine {
         settle: &[Settle],
         ends: &[Vec<Result<Receipt, Refusal>>],
     ) -> Result<Room, Refusal> {
-        let mut room = self.room(queue)?;
+        let mut room = self.room(queue)?.with_settlements();
         let held = settle.iter().zip(ends).flat_map(|(settle, ends)| held(settle, ends));
         let acked = held.filter(|(receipt, outcome)| receipt.queue == queue && **outcome == Outcome::Ack);
         acked.for_each(|(receipt, _)| room.give_back(self.row(receipt.seq).body_bytes));

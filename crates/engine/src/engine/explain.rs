@@ -15,6 +15,9 @@ impl Engine {
         let seq = self.find(queue, id)?;
         let row = self.row(seq);
         let mut reasons: Vec<Blocked> = stage_of(row).into_iter().chain(self.queue_of(row)).collect();
+        if row.hold().is_none() && self.is_held_back(seq, row) {
+            reasons.push(Blocked::Moving);
+        }
         if matches!(row.state(), State::Ready | State::Delayed) {
             reasons.extend(self.behind_key(seq, row));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Engine;
 use crate::command::{Cursor, Filter};
-use crate::message::{DeadReason, Message, Payload, QueueId, Row, Seq, Stage, State};
+use crate::message::{DeadReason, KeyId, Message, Payload, QueueId, Row, Seq, Stage, State};
 use crate::store::{StoreError, catching};
 
 /// Rows looked at in one call, so that a filter which matches nothing cannot hold up the queue.
@@ -60,8 +60,10 @@ impl Engine {
             let seqs = if filter.states == [State::Dead] { &index.dead } else { &index.all };
             return Box::new(seqs.iter_from(start));
         }
-        let named: BTreeSet<Seq> =
-            filter.ids.iter().map(|id| id.seq()).filter(|seq| index.all.contains(*seq)).collect();
+        let named: BTreeSet<Seq> = {
+            let places = filter.ids.iter().flat_map(|id| self.places(queue, *id));
+            places.filter(|seq| index.all.contains(*seq)).collect()
+        };
         Box::new(named.into_iter().filter(move |seq| after.is_none_or(|after| seq.0 > after)))
     }
 
@@ -77,10 +79,10 @@ impl Engine {
 
     fn row_matches(&self, seq: Seq, filter: &Filter) -> bool {
         let row = self.row(seq);
-        let has_key = |key, wanted: &str| wanted.is_empty() || key == self.sealer.key_id(wanted);
+        let has_key = |key, wanted: Option<KeyId>| wanted.is_none() || key == wanted;
         row_matches(row, filter)
-            && has_key(row.ordering, &filter.ordering_key)
-            && has_key(row.fairness, &filter.fairness_key)
+            && has_key(row.ordering, self.sealer.ordering_key(&filter.ordering_key))
+            && has_key(row.fairness, self.sealer.fairness_key(&filter.fairness_key))
             && (filter.ids.is_empty() || filter.ids.contains(&self.id(seq, row)))
     }
 

@@ -47,7 +47,7 @@ impl Engine {
         // Never used twice, so that the receipts of a deleted queue fit no other.
         let id = QueueId(self.meta.next_queue);
         self.meta.next_queue += 1;
-        let record = QueueRecord { name, generation, settings, is_paused: false, is_closed: false };
+        let record = QueueRecord::new(name, generation, settings);
         self.queues.insert(id, Queue::new(record));
         self.has_new_queue = true;
         id

@@ -13,6 +13,7 @@ use crate::command::{
 };
 use crate::memory::{MemoryKey, Remembered};
 use crate::message::{DeadReason, Location, QueueId};
+use crate::moving::Import;
 use crate::settings::IDEMPOTENCY_WINDOW_MS;
 use crate::store::record::Batch;
 use crate::store::{Damage, Harm, LogDamage, Replayed, StoreError};
@@ -65,6 +66,9 @@ impl Engine {
         self.meta.next_seq += SKIPPED;
         self.meta.next_epoch += SKIPPED;
         self.meta.next_queue += SKIPPED_QUEUES;
+        for queue in self.queues.values_mut() {
+            queue.record.moves.departure.transfers.values_mut().for_each(|transfer| *transfer += SKIPPED);
+        }
     }
 
     /// Applies a record behind a gap.
@@ -97,10 +101,12 @@ impl Engine {
         locations: &mut IntoIter<Location>,
     ) -> Vec<(QueueId, u64)> {
         match command {
-            // It gave out deliveries that nobody knows.
-            Command::Receive(_) => Vec::new(),
+            // One gave out deliveries that nobody knows. The other fixed a page of places that may hold others now: what it removed
+            // comes twice, and nothing is lost.
+            Command::Receive(_) | Command::Depart(_) => Vec::new(),
             Command::Send(send) => self.salvage_send(now, send, locations).1.into_iter().collect(),
             Command::Commit(commit) => self.salvage_commit(now, commit, locations),
+            Command::Import(import) => self.salvage_import(import, locations).into_iter().collect(),
             // Receipts and ids that were given out behind the gap fit nothing.
             Command::Configure(_)
             | Command::Pause(_)
@@ -110,9 +116,30 @@ impl Engine {
             | Command::Extend(_)
             | Command::Cancel(_)
             | Command::Redrive(_)
-            | Command::Purge(_) => {
+            | Command::Purge(_)
+            | Command::Place(_)
+            | Command::Arrive(_)
+            | Command::Forget(_) => {
                 self.execute(now, command, locations);
                 Vec::new()
+            }
+        }
+    }
+
+    /// A page whose arrival is not known is stored under new ids: its source has forgotten it.
+    fn salvage_import(
+        &mut self,
+        import: Import,
+        locations: &mut IntoIter<Location>,
+    ) -> Option<(QueueId, u64)> {
+        let (queue, messages) = (import.queue, import.messages.len());
+        let locations: Vec<Location> = locations.take(messages).collect();
+        match self.import(import.clone(), locations.clone().into_iter()) {
+            Ok(_) => None,
+            Err(Refusal::UnknownQueue) => Some((queue, messages as u64)),
+            Err(_) => {
+                self.store_astray(import, locations.into_iter());
+                None
             }
         }
     }

@@ -36,14 +36,11 @@ impl Engine {
         if self.row(seq).hold().is_some() {
             return Err(Refusal::MessageInFlight);
         }
+        if self.is_leaving(seq, self.row(seq)) {
+            return Err(Refusal::Moved);
+        }
         self.remove(seq);
         Ok(())
-    }
-
-    /// Where the message is, if it is there.
-    pub(super) fn find(&self, queue: QueueId, id: MessageId) -> Option<Seq> {
-        let row = self.messages.get(id.seq())?;
-        (row.queue == queue && self.id(id.seq(), row) == id).then_some(id.seq())
     }
 
     /// One stretch: looks at a bounded number of messages and says where to go on.
@@ -63,7 +60,9 @@ impl Engine {
                 break;
             }
             looked_at += 1;
-            if may(self.row(*seq)) && self.matches(*seq, filter).unwrap_or(false) {
+            let row = self.row(*seq);
+            // What leaves is found at its new shard.
+            if may(row) && !self.is_leaving(*seq, row) && self.matches(*seq, filter).unwrap_or(false) {
                 done.matched += 1;
                 if *mode == Mode::Apply {
                     change(self, *seq);

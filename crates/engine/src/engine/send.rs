@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Engine;
+use super::placement::AtHome;
 use crate::command::{Available, Batch, NewMessage, Refusal, Reply, Send, Sent};
 use crate::memory::{MemoryKey, Remembered};
 use crate::message::{Location, MessageId, Payload, QueueId, Row, Seq, Stage};
@@ -38,8 +39,13 @@ impl Engine {
     ) -> Result<Vec<Result<Sent, Refusal>>, Refusal> {
         let Send { queue, messages, batch, request_id } = send;
         self.open_settings(queue)?;
+        if let AtHome::All { request_leaves } = &mut room.at_home {
+            *request_leaves = self.moves(queue).is_some_and(|moves| moves.request_leaves(&request_id));
+        }
         let key = MemoryKey::Request(queue, request_id.into());
-        let mut wanted = self.wanted(&key, messages, locations)?;
+        let mut answers = self.answered_before(&key)?;
+        let positions = positions(&messages);
+        let mut wanted = wanted(&answers, messages, locations);
         self.admit(now, queue, &mut wanted, room);
         if batch == Batch::Atomic && wanted.iter().any(Result::is_err) {
             wanted.iter_mut().filter(|item| item.is_ok()).for_each(|item| *item = Err(Refusal::BatchRefused));
@@ -48,24 +54,10 @@ impl Engine {
         let results: Vec<Result<Sent, Refusal>> = wanted.into_iter().map(store).collect();
         // A refused call changed nothing, so that there is nothing to remember.
         if !key.is_empty_request() && results.iter().any(Result::is_ok) {
-            let answers = results.iter().map(|result| result.as_ref().ok().cloned()).collect();
+            note_answers(&mut answers, positions, &results);
             self.memory.put(key, now.plus_ms(IDEMPOTENCY_WINDOW_MS), Remembered::Sent(answers));
         }
         Ok(results)
-    }
-
-    /// The messages, those that an earlier call has stored as their answers.
-    fn wanted(
-        &self,
-        key: &MemoryKey,
-        messages: Vec<NewMessage>,
-        locations: Vec<Location>,
-    ) -> Result<Vec<Result<Wanted, Refusal>>, Refusal> {
-        let mut earlier = self.answered_before(key)?.into_iter();
-        let wanted = messages.into_iter().zip(locations).map(|(message, location)| {
-            Ok(earlier.next().flatten().map_or_else(|| Wanted::New(message, location), Wanted::Known))
-        });
-        Ok(wanted.collect())
     }
 
     fn answered_before(&self, key: &MemoryKey) -> Result<Vec<Option<Sent>>, Refusal> {
@@ -79,7 +71,8 @@ impl Engine {
     /// What the queue has room for now.
     pub(super) fn room(&self, queue: QueueId) -> Result<Room, Refusal> {
         let settings = self.open_settings(queue)?.clone();
-        Ok(Room::of(settings, self.messages.counts(queue), self.memory.dedup_room(queue)))
+        let at_home = AtHome::All { request_leaves: false };
+        Ok(Room::of(settings, self.messages.counts(queue), self.memory.dedup_room(queue), at_home))
     }
 
     /// Refuses what may not be stored, before anything is.
@@ -90,11 +83,16 @@ impl Engine {
         wanted: &mut [Result<Wanted, Refusal>],
         room: &mut Room,
     ) {
+        let at_home = room.at_home;
         for item in wanted {
             let Ok(Wanted::New(message, _)) = item else { continue };
             let is_duplicate = self.duplicate(queue, message).is_some();
+            let home = |()| {
+                let is_at_home = is_duplicate || self.is_at_home(queue, &message.payload, at_home);
+                if is_at_home { Ok(()) } else { Err(Refusal::Moved) }
+            };
             let room = |()| if is_duplicate { Ok(()) } else { room.take(&message.payload) };
-            if let Err(refusal) = check(now, message).and_then(room) {
+            if let Err(refusal) = check(now, message).and_then(home).and_then(room) {
                 *item = Err(refusal);
             }
         }
@@ -141,7 +139,7 @@ impl Engine {
 
     fn new_row(&self, now: Timestamp, queue: QueueId, message: &NewMessage, location: Location) -> Row {
         let available = available_at(now, message.available);
-        let NewMessage { payload, ttl_ms, max_attempts, priority, available: _ } = message;
+        let NewMessage { payload, ttl_ms, max_attempts, priority, available: _, position: _ } = message;
         Row {
             queue,
             stored_at: now,
@@ -153,9 +151,41 @@ impl Engine {
             max_attempts: *max_attempts,
             body_bytes: payload.body.len() as u64,
             priority: *priority,
-            ordering: self.sealer.key_id(&payload.ordering_key),
-            fairness: self.sealer.key_id(&payload.fairness_key),
+            ordering: self.sealer.ordering_key(&payload.ordering_key),
+            fairness: self.sealer.fairness_key(&payload.fairness_key),
             location,
+        }
+    }
+}
+
+/// Where each message stands in the whole that its call may be a part of.
+fn positions(messages: &[NewMessage]) -> Vec<usize> {
+    let position =
+        |(index, message): (usize, &NewMessage)| message.position.map_or(index, |position| position as usize);
+    messages.iter().enumerate().map(position).collect()
+}
+
+/// The messages, those that an earlier call has stored as their answers.
+fn wanted(
+    answers: &[Option<Sent>],
+    messages: Vec<NewMessage>,
+    locations: Vec<Location>,
+) -> Vec<Result<Wanted, Refusal>> {
+    let positions = positions(&messages);
+    let items = positions.into_iter().zip(messages).zip(locations);
+    let wanted = items.map(|((position, message), location)| {
+        let earlier = answers.get(position).cloned().flatten();
+        Ok(earlier.map_or_else(|| Wanted::New(message, location), Wanted::Known))
+    });
+    wanted.collect()
+}
+
+/// Of a whole that came in parts, all parts are remembered.
+fn note_answers(answers: &mut Vec<Option<Sent>>, positions: Vec<usize>, results: &[Result<Sent, Refusal>]) {
+    for (position, result) in positions.into_iter().zip(results) {
+        answers.resize(answers.len().max(position + 1), None);
+        if let Ok(sent) = result {
+            answers[position] = Some(sent.clone());
         }
     }
 }
@@ -185,6 +215,7 @@ fn check(now: Timestamp, message: &NewMessage) -> Result<(), Refusal> {
 
 /// What a queue still has room for, while a batch is looked through.
 pub(super) struct Room {
+    at_home: AtHome,
     settings: Settings,
     counts: Counts,
     dedup_ids_left: usize,
@@ -192,8 +223,13 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn of(settings: Settings, counts: Counts, dedup_ids_left: usize) -> Self {
-        Self { settings, counts, dedup_ids_left, dedup_ids: BTreeSet::new() }
+    pub(super) fn of(settings: Settings, counts: Counts, dedup_ids_left: usize, at_home: AtHome) -> Self {
+        Self { at_home, settings, counts, dedup_ids_left, dedup_ids: BTreeSet::new() }
+    }
+
+    /// What goes with something that is settled here may be stored here.
+    pub(super) fn with_settlements(self) -> Self {
+        Self { at_home: AtHome::WithKeys, ..self }
     }
 
     /// For everything.
@@ -205,7 +241,7 @@ impl Room {
             dedup_window_ms: 0,
             ..Settings::default()
         };
-        Self::of(settings, Counts::default(), 0)
+        Self::of(settings, Counts::default(), 0, AtHome::None)
     }
 
     /// A message of the queue goes in the same step.

@@ -3,6 +3,7 @@
 
 mod batches;
 mod memory;
+mod moving;
 mod rules;
 mod stories;
 mod story;

@@ -1,6 +1,7 @@
 //! Entries of one kind and queue that are named by texts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Memorized, Remembered};
@@ -47,6 +48,15 @@ impl Shelf {
         let (_, name) = self.ends.pop_first()?;
         self.items -= self.entries.remove(&name).map_or(0, |entry| entry.what.items());
         Some(name)
+    }
+
+    /// When the one that ends last does.
+    pub(super) fn last(&self) -> Option<Timestamp> {
+        self.ends.last().map(|(until, _)| *until)
+    }
+
+    pub(super) fn behind(&self, name: &str) -> impl Iterator<Item = (&Arc<str>, &Memorized)> {
+        self.entries.range::<str, _>((Bound::Excluded(name), Bound::Unbounded))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Memorized)> {

@@ -2,8 +2,11 @@
 
 mod table;
 
+use std::collections::BTreeSet;
+
 use crate::dense::NumberSet;
 use crate::message::{KeyId, Seq, State};
+use crate::slots::SlotSet;
 use table::Table;
 
 #[derive(Debug, Default)]
@@ -24,6 +27,16 @@ impl Keys {
     pub(crate) fn head(&self, key: KeyId) -> (Option<Seq>, Option<Seq>) {
         let line = self.by_key.get(key);
         (line.and_then(|line| line.waiting.first()), line.and_then(|line| line.in_flight))
+    }
+
+    /// Keys of the slots with messages: looks at all keys there are.
+    pub(super) fn of(&self, slots: &SlotSet) -> BTreeSet<KeyId> {
+        self.by_key.keys(|key| slots.contains(key.slot()))
+    }
+
+    /// Whether the key has any.
+    pub(super) fn has(&self, key: KeyId) -> bool {
+        self.by_key.get(key).is_some()
     }
 
     pub(super) fn insert(&mut self, key: KeyId, seq: Seq, state: State) {

@@ -3,6 +3,7 @@
 //! `docs/storage-format.md` describes each layout. Decoding never panics: what makes no sense is `None`.
 
 mod memory;
+mod moving;
 mod payload;
 mod row;
 mod settings;
@@ -21,13 +22,18 @@ use crate::messages::Turns;
 pub(super) use memory::{
     decode_memorized, decode_memory_key, encode_memorized, encode_memory_key, read_ended, write_ended,
 };
+pub(crate) use moving::{decode_travellers, encode_travellers};
+pub(super) use moving::{
+    read_moves, read_origin, read_placement, read_slot, read_traveller, write_moves, write_origin,
+    write_placement, write_slot, write_traveller,
+};
 pub(super) use payload::{read_payload, write_payload};
 pub(super) use row::{read_row, write_row};
 pub(super) use settings::{decode_settings, encode_settings};
 pub(super) use summary::{decode_summary, encode_summary};
 
 /// Grows when a layout changes.
-pub(super) const FORMAT: u8 = 4;
+pub(super) const FORMAT: u8 = 5;
 
 pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
     let mut out = Writer::default();
@@ -98,6 +104,7 @@ pub(super) fn encode_queue(queue: &QueueState) -> Vec<u8> {
     out.text(&record.name).u64(record.generation);
     encode_settings(&mut out, &record.settings);
     out.bool(record.is_paused).bool(record.is_closed);
+    write_moves(&mut out, &record.moves);
     encode_key(&mut out, turns.served);
     out.list(&turns.debts, |out, (key, debt)| {
         encode_key(out, *key);
@@ -114,6 +121,7 @@ pub(super) fn decode_queue(bytes: &[u8]) -> Option<QueueState> {
         settings: decode_settings(&mut input)?,
         is_paused: input.bool()?,
         is_closed: input.bool()?,
+        moves: read_moves(&mut input)?.into(),
     };
     let turns = Turns {
         served: decode_key(&mut input)?,

@@ -90,10 +90,13 @@ impl Store {
 #[test]
 fn store_of_another_format_is_refused_by_name() {
     let mut store = Store::in_memory();
-    let mut meta = vec![codec::FORMAT + 1, 0, 0];
-    meta.extend(crc32c::crc32c(&meta).to_le_bytes());
-    store.put_meta(&meta);
-    assert!(matches!(store.load(), Err(StoreError::Format { found: 5, supported: 4 })));
+    for other in [codec::FORMAT - 1, codec::FORMAT + 1] {
+        let mut meta = vec![other, 0, 0];
+        meta.extend(crc32c::crc32c(&meta).to_le_bytes());
+        store.put_meta(&meta);
+        let refused = store.load().err();
+        assert!(matches!(refused, Some(StoreError::Format { found, supported: 5 }) if found == other));
+    }
     store.put_meta(&[codec::FORMAT + 1, 0, 0, 0, 0, 0, 0]);
     assert!(matches!(store.load(), Err(StoreError::Corrupt { what: "meta", .. })));
 }

@@ -1,10 +1,10 @@
 //! Random changes of a Queue, crashes and slow controllers, against a model of Kubernetes: on the way nothing is lost, and
 //! in the end everything is as the spec says, and a visit changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ackwell_api::{DeletionPolicy, OperatorUpgrade, Queue, format_bytes, names, parse_bytes};
-use ackwell_proto::v1::StatsResponse;
+use ackwell_proto::v1::{Moving, Placement, StatsResponse};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -70,6 +70,10 @@ struct Model {
     set: Option<StatefulSet>,
     pods: BTreeMap<u32, Pod>,
     claims: BTreeMap<u32, PersistentVolumeClaim>,
+    /// What each volume says of its shard.
+    moving: BTreeMap<u32, Moving>,
+    /// Shards that have handed over all that they had.
+    empty: BTreeSet<u32>,
     /// Pod templates; the index is the revision.
     templates: Vec<String>,
     made: u32,
@@ -84,6 +88,8 @@ impl Model {
             set: None,
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
+            moving: BTreeMap::new(),
+            empty: BTreeSet::new(),
             templates: Vec::new(),
             made: 0,
         }
@@ -134,7 +140,33 @@ impl Model {
             pods: self.pods.iter().map(|(ordinal, pod)| (*ordinal, pod.clone().into())).collect(),
             claims: self.claims.iter().map(|(ordinal, claim)| (*ordinal, claim.clone().into())).collect(),
             classes: [("standard".to_owned(), true)].into(),
+            shards: self.pods.iter().filter_map(|(ordinal, pod)| self.view(*ordinal, pod)).collect(),
             ..Observed::default()
+        }
+    }
+
+    fn view(&self, ordinal: u32, pod: &Pod) -> Option<ShardView> {
+        is_ready(pod).then(|| ShardView {
+            ordinal,
+            pod: pod.uid().unwrap(),
+            generation: self.queue.metadata.generation.map(|generation| u64::try_from(generation).unwrap()),
+            moving: Some(self.moving.get(&ordinal).cloned().unwrap_or_default()),
+            stats: Some(StatsResponse::default()),
+            unreachable: None,
+        })
+    }
+
+    /// Tells the brokers that serve what is planned. They take a while to be done with a new placement.
+    fn tell(&mut self, placement: Option<Placement>) {
+        let Some(Placement { generation, from, to }) = placement else { return };
+        for (ordinal, _) in self.pods.iter().filter(|(_, pod)| is_ready(pod)) {
+            let moving = self.moving.entry(*ordinal).or_default();
+            if moving.generation < generation {
+                *moving = Moving { generation, from, to, ..Moving::default() };
+                self.empty.retain(|empty| empty != ordinal || to <= *ordinal);
+            } else if moving.generation == generation {
+                assert_eq!((moving.from, moving.to), (from, to), "a generation means one thing");
+            }
         }
     }
 
@@ -151,12 +183,11 @@ impl Model {
         }
         let image = BrokerImage { image: format!("broker:{}", self.image), pull_policy: None };
         let mut desired = build(&plan, &observed, &image).stateful_set;
-        let views: Vec<_> =
-            self.pods.iter().filter_map(|(ordinal, pod)| view(*ordinal, pod, &plan)).collect();
         let now = Time(jiff::Timestamp::from_second(1_000_000).unwrap());
-        let scene = Scene { plan: &plan, observed: &observed, shards: &views, now: &now };
+        let scene = Scene { plan: &plan, observed: &observed, shards: &observed.shards, now: &now };
         plan.rollout = steer(&mut desired, &scene, || true);
         self.apply(desired);
+        self.tell(plan.step.placement);
         for stuck in &plan.rollout.stuck {
             let another_is_away = self.pods.values().any(|pod| !is_ready(pod));
             assert!(!is_ready(stuck) || another_is_away, "a broker that serves was deleted");
@@ -191,7 +222,7 @@ impl Model {
     }
 
     fn apply(&mut self, desired: StatefulSet) {
-        let Some(live) = &mut self.set else {
+        let Some(mut live) = self.set.take() else {
             let replicas = desired.spec.as_ref().unwrap().replicas.unwrap();
             let last = self.pods.keys().next_back().map_or(0, |last| i32::try_from(last + 1).unwrap());
             assert!(replicas >= last || self.queue.spec.suspend, "a set that is made anew stops brokers");
@@ -203,12 +234,16 @@ impl Model {
             return;
         };
         let (was, is) = (live.spec.as_ref().unwrap(), desired.spec.as_ref().unwrap());
-        assert!(is.replicas >= was.replicas || self.queue.spec.suspend, "brokers stop for no reason");
+        let [from, to] =
+            [was, is].map(|spec| u32::try_from(spec.replicas.unwrap()).expect("a number of brokers"));
+        let is_proved = (to..from).all(|ordinal| self.empty.contains(&ordinal));
+        assert!(is_proved || self.queue.spec.suspend, "messages are left behind");
         assert_eq!(is.volume_claim_templates, was.volume_claim_templates, "the API server refuses it");
         let changed = was != is;
         live.metadata.annotations = desired.metadata.annotations;
         live.spec = desired.spec;
         live.metadata.generation = live.metadata.generation.map(|now| now + i64::from(changed));
+        self.set = Some(live);
     }
 
     fn revision(&mut self, template: &str) -> String {
@@ -289,6 +324,10 @@ impl Model {
             let broken = self.templates[index]
                 .contains(&format!("\"terminationGracePeriodSeconds\":{BROKEN_SECONDS}"));
             running.status = pod(*ordinal, !broken).status;
+            if let Some(moving) = self.moving.get_mut(ordinal).filter(|_| !broken) {
+                moving.done = true;
+                self.empty.extend((moving.from > *ordinal && moving.to <= *ordinal).then_some(*ordinal));
+            }
         }
         for claim in self.claims.values_mut() {
             let wanted = claim.spec.as_ref().unwrap().resources.as_ref().unwrap().requests.clone().unwrap();
@@ -309,13 +348,7 @@ impl Model {
 
     /// Somebody makes everything possible again.
     fn calm_down(&mut self) {
-        for step in [
-            Move::Suspend(false),
-            Move::Pause(false),
-            Move::Hold(false),
-            Move::Grace(60),
-            Move::Shards(self.queue.spec.shards.max(self.observed().live_shards().unwrap_or(0))),
-        ] {
+        for step in [Move::Suspend(false), Move::Pause(false), Move::Hold(false), Move::Grace(60)] {
             self.step(&step);
         }
         if parse_bytes(&self.queue.spec.storage.size).unwrap() > LARGEST {
@@ -325,7 +358,9 @@ impl Model {
 
     /// Until nothing happens any more.
     fn run(&mut self) {
-        let everything = |model: &Self| (model.set.clone(), model.pods.clone(), model.claims.clone());
+        let everything = |model: &Self| {
+            (model.set.clone(), model.pods.clone(), model.claims.clone(), model.moving.clone())
+        };
         for _ in 0..100 {
             let before = everything(self);
             self.visit();
@@ -342,6 +377,7 @@ impl Model {
         let plan = validate(&self.queue, &observed).unwrap();
         assert_eq!(plan.obstacles, Vec::new());
         assert_eq!(plan.storage.growing(), None);
+        assert!(plan.is_settled());
         assert_eq!(self.pods.len(), usize::try_from(plan.shards).unwrap());
         assert!(self.pods.values().all(is_ready));
         let set = self.set.as_ref().unwrap();
@@ -351,16 +387,6 @@ impl Model {
         assert!(self.pods.values().all(|pod| pod.labels()[REVISION] == wanted));
         assert!(template_of(set).contains(&format!("broker:{}", self.image)));
     }
-}
-
-fn view(ordinal: u32, pod: &Pod, plan: &super::validate::Plan) -> Option<ShardView> {
-    is_ready(pod).then(|| ShardView {
-        ordinal,
-        pod: pod.uid().unwrap(),
-        generation: Some(plan.queue.generation()),
-        stats: Some(StatsResponse::default()),
-        unreachable: None,
-    })
 }
 
 fn capacity(claim: &PersistentVolumeClaim) -> u64 {

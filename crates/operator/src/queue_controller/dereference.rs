@@ -1,10 +1,11 @@
 //! Step 1: what exists for a Queue, from the caches.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ackwell_api::names::{self, SHARDS_ANNOTATION};
+use ackwell_api::names::{self, EMPTIED_ANNOTATION, PLACEMENT_ANNOTATION, SHARDS_ANNOTATION};
+use ackwell_proto::v1::Placement;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -12,6 +13,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
 use super::caches::Caches;
+use super::placement;
+use super::shards::ShardView;
 use super::storage;
 
 /// What exists for a Queue.
@@ -22,6 +25,8 @@ pub(crate) struct Observed {
     pub(super) pods: Vec<(u32, Arc<Pod>)>,
     /// With their ordinals, by ordinal.
     pub(super) claims: Vec<(u32, Arc<PersistentVolumeClaim>)>,
+    /// What the ready shards said last.
+    pub(super) shards: Vec<ShardView>,
     /// By StorageClass of the claims: whether it lets volumes grow.
     pub(super) classes: BTreeMap<String, bool>,
     /// The newest complaint about making pods.
@@ -31,8 +36,32 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    /// Shards there are according to the StatefulSet, whether or not their brokers run.
-    pub(super) fn live_shards(&self) -> Option<u32> {
+    /// The newest placement, as it was noted.
+    pub(super) fn placement(&self) -> Option<Placement> {
+        let text = self.stateful_set.as_deref()?.annotations().get(PLACEMENT_ANNOTATION)?;
+        placement::parse(text)
+    }
+
+    /// Shards that have proved to be empty, as it was noted.
+    pub(super) fn emptied(&self) -> BTreeSet<u32> {
+        let noted = self.stateful_set.as_deref().and_then(|set| set.annotations().get(EMPTIED_ANNOTATION));
+        noted
+            .into_iter()
+            .flat_map(|text| text.split(','))
+            .filter_map(|ordinal| ordinal.parse().ok())
+            .collect()
+    }
+
+    /// Shards there are, whether or not their brokers run: according to the StatefulSet, or, where it is gone, to what is left
+    /// of it.
+    pub(super) fn live_shards(&self) -> u32 {
+        self.noted_shards().unwrap_or_else(|| {
+            let pods = self.pods.last().map(|(ordinal, _)| *ordinal);
+            pods.or(self.claims.last().map(|(ordinal, _)| *ordinal)).map_or(0, |last| last + 1)
+        })
+    }
+
+    fn noted_shards(&self) -> Option<u32> {
         let set = self.stateful_set.as_deref()?;
         let noted = set.annotations().get(SHARDS_ANNOTATION).and_then(|text| text.parse().ok());
         noted.or_else(|| u32::try_from(set.spec.as_ref()?.replicas?).ok())
@@ -47,6 +76,7 @@ pub(super) fn dereference(caches: &Caches, namespace: &str, name: &str) -> Obser
     Observed {
         stateful_set: caches.stateful_sets.get(&ObjectRef::new(&child).within(namespace)),
         pods: by_ordinal(&caches.pods, namespace, |pod| names::ordinal(name, pod)),
+        shards: Vec::new(),
         classes: claims.iter().filter_map(|(_, claim)| class(&caches.classes, claim)).collect(),
         claims,
         pods_refused: newest(&caches.stateful_set_warnings, namespace, |object| object == child),

@@ -39,8 +39,11 @@ fn metadata(name: String) -> ObjectMeta {
 /// The StatefulSet of `orders`, all pods updated.
 pub(super) fn stateful_set(shards: u32) -> StatefulSet {
     let replicas = i32::try_from(shards).unwrap();
+    let mut metadata = metadata(names::child("orders"));
+    let settled = (names::PLACEMENT_ANNOTATION.to_owned(), format!("1/{shards}/{shards}"));
+    metadata.annotations = Some([settled].into());
     StatefulSet {
-        metadata: metadata(names::child("orders")),
+        metadata,
         spec: Some(StatefulSetSpec { replicas: Some(replicas), ..StatefulSetSpec::default() }),
         status: Some(StatefulSetStatus {
             replicas,

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use ackwell_api::{ValidatedQueue, names};
-use ackwell_proto::v1::{QueueConfig, StatsResponse};
+use ackwell_api::names;
+use ackwell_proto::v1::{Moving, QueueConfig, StatsResponse};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::link::Peer;
 use super::QueueRef;
 use super::dereference::Observed;
+use super::validate::Plan;
 use crate::certificates::broker::Authority;
 
 /// What is known of one shard that Kubernetes calls ready.
@@ -28,6 +29,8 @@ pub(crate) struct ShardView {
     pub(super) pod: String,
     /// The generation the broker confirmed last.
     pub(super) generation: Option<u64>,
+    /// How it gets on with its placement.
+    pub(super) moving: Option<Moving>,
     /// Its newest counts.
     pub(super) stats: Option<StatsResponse>,
     /// Why it cannot be reached, once that has lasted.
@@ -58,7 +61,8 @@ impl Shards {
     }
 
     /// Keeps exactly one link to each ready pod, and tells all of them the current settings.
-    pub(super) fn sync(&self, queue: &ValidatedQueue, config: &QueueConfig, observed: &Observed) {
+    pub(super) fn sync(&self, plan: &Plan, observed: &Observed) {
+        let (config, queue) = (&plan.config(), &plan.queue);
         let key = QueueRef::new(queue.name().name()).within(queue.name().namespace());
         let mut all = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let links = all.entry(key.clone()).or_default();

@@ -1,13 +1,15 @@
 //! Step 2: what the operator will do for a Queue, and what it cannot do. Pure.
 
 use ackwell_api::conditions::reasons;
-use ackwell_api::names::{PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
+use ackwell_api::names::{FORCE_DRAIN_ANNOTATION, PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
 use ackwell_api::{Queue, ValidatedQueue};
-use ackwell_proto::v1::{Access, QueueConfig};
+use ackwell_proto::v1::{Access, Placement, QueueConfig};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
 use super::dereference::Observed;
 use super::error::Error;
+use super::placement::{self, Drain, Scene, Step};
 use super::rollout::Rollout;
 use super::storage::{self, Storage};
 use crate::identity::Published;
@@ -19,8 +21,12 @@ const MAX_RESTARTED: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(super) queue: ValidatedQueue,
-    /// Shards there will be, whether or not their brokers run. Never fewer than now: their volumes hold messages.
+    /// Shards there will be, whether or not their brokers run. One goes when it has proved that it is empty.
     pub(super) shards: u32,
+    /// Where they are on their way to how many there shall be.
+    pub(super) step: Step,
+    /// Who signs the certificates that brokers show each other; `None`: that is not known yet.
+    pub(super) authorities: Option<String>,
     /// Nothing is changed, whatever differs.
     pub(super) paused: bool,
     /// When somebody last asked for new pods.
@@ -48,10 +54,10 @@ impl Obstacle {
 }
 
 impl Plan {
-    /// What a broker is told.
+    /// What brokers are told.
     pub(super) fn config(&self) -> QueueConfig {
         let config = self.queue.config(self.queue.shard_addresses(self.shards));
-        QueueConfig { access: self.access.clone(), ..config }
+        QueueConfig { access: self.access.clone(), placement: self.step.placement, ..config }
     }
 
     /// The same plan, with the grants of the Queue: `published` says whose tokens are good, `operator` who configures.
@@ -66,6 +72,13 @@ impl Plan {
         if self.suspended() { 0 } else { self.shards }
     }
 
+    /// Whether there are as many shards as there shall be, and all is where it belongs.
+    pub(super) fn is_settled(&self) -> bool {
+        let wanted = self.queue.spec().shards;
+        let is_there = |placement: Placement| placement.from == wanted && placement.to == wanted;
+        self.shards == wanted && self.step.placement.is_some_and(is_there)
+    }
+
     pub(super) fn suspended(&self) -> bool {
         self.queue.spec().suspend
     }
@@ -77,13 +90,24 @@ pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error
     let restarted = queue.annotations().get(RESTARTED_ANNOTATION);
     let restarted = restarted.map(|when| when.chars().take(MAX_RESTARTED).collect());
     let queue = ValidatedQueue::try_from(queue.clone())?;
-    let wanted = queue.spec().shards;
-    let shards = wanted.max(observed.live_shards().unwrap_or(0));
+    let step = placement::next(&Scene {
+        wanted: queue.spec().shards,
+        noted: observed.placement(),
+        live: observed.live_shards(),
+        are_found: are_found(&queue, observed),
+        first_generation: queue.generation(),
+        shards: &observed.shards,
+        forced: given_up(queue.queue()),
+        emptied: observed.emptied(),
+    });
+    let shards = step.shards;
     let storage = storage::assess(&queue, shards, observed);
-    let obstacles = fewer_shards(wanted, shards).into_iter().chain(storage.obstacles()).collect();
+    let obstacles = drain_blocked(&step).into_iter().chain(storage.obstacles()).collect();
     Ok(Plan {
         queue,
         shards,
+        step,
+        authorities: None,
         paused,
         restarted,
         storage,
@@ -93,14 +117,27 @@ pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error
     })
 }
 
-fn fewer_shards(wanted: u32, shards: u32) -> Option<Obstacle> {
-    let text = || {
-        format!(
-            "going from {shards} to {wanted} shards is not supported yet, since the messages of the last shards would \
-             be left behind: all {shards} stay; set spec.shards to {shards}"
-        )
-    };
-    (wanted < shards).then(|| Obstacle::new(reasons::NOT_SUPPORTED_YET, text()))
+/// Whether all that there is is older than the Queue.
+fn are_found(queue: &ValidatedQueue, observed: &Observed) -> bool {
+    let made = &queue.queue().metadata.creation_timestamp;
+    let is_older = |claim: &PersistentVolumeClaim| claim.metadata.creation_timestamp < *made;
+    observed.pods.is_empty() && observed.claims.iter().all(|(_, claim)| is_older(claim))
+}
+
+/// The draining shard whose messages a person gave up on.
+fn given_up(queue: &Queue) -> Option<u32> {
+    queue.annotations().get(FORCE_DRAIN_ANNOTATION)?.parse().ok()
+}
+
+fn drain_blocked(step: &Step) -> Option<Obstacle> {
+    let Drain { ordinal, blocked, .. } = step.drain.as_ref()?;
+    let why = blocked.as_deref()?;
+    let text = format!(
+        "shard {ordinal} shall go and cannot hand over what it has: {why}; it is tried again. To keep the shard set \
+         spec.shards to {}; to give up what it has set the annotation {FORCE_DRAIN_ANNOTATION}={ordinal}",
+        ordinal + 1
+    );
+    Some(Obstacle::new(reasons::DRAIN_BLOCKED, text))
 }
 
 #[cfg(test)]
@@ -118,18 +155,14 @@ mod tests {
         }
     }
 
-    /// Messages live on the volumes of all shards: none may disappear because of a smaller number.
+    /// Messages live on the volumes of all shards: none may disappear because of a smaller number, and none come before all
+    /// know where messages belong.
     #[test]
-    fn fewer_shards_than_run_changes_nothing_and_says_so() {
-        let plan = validate(&queue(|spec| spec.shards = 1), &running(3, "1Gi")).unwrap();
-        assert_eq!(plan.shards, 3);
-        assert!(plan.obstacles[0].message.contains("from 3 to 1 shards"), "{:?}", plan.obstacles);
-    }
-
-    #[test]
-    fn more_shards_than_run_is_done() {
-        let plan = validate(&queue(|spec| spec.shards = 5), &running(3, "1Gi")).unwrap();
-        assert_eq!((plan.shards, plan.obstacles.len()), (5, 0));
+    fn another_number_of_shards_waits_for_those_that_run() {
+        for wanted in [1, 5] {
+            let plan = validate(&queue(|spec| spec.shards = wanted), &running(3, "1Gi")).unwrap();
+            assert_eq!((plan.shards, plan.obstacles.len()), (3, 0));
+        }
     }
 
     /// While brokers are stopped there are no pods to count, and the messages of all shards are still there.

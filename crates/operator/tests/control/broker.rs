@@ -8,9 +8,10 @@ use ackwell_api::names;
 use ackwell_proto::v1::queue_admin_server::{QueueAdmin, QueueAdminServer};
 use ackwell_proto::v1::shard_server::{Shard, ShardServer};
 use ackwell_proto::v1::{
-    CancelRequest, CancelResponse, ConfigureRequest, ConfigureResponse, ExplainRequest, ExplainResponse,
-    GetRequest, GetResponse, PauseRequest, PauseResponse, PeekRequest, PeekResponse, PurgeRequest,
-    PurgeResponse, RedriveRequest, RedriveResponse, RouteRequest, RouteResponse, StatsRequest, StatsResponse,
+    ArriveRequest, ArriveResponse, CancelRequest, CancelResponse, ConfigureRequest, ConfigureResponse,
+    ExplainRequest, ExplainResponse, GetRequest, GetResponse, ImportRequest, ImportResponse, Moving,
+    PauseRequest, PauseResponse, PeekRequest, PeekResponse, Placement, PurgeRequest, PurgeResponse,
+    RedriveRequest, RedriveResponse, RouteRequest, RouteResponse, StatsRequest, StatsResponse,
 };
 use anyhow::Context;
 use futures::StreamExt;
@@ -77,8 +78,18 @@ impl Shard for Broker {
         if !request.metadata().contains_key("authorization") {
             return Err(Status::unauthenticated("the operator shows no token"));
         }
-        let generation = request.into_inner().config.unwrap_or_default().generation;
-        Ok(Response::new(ConfigureResponse { generation }))
+        let config = request.into_inner().config.unwrap_or_default();
+        let Placement { generation, from, to } = config.placement.unwrap_or_default();
+        let moving = Moving { generation, from, to, done: true, ..Moving::default() };
+        Ok(Response::new(ConfigureResponse { generation: config.generation, moving: Some(moving) }))
+    }
+
+    async fn arrive(&self, _: Request<ArriveRequest>) -> Result<Response<ArriveResponse>, Status> {
+        unasked()
+    }
+
+    async fn import(&self, _: Request<ImportRequest>) -> Result<Response<ImportResponse>, Status> {
+        unasked()
     }
 
     async fn route(&self, _: Request<RouteRequest>) -> Result<Response<RouteResponse>, Status> {

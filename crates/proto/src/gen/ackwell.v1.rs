@@ -17,8 +17,8 @@ pub struct Message {
     pub content_type: ::prost::alloc::string::String,
     /// At most 128 B; empty: none. Messages with the same key are handed out in stored order, one at a time: the next one when
     /// the one before is acked, purged or Dead. Those with other keys, or none, do not wait for it.
-    /// A key belongs to one shard: its crc32c, mod 4096, is a slot, and slot * shards / 4096 the shard's ordinal. Sidecars
-    /// send there and nowhere else; adding shards moves keys, and with them the order across that moment.
+    /// A key belongs to one shard: its crc32c, mod 4096, is a slot, and the jump hash of that the shard's ordinal. Sidecars
+    /// send there and nowhere else. With another number of shards keys move, and keep their order.
     #[prost(string, tag = "4")]
     pub ordering_key: ::prost::alloc::string::String,
     /// At most 64 B; empty: none. The tenant: keys take turns, so that a key with little to do never waits for the backlog
@@ -2421,6 +2421,9 @@ pub struct QueueConfig {
     /// Who may do what. Absent outside a cluster: everybody everything.
     #[prost(message, optional, tag = "6")]
     pub access: ::core::option::Option<Access>,
+    /// Absent where the queue has one shard and never had another.
+    #[prost(message, optional, tag = "7")]
+    pub placement: ::core::option::Option<Placement>,
 }
 /// Who calls is a ServiceAccount, proved by its token for the audience "ackwell.dev". What is not granted is refused.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -2450,6 +2453,19 @@ pub struct Grant {
     pub service_account: ::prost::alloc::string::String,
     #[prost(enumeration = "Verb", repeated, tag = "3")]
     pub verbs: ::prost::alloc::vec::Vec<i32>,
+}
+/// How many shards a queue has. While from and to differ, messages move.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Placement {
+    /// An older one changes nothing.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    #[prost(uint32, tag = "2")]
+    pub from: u32,
+    #[prost(uint32, tag = "3")]
+    pub to: u32,
 }
 /// spec.delivery, spec.limits and spec.retention. Zero means unlimited where a limit is meant.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -2496,11 +2512,37 @@ pub struct ConfigureRequest {
     #[prost(message, optional, tag = "1")]
     pub config: ::core::option::Option<QueueConfig>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfigureResponse {
     /// The generation the shard runs now.
     #[prost(uint64, tag = "1")]
     pub generation: u64,
+    #[prost(message, optional, tag = "2")]
+    pub moving: ::core::option::Option<Moving>,
+}
+/// How a shard gets on with its placement.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Moving {
+    /// Of the placement that it has.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// Nothing is left to do here. Where the shard drains that proves that it is empty.
+    #[prost(bool, tag = "2")]
+    pub done: bool,
+    /// Messages that are known to leave and are still here.
+    #[prost(uint64, tag = "3")]
+    pub messages: u64,
+    /// Names the store that says so.
+    #[prost(uint32, tag = "4")]
+    pub store: u32,
+    /// Why nothing has moved for a while; empty: it does.
+    #[prost(string, tag = "5")]
+    pub blocked: ::prost::alloc::string::String,
+    /// Of the placement that it has, as in Placement. 0: it never had one.
+    #[prost(uint32, tag = "6")]
+    pub from: u32,
+    #[prost(uint32, tag = "7")]
+    pub to: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RouteRequest {
@@ -2513,7 +2555,90 @@ pub struct RouteResponse {
     pub generation: u64,
     #[prost(string, repeated, tag = "2")]
     pub shard_addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "3")]
+    pub placement: ::core::option::Option<Placement>,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ArriveRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub placement: ::core::option::Option<Placement>,
+    /// The ordinal of the shard whose messages come, and what their ids are made of.
+    #[prost(uint32, tag = "3")]
+    pub source: u32,
+    #[prost(uint32, tag = "4")]
+    pub salt: u32,
+    /// Places that they have there: from the first one to before the end.
+    #[prost(uint64, tag = "5")]
+    pub first: u64,
+    #[prost(uint64, tag = "6")]
+    pub end: u64,
+    /// What of these places came from other shards before.
+    #[prost(message, repeated, tag = "7")]
+    pub origins: ::prost::alloc::vec::Vec<Origin>,
+}
+/// A stretch of places whose messages were stored elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Origin {
+    #[prost(uint64, tag = "1")]
+    pub at: u64,
+    #[prost(uint64, tag = "2")]
+    pub places: u64,
+    #[prost(uint32, tag = "3")]
+    pub salt: u32,
+    #[prost(uint64, tag = "4")]
+    pub first: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ArriveResponse {
+    /// What is sent to the slots that come is stored.
+    #[prost(bool, tag = "1")]
+    pub accepts: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Of the placement.
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+    #[prost(uint32, tag = "3")]
+    pub source: u32,
+    /// The number of the page; 0: there is none.
+    #[prost(uint64, tag = "4")]
+    pub transfer: u64,
+    /// The page, in the format of the stores of both sides.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub messages: ::prost::bytes::Bytes,
+    #[prost(message, repeated, tag = "6")]
+    pub dedup_ids: ::prost::alloc::vec::Vec<RememberedId>,
+    /// Absent: nothing is said about slots.
+    #[prost(message, optional, tag = "7")]
+    pub waiting: ::core::option::Option<Slots>,
+    /// All dedup ids are there.
+    #[prost(bool, tag = "8")]
+    pub accepts: bool,
+}
+/// A dedup id, and the message that was stored under it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RememberedId {
+    #[prost(string, tag = "1")]
+    pub dedup_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// Milliseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub until: u64,
+}
+/// Slots of which the source still has messages.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Slots {
+    #[prost(uint32, repeated, tag = "1")]
+    pub slots: ::prost::alloc::vec::Vec<u32>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportResponse {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Verb {
@@ -2709,6 +2834,44 @@ pub mod shard_client {
             req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.Shard", "Route"));
             self.inner.unary(req, path, codec).await
         }
+        /// Another shard, whose messages move here: keeps places for them. docs/adr/0008-shards-move.md has the protocol.
+        pub async fn arrive(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ArriveRequest>,
+        ) -> std::result::Result<tonic::Response<super::ArriveResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/ackwell.v1.Shard/Arrive");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.Shard", "Arrive"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Another shard: takes dedup ids, or a page of messages. Safe to repeat.
+        pub async fn import(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ImportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/ackwell.v1.Shard/Import");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.Shard", "Import"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2737,6 +2900,16 @@ pub mod shard_server {
             &self,
             request: tonic::Request<super::RouteRequest>,
         ) -> std::result::Result<tonic::Response<super::RouteResponse>, tonic::Status>;
+        /// Another shard, whose messages move here: keeps places for them. docs/adr/0008-shards-move.md has the protocol.
+        async fn arrive(
+            &self,
+            request: tonic::Request<super::ArriveRequest>,
+        ) -> std::result::Result<tonic::Response<super::ArriveResponse>, tonic::Status>;
+        /// Another shard: takes dedup ids, or a page of messages. Safe to repeat.
+        async fn import(
+            &self,
+            request: tonic::Request<super::ImportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct ShardServer<T> {
@@ -2885,6 +3058,92 @@ pub mod shard_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RouteSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.Shard/Arrive" => {
+                    #[allow(non_camel_case_types)]
+                    struct ArriveSvc<T: Shard>(pub Arc<T>);
+                    impl<T: Shard> tonic::server::UnaryService<super::ArriveRequest>
+                    for ArriveSvc<T> {
+                        type Response = super::ArriveResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ArriveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shard>::arrive(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ArriveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.Shard/Import" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportSvc<T: Shard>(pub Arc<T>);
+                    impl<T: Shard> tonic::server::UnaryService<super::ImportRequest>
+                    for ImportSvc<T> {
+                        type Response = super::ImportResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ImportRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shard>::import(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -41,6 +41,7 @@ fn bindings(
         ".ackwell.v1.Message.body",
         ".ackwell.v1.Delivery.receipt",
         ".ackwell.v1.Settlement.receipt",
+        ".ackwell.v1.ImportRequest.messages",
     ]);
     tonic_prost_build::configure()
         .out_dir(out)
@@ -49,6 +50,7 @@ fn bindings(
         .type_attribute(".ackwell.v1.QueueSettings", SERDE)
         .type_attribute(".ackwell.v1.Access", SERDE)
         .type_attribute(".ackwell.v1.Grant", SERDE)
+        .type_attribute(".ackwell.v1.Placement", SERDE)
         .type_attribute(".ackwell.v1.Backoff", SERDE)
         .compile_fds_with_config(descriptors, config)
         .context("generate bindings")?;

@@ -46,6 +46,9 @@ fn no_demand(consumers: usize, has_room: bool) -> Option<Reason> {
 fn reason(blocked: Blocked) -> Reason {
     match blocked {
         Blocked::Paused => plain("PAUSED", "the queue is paused; `ackwell resume` lets it go on"),
+        Blocked::Moving => {
+            plain("MOVING", "it goes to another shard, or waits for what comes from another one")
+        }
         Blocked::Deleting => plain("DELETING", "the queue is being deleted"),
         Blocked::Held { consumer, since, until } => {
             let consumer = if consumer.is_empty() { "without a name" } else { &consumer };

@@ -1,11 +1,21 @@
-//! What operator and sidecars ask about the shard itself.
+//! What operator, sidecars and other shards ask about the shard itself.
 
-use ackwell_proto::Failure;
-use ackwell_proto::v1::{ConfigureRequest, ConfigureResponse, RouteRequest, RouteResponse, shard_server};
+use ackwell_engine::message::QueueId;
+use ackwell_engine::{Command, Reply};
+use ackwell_proto::v1::{
+    ArriveRequest, ArriveResponse, ConfigureRequest, ConfigureResponse, ImportRequest, ImportResponse,
+    Moving, RouteRequest, RouteResponse, shard_server,
+};
+use ackwell_proto::{Failure, Reason};
 use tonic::{Request, Response, Status};
 
 use super::{Service, audit};
 use crate::broker::access::{Caller, Verb};
+use crate::broker::convert::moves;
+use crate::broker::refusal::failure;
+use crate::broker::served::Served;
+use crate::clock;
+use crate::tls::{Chain, Remote};
 
 #[tonic::async_trait]
 impl shard_server::Shard for Service {
@@ -17,15 +27,92 @@ impl shard_server::Shard for Service {
         let config = request.into_inner().config.ok_or_else(|| Failure::invalid("config is missing"))?;
         let name = format!("{}/{}", config.namespace, config.name);
         let allowed = self.queues.allow(&caller, Verb::Configure, &name)?;
+        // While messages move it is said again and again, to hear how they get on.
+        let is_news = *allowed.served.config != config;
         let generation = self.queues.add(&self.shard, config).await?;
-        audit::configured(&allowed, generation);
-        Ok(Response::new(ConfigureResponse { generation }))
+        if is_news {
+            audit::configured(&allowed, generation);
+        }
+        let moving = Some(self.moving(allowed.served.id).await?);
+        Ok(Response::new(ConfigureResponse { generation, moving }))
     }
 
     async fn route(&self, request: Request<RouteRequest>) -> Result<Response<RouteResponse>, Status> {
         let caller = Caller::of(&request);
         let config = self.queues.allow(&caller, Verb::Look, &request.into_inner().queue)?.served.config;
         let (generation, shard_addresses) = (config.generation, config.shard_addresses.clone());
-        Ok(Response::new(RouteResponse { generation, shard_addresses }))
+        Ok(Response::new(RouteResponse { generation, shard_addresses, placement: config.placement }))
+    }
+
+    async fn arrive(&self, request: Request<ArriveRequest>) -> Result<Response<ArriveResponse>, Status> {
+        let chain = chain(&request);
+        let request = request.into_inner();
+        let served = self.queues.find(&request.queue)?;
+        self.admit(&chain, &served, request.source)?;
+        let arrive = moves::arrive(served.id, self.queues.ordinal()?, request)?;
+        match self.shard.apply(Command::Arrive(arrive)).await? {
+            Reply::Arrived(arrived) => Ok(Response::new(ArriveResponse { accepts: arrived.accepts })),
+            Reply::Refused(refused) => Err(failure(&refused).into()),
+            other => unreachable!("an Arrive is not answered by {other:?}"),
+        }
+    }
+
+    async fn import(&self, request: Request<ImportRequest>) -> Result<Response<ImportResponse>, Status> {
+        let chain = chain(&request);
+        let request = request.into_inner();
+        let served = self.queues.find(&request.queue)?;
+        self.admit(&chain, &served, request.source)?;
+        let import = moves::import(served.id, request)?;
+        match self.shard.apply(Command::Import(import)).await? {
+            Reply::Imported(_) => Ok(Response::new(ImportResponse {})),
+            Reply::Refused(refused) => Err(failure(&refused).into()),
+            other => unreachable!("an Import is not answered by {other:?}"),
+        }
+    }
+}
+
+/// The certificates that the caller showed.
+fn chain<T>(request: &Request<T>) -> Chain {
+    request.extensions().get::<Remote>().map(|remote| remote.chain.clone()).unwrap_or_default()
+}
+
+impl Service {
+    /// Refuses a caller that is not that shard of the queue. Shards are known by their certificates, not by tokens.
+    fn admit(&self, chain: &Chain, served: &Served, source: u32) -> Result<(), Failure> {
+        if served.is_guarded() && self.peers.are_anyone() {
+            let message = "this broker has no certificates to know other shards by; only they may call so";
+            return Err(Failure::new(Reason::PermissionDenied, message));
+        }
+        let address = served.config.shard_addresses.get(source as usize).ok_or_else(|| {
+            let message = format!("the address of shard {source} is not known here yet");
+            Failure::new(Reason::BrokerUnavailable, message)
+        })?;
+        self.peers.is(chain, address).map_err(|error| {
+            let message = format!("only shard {source} of this queue may call as such: {error:#}");
+            Failure::new(Reason::PermissionDenied, message)
+        })
+    }
+
+    /// How the shard gets on with its placement.
+    async fn moving(&self, queue: QueueId) -> Result<Moving, Failure> {
+        let report = self.reports.of(queue);
+        let now = clock::now();
+        let look = self.shard.look(move |view| {
+            let (placement, leaving) = (view.engine.placement(queue), view.engine.leaving(queue));
+            (placement, leaving, view.engine.salt())
+        });
+        let (placement, leaving, store) = look.await?;
+        let is_done = leaving.as_ref().is_none_or(|leaving| {
+            leaving.is_left && report.is_told(placement.generation) && leaving.remembers_until <= now
+        });
+        Ok(Moving {
+            generation: placement.generation,
+            from: placement.from,
+            to: placement.to,
+            done: is_done,
+            messages: leaving.map_or(0, |leaving| leaving.messages),
+            store,
+            blocked: report.blocked,
+        })
     }
 }

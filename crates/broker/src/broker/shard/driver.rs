@@ -329,6 +329,7 @@ fn stores(command: &Command) -> bool {
     match command {
         Command::Send(_) => true,
         Command::Commit(commit) => !commit.send.is_empty(),
+        Command::Import(import) => !import.messages.is_empty(),
         _ => false,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ackwell_engine::Command;
 use ackwell_engine::command::NewMessage;
+use ackwell_engine::moving::Traveller;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// All of them together, whoever sends: what one commit may hold four times over, so that the next commits are complete
@@ -53,6 +54,7 @@ fn kib(command: &Command) -> u32 {
     let bytes: usize = match command {
         Command::Send(send) => send.messages.iter().map(bytes).sum(),
         Command::Commit(commit) => commit.send.iter().flat_map(|send| &send.messages).map(bytes).sum(),
+        Command::Import(import) => import.messages.iter().map(Traveller::message).map(bytes).sum(),
         _ => 0,
     };
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)

@@ -20,6 +20,7 @@ use super::session::MAX_PENDING;
 use crate::sidecar::attempt::{self, Attempt, Call};
 use crate::sidecar::retry::{Backoff, RETRY_AFTER};
 use crate::sidecar::route::Queue;
+use crate::sidecar::send::Item;
 use crate::tls::Connection;
 
 /// A broker opens a stream and confirms a batch in milliseconds; beyond this a new batch need not wait for it.
@@ -153,10 +154,11 @@ impl Leg {
         }
     }
 
-    /// The place in the application's batch of a message of a part that is not confirmed.
-    pub(super) fn position(&self, seq: u64, index: u32) -> Option<usize> {
+    /// A message of a part that is not confirmed, and its place in the application's batch.
+    pub(super) fn item(&self, seq: u64, index: u32) -> Option<Item> {
         let part = self.unconfirmed.binary_search_by_key(&seq, |part| part.batch.seq).ok()?;
-        self.unconfirmed[part].positions.get(index as usize).copied()
+        let Part { positions, batch, .. } = &self.unconfirmed[part];
+        Some((*positions.get(index as usize)?, batch.messages.get(index as usize)?.clone()))
     }
 
     /// The shard confirmed a batch and all before; which ones had a part here.

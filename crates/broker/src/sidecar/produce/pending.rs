@@ -45,6 +45,12 @@ impl Pending {
         self.batches.push_back(batch);
     }
 
+    /// How many messages the batch has.
+    pub(super) fn messages_of(&self, seq: u64) -> usize {
+        let index = self.batches.binary_search_by_key(&seq, |batch| batch.seq);
+        index.map_or(0, |index| self.batches[index].messages)
+    }
+
     /// A shard says something about a message.
     pub(super) fn result(&mut self, seq: u64, position: usize, result: Option<SendResult>) {
         if let Some(batch) = self.find(seq) {

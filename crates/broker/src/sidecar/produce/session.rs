@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ackwell_proto::v1::produce_response::Frame;
 use ackwell_proto::v1::{
-    GoAway, ProduceBatch, ProduceConfirm, ProduceOpened, ProduceRequest, ProduceResponse, ProduceResult,
-    ProduceWindow, produce_request,
+    GoAway, Message, ProduceBatch, ProduceConfirm, ProduceOpened, ProduceRequest, ProduceResponse,
+    ProduceResult, ProduceWindow, SendResult, produce_request,
 };
 use ackwell_proto::{Failure, Reason};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -19,12 +19,12 @@ use super::pending::{Batch, Pending};
 use super::placing::{self, Fitness, Placed};
 use crate::producer::Producer;
 use crate::sidecar::attempt::What;
-use crate::sidecar::merge;
+use crate::sidecar::merge::{self, Answer};
 use crate::sidecar::retry::{DEFAULT_BUDGET, Deadline, describe, is_transient};
 use crate::sidecar::route::passed_on;
-use crate::sidecar::send;
+use crate::sidecar::route::{Home, Route};
+use crate::sidecar::send::{self, Call, Item};
 use crate::sidecar::service::{Sidecar, room_kib};
-use crate::sidecar::slots;
 
 /// Batches of a stream that wait for brokers; the next is read when one is confirmed.
 pub(super) const MAX_PENDING: usize = 1024;
@@ -42,11 +42,58 @@ type Outgoing = Result<ProduceResponse, Status>;
 struct Stalled {
     batch: ProduceBatch,
     since: Instant,
-    shards: usize,
+    /// What it will be taken apart by.
+    route: Arc<Route>,
     /// By its name: the shard of messages that may lie on any.
     home: usize,
     /// The only shard for them; `None`: a new batch, that may go elsewhere.
     bound: Option<usize>,
+}
+
+/// What came of messages that went on to their new shard.
+struct Redirected {
+    seq: u64,
+    parts: usize,
+    answers: Result<Vec<Answer<SendResult>>, Status>,
+}
+
+/// Messages of a batch that a shard refused since they belong to another one by now.
+#[derive(Default)]
+struct Redirect {
+    items: Vec<Item>,
+    /// Parts of the batch that are confirmed but for these.
+    parts: usize,
+}
+
+/// By batch, one after the other.
+#[derive(Default)]
+struct Redirects {
+    waiting: BTreeMap<u64, Redirect>,
+    is_under_way: bool,
+    tell: Option<mpsc::Sender<Redirected>>,
+}
+
+impl Redirects {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && !self.is_under_way
+    }
+
+    fn add(&mut self, seq: u64, item: Item) {
+        self.waiting.entry(seq).or_default().items.push(item);
+    }
+
+    /// Whether a part of the batch, which its shard has confirmed, has messages here.
+    fn answer_for(&mut self, seq: u64) -> bool {
+        let here = self.waiting.get_mut(&seq).map(|redirect| redirect.parts += 1);
+        here.is_some()
+    }
+
+    /// The oldest batch, unless another one is under way.
+    fn begin(&mut self) -> Option<(u64, Redirect)> {
+        let next = if self.is_under_way { None } else { self.waiting.pop_first() };
+        self.is_under_way |= next.is_some();
+        next
+    }
 }
 
 pub(super) struct Session {
@@ -60,6 +107,9 @@ pub(super) struct Session {
     placed: Arc<Placed>,
     /// Some message had a home of its own, as others may.
     has_homes: bool,
+    /// What the batches on their way were taken apart by.
+    route: Option<Arc<Route>>,
+    redirects: Redirects,
     /// As the application was told.
     window: ProduceWindow,
     /// Why the last stream to a shard ended.
@@ -84,6 +134,8 @@ impl Session {
             stalled: None,
             placed,
             has_homes: false,
+            route: None,
+            redirects: Redirects::default(),
             window: WINDOW,
             last_error: None,
             out,
@@ -99,6 +151,8 @@ impl Session {
         let producer = self.producer.name().to_owned();
         self.send(Frame::Opened(ProduceOpened { producer, window: Some(self.window) })).await;
         let stopping = self.sidecar.stopping.clone();
+        let (tell, mut redirected) = mpsc::channel(1);
+        self.redirects.tell = Some(tell);
         let (mut is_told, mut is_closed) = (false, false);
         while !(is_closed && self.pending.len() == 0 && self.stalled.is_none()) {
             let reads_on = !is_closed && self.has_room();
@@ -110,6 +164,7 @@ impl Session {
                     self.send(Frame::GoAway(GoAway { reason: "the sidecar is stopping".to_owned() })).await;
                 }
                 Some(event) = events.recv() => self.on_event(event).await?,
+                Some(redirected) = redirected.recv() => self.on_redirected(redirected).await?,
                 (room, shard) = self.room(target) => self.ask_stalled(room, shard),
                 () = sleep(LOOK), if self.stalled.is_some() && target.is_none() => {}
                 read = requests.message(), if reads_on => match read {
@@ -124,6 +179,14 @@ impl Session {
         Ok(())
     }
 
+    /// Messages of a key that is moving must not overtake those before them, which may go from shard to shard yet.
+    fn keeps_order_by_waiting(&self) -> bool {
+        let is_same = |(route, newest): (&Arc<Route>, Arc<Route>)| route.placement == newest.placement;
+        let newest = self.line.queue.current();
+        let is_planned_alike = self.route.as_ref().zip(newest).is_none_or(is_same);
+        self.pending.len() > 0 && !(is_planned_alike && self.redirects.is_empty())
+    }
+
     fn has_room(&self) -> bool {
         self.stalled.is_none()
             && self.pending.len() < MAX_PENDING
@@ -133,9 +196,11 @@ impl Session {
 
     /// Where the messages of the stalled batch go that may lie on any shard; `None`, while it is worth waiting.
     fn target(&mut self) -> Option<usize> {
-        let Stalled { home, bound, shards, .. } = *self.stalled.as_ref()?;
+        self.keep_up();
+        let Stalled { home, bound, route, .. } = self.stalled.as_ref()?;
+        let (home, shards) = (*home, route.shards.len());
         if bound.is_some() {
-            return bound;
+            return *bound;
         }
         let now = Instant::now();
         self.prepare(home);
@@ -150,9 +215,19 @@ impl Session {
         self.legs.entry(shard).or_insert_with(|| Leg::new(shard)).prepare(&self.line);
     }
 
+    /// Plans the stalled batch anew if the shards have changed since.
+    fn keep_up(&mut self) {
+        let Some(newest) = self.line.queue.current() else { return };
+        let outdated = self.stalled.take_if(|stalled| !Arc::ptr_eq(&stalled.route, &newest));
+        if let Some(Stalled { batch, since, .. }) = outdated {
+            self.stall(batch, since, newest);
+        }
+    }
+
     /// Memory for the stalled batch, once there is a shard for it too; never, when there is none.
     fn room(&self, target: Option<usize>) -> impl Future<Output = (OwnedSemaphorePermit, usize)> + use<> {
-        let room = self.stalled.as_ref().map(|stalled| self.sidecar.room(room_kib(&stalled.batch)));
+        let stalled = self.stalled.as_ref().filter(|_| !self.keeps_order_by_waiting());
+        let room = stalled.map(|stalled| self.sidecar.room(room_kib(&stalled.batch)));
         async move {
             match room.zip(target) {
                 Some((room, shard)) => (room.await, shard),
@@ -188,31 +263,45 @@ impl Session {
             }
         };
         merge::check_batch(batch.messages.len(), "messages")?;
+        send::check_headers(&batch.messages)?;
         self.producer.advance(batch.seq)?;
         Ok(batch)
     }
 
-    /// Reads a batch. Its messages with a key or `dedup_id` belong to a shard each; the others have the home of their batch.
+    /// Reads a batch.
     async fn take(&mut self, request: ProduceRequest) -> Result<(), Status> {
         let batch = self.parse(request)?;
-        let shards = self.line.queue.route(Deadline::within(DEFAULT_BUDGET)).await?.shards.len();
-        let home = slots::shard_of(&self.producer.request_id(batch.seq), shards);
-        let free = batch.messages.iter().filter(|message| send::home(message, shards).is_none()).count();
-        self.has_homes |= free < batch.messages.len();
-        let bound = if free > 0 { self.placed.bound(batch.seq, home) } else { Some(home) };
-        self.stalled = Some(Stalled { batch, since: Instant::now(), shards, home, bound });
+        let route = self.line.queue.route(Deadline::within(DEFAULT_BUDGET)).await?;
+        self.stall(batch, Instant::now(), route);
         Ok(())
+    }
+
+    /// Its messages with a key or `dedup_id` belong to a shard each; the others have the home of their batch, and go nowhere
+    /// else while shards come and go.
+    fn stall(&mut self, batch: ProduceBatch, since: Instant, route: Arc<Route>) {
+        let home = route.home(&self.producer.request_id(batch.seq), Home::Before);
+        let is_free = |message: &&Message| send::home(message, &route, Home::Before).is_none();
+        let free = batch.messages.iter().filter(is_free).count();
+        self.has_homes |= free < batch.messages.len();
+        let may_go = free > 0 && route.among(Home::Before) == route.among(Home::After);
+        let known = if free > 0 { self.placed.bound(batch.seq, home) } else { None };
+        // A shard that has gone remembered nothing any more.
+        let known = known.map(|shard| if shard < route.shards.len() { shard } else { home });
+        let bound = if may_go { known } else { Some(known.unwrap_or(home)) };
+        self.stalled = Some(Stalled { batch, since, route, home, bound });
     }
 
     /// Gives the batch to its shards; messages that may lie on any go to `anywhere`.
     fn ask_stalled(&mut self, room: OwnedSemaphorePermit, anywhere: usize) {
-        let Some(Stalled { batch: ProduceBatch { seq, messages }, shards, home, .. }) = self.stalled.take()
+        let Some(Stalled { batch: ProduceBatch { seq, messages }, route, home, .. }) = self.stalled.take()
         else {
             return;
         };
         let (count, bytes) = (messages.len(), messages.iter().map(|message| message.body.len()).sum());
         self.placed.put(seq, count, anywhere, home);
-        let parts = send::by_shard(messages, anywhere, shards);
+        let items = messages.into_iter().enumerate().collect();
+        let parts = send::by_shard(items, count, anywhere, &route, Home::Before);
+        self.route = Some(route);
         let since = Instant::now();
         self.pending.add(Batch {
             seq,
@@ -253,15 +342,59 @@ impl Session {
         if confirm.results.iter().any(is_for_want_of_room) {
             leg.refused();
         }
-        for result in confirm.results {
-            if let Some(position) = leg.position(result.seq, result.index) {
-                self.pending.result(result.seq, position, result.result);
+        for ProduceResult { seq, index, result } in confirm.results {
+            let is_moved = result.as_ref().is_some_and(send::is_refused_as_moved);
+            match leg.item(seq, index) {
+                Some(item) if is_moved => self.redirects.add(seq, item),
+                Some((position, _)) => self.pending.result(seq, position, result),
+                None => {}
             }
         }
-        leg.confirmed(confirm.through_seq).for_each(|seq| self.pending.confirmed(seq));
+        for seq in leg.confirmed(confirm.through_seq) {
+            if !self.redirects.answer_for(seq) {
+                self.pending.confirmed(seq);
+            }
+        }
+        self.redirect_next();
+        self.pass_confirms_on().await;
+    }
+
+    async fn pass_confirms_on(&mut self) {
         while let Some(confirm) = self.pending.confirm() {
             self.send(Frame::Confirm(confirm)).await;
         }
+    }
+
+    /// Sends to their new shard what its old one refused, one batch after the other.
+    fn redirect_next(&mut self) {
+        let Some((seq, Redirect { items, parts })) = self.redirects.begin() else { return };
+        self.line.queue.refresh_if_older(Duration::ZERO);
+        let (queue, request_id) = (Arc::clone(&self.line.queue), self.producer.request_id(seq));
+        let whole = self.pending.messages_of(seq);
+        let tell = self.redirects.tell.clone();
+        self.line.tasks.spawn(async move {
+            let call = Call { queue: &queue, atomic: false, request_id, is_bound: true, whole };
+            let answers = call.store(items, Home::After, Deadline::within(DEFAULT_BUDGET)).await;
+            if let Some(tell) = tell {
+                _ = tell.send(Redirected { seq, parts, answers }).await;
+            }
+        });
+    }
+
+    async fn on_redirected(&mut self, Redirected { seq, parts, answers }: Redirected) -> Result<(), Status> {
+        self.redirects.is_under_way = false;
+        for (positions, answer) in answers? {
+            let results = answer?;
+            for (position, result) in positions.into_iter().zip(results) {
+                if self.line.want_ids || result.error.is_some() || result.duplicate {
+                    self.pending.result(seq, position, Some(result));
+                }
+            }
+        }
+        (0..parts).for_each(|_| self.pending.confirmed(seq));
+        self.redirect_next();
+        self.pass_confirms_on().await;
+        Ok(())
     }
 
     /// The widest of the shards', since another one takes what one does not. Where some messages have a shard of their own the

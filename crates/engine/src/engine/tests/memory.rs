@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::placement::AtHome;
 use super::super::send::Room;
 use super::story::check;
 use crate::command::Settled;
@@ -116,7 +117,7 @@ fn frozen_memory_is_the_memory() {
 fn dedup_id_without_room_is_refused() {
     let named = |dedup_id: &str| Payload { dedup_id: dedup_id.into(), ..Payload::default() };
     let (settings, x, y, none) = (Settings::default(), named("x"), named("y"), named(""));
-    let mut room = Room::of(settings, Counts::default(), 1);
+    let mut room = Room::of(settings, Counts::default(), 1, AtHome::None);
     assert_eq!([room.take(&x), room.take(&x), room.take(&none)], [Ok(()), Ok(()), Ok(())]);
     assert!(matches!(room.take(&y), Err(Refusal::QueueFull { .. })));
 }

@@ -1,6 +1,6 @@
-//! A table that is asked for keys, and cannot be gone through: nothing can depend on the order in which they lie.
+//! A table that is asked for keys, and tells them sorted: nothing can depend on the order in which they lie.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::message::KeyId;
@@ -34,6 +34,11 @@ impl<V: Default> Table<V> {
         self.parts.get_mut(part_of(key))?.get_mut(&key)
     }
 
+    /// Those that are wanted.
+    pub(super) fn keys(&self, is_wanted: impl Fn(KeyId) -> bool) -> BTreeSet<KeyId> {
+        self.parts.iter().flat_map(Part::keys).copied().filter(|key| is_wanted(*key)).collect()
+    }
+
     /// The value of the key, new if there was none.
     pub(super) fn entry(&mut self, key: KeyId) -> &mut V {
         if self.parts.is_empty() {
@@ -56,13 +61,14 @@ fn part_of(key: KeyId) -> usize {
     usize::from(key.0.to_le_bytes()[4])
 }
 
-/// A key is a hash already, and a secret one.
+/// A key is a hash already, and a secret one but for its high bits, which say its slot. A table tells keys that lie together
+/// apart by these: other bits of the key are mixed in.
 #[derive(Default)]
 struct AsIs(u64);
 
 impl Hasher for AsIs {
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key ^ key << 40;
     }
 
     fn write(&mut self, _: &[u8]) {
@@ -88,6 +94,7 @@ mod tests {
         let room: usize = table.parts.iter().map(Part::capacity).sum();
         assert!(room <= 2 * FEW * PARTS, "{room}");
         assert!(all().take(100).all(|(key, n)| table.get_mut(key) == Some(&mut n.clone())));
+        assert_eq!(table.keys(|_| true), all().take(100).map(|(key, _)| key).collect());
         assert!(all().skip(100).all(|(key, _)| table.get(key).is_none()));
     }
 }

@@ -48,7 +48,7 @@ fn decode_location(input: &mut Reader<'_>) -> Option<Location> {
     Some(Location { segment: input.u64()?, offset: input.u32()?, len: input.u32()?, crc: input.u32()? })
 }
 
-fn encode_stage(out: &mut Writer, stage: &Stage) {
+pub(super) fn encode_stage(out: &mut Writer, stage: &Stage) {
     match stage {
         Stage::Ready => _ = out.u8(0),
         Stage::Delayed { until } => _ = out.u8(1).time(*until),
@@ -60,7 +60,7 @@ fn encode_stage(out: &mut Writer, stage: &Stage) {
     }
 }
 
-fn decode_stage(input: &mut Reader<'_>) -> Option<Stage> {
+pub(super) fn decode_stage(input: &mut Reader<'_>) -> Option<Stage> {
     Some(match input.u8()? {
         0 => Stage::Ready,
         1 => Stage::Delayed { until: input.time()? },
@@ -81,12 +81,12 @@ fn decode_dead_reason(input: &mut Reader<'_>) -> Option<DeadReason> {
     input.one_of([DeadReason::MaxAttempts, DeadReason::Rejected, DeadReason::Expired, DeadReason::Corrupt])
 }
 
-fn encode_attempt(out: &mut Writer, attempt: &Attempt) {
+pub(super) fn encode_attempt(out: &mut Writer, attempt: &Attempt) {
     let Attempt { started, ended, outcome, reason, consumer } = attempt;
     out.time(*started).time(*ended).u8(*outcome as u8).text(reason).text(consumer);
 }
 
-fn decode_attempt(input: &mut Reader<'_>) -> Option<Attempt> {
+pub(super) fn decode_attempt(input: &mut Reader<'_>) -> Option<Attempt> {
     let outcomes = [
         AttemptOutcome::Nack,
         AttemptOutcome::AckTimeout,

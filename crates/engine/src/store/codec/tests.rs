@@ -8,7 +8,9 @@ use crate::message::{
     Seq, Stage, State,
 };
 use crate::messages::Summary;
+use crate::moving::{Arrival, Departure, Moves, OnTheWay, Origin, Placement};
 use crate::settings::Settings;
+use crate::slots::Slot;
 use crate::time::Timestamp;
 
 fn rows() -> Vec<Row> {
@@ -78,9 +80,38 @@ fn queue_state() -> QueueState {
         settings: Settings::default(),
         is_paused: true,
         is_closed: false,
+        moves: moves().into(),
     };
     let turns = Turns { served: Some(KeyId(6)), debts: vec![(None, 2), (Some(KeyId(5)), 1)] };
     QueueState { record, turns }
+}
+
+fn moves() -> Moves {
+    let slot = |number| Slot::new(number).unwrap();
+    let on_the_way = OnTheWay { target: 1, transfer: 2, seqs: vec![Seq(4), Seq(3)] };
+    Moves {
+        placement: Placement { generation: 1, ordinal: 2, from: 3, to: 4 },
+        arrivals: vec![Arrival {
+            generation: 5,
+            source: 6,
+            salt: 7,
+            first: Seq(8),
+            at: Seq(9),
+            places: 10,
+            accepts: true,
+            held: vec![slot(11), slot(4095)],
+        }],
+        received: [(12, 13), (14, 15)].into(),
+        origins: vec![Origin { at: Seq(16), places: 17, salt: 18, first: Seq(19) }],
+        departure: Departure {
+            since: Timestamp(26),
+            scanned: 20,
+            end: 21,
+            behind: [Seq(22), Seq(23)].into(),
+            transfers: [(24, 25)].into(),
+            on_the_way: Some(on_the_way),
+        },
+    }
 }
 
 fn memories() -> Vec<Memorized> {

@@ -11,6 +11,7 @@ use super::{Offline, OfflineError};
 use crate::command::Command;
 use crate::message::{QueueId, Row};
 use crate::messages::Counts;
+use crate::moving::{Place, Placement};
 use crate::settings::Settings;
 use crate::store::codec;
 use crate::store::tables::FILE;
@@ -319,5 +320,41 @@ fn describe(command: &Command) -> String {
         }
         Command::Redrive(selection) => format!("redrive messages of queue {}", selection.queue.0),
         Command::Purge(selection) => format!("purge messages of queue {}", selection.queue.0),
+        Command::Place(_)
+        | Command::Arrive(_)
+        | Command::Import(_)
+        | Command::Depart(_)
+        | Command::Forget(_) => describe_move(command),
+    }
+}
+
+fn describe_move(command: &Command) -> String {
+    match command {
+        Command::Place(Place { queue, placement: Placement { generation, ordinal, from, to } }) => {
+            format!(
+                "be shard {ordinal} of queue {}, from {from} to {to} shards, generation {generation}",
+                queue.0
+            )
+        }
+        Command::Arrive(arrive) => {
+            format!("prepare for messages of shard {} for queue {}", arrive.source.ordinal, arrive.queue.0)
+        }
+        Command::Import(import) => {
+            let (messages, source) = (import.messages.len(), import.source);
+            format!(
+                "take page {} of shard {source}, {messages} messages, into queue {}",
+                import.transfer, import.queue.0
+            )
+        }
+        Command::Depart(depart) => {
+            format!("choose up to {} messages of queue {} to go", depart.max_messages, depart.queue.0)
+        }
+        Command::Forget(forget) => {
+            format!(
+                "remove page {} of queue {}, which is at shard {}",
+                forget.transfer, forget.queue.0, forget.target
+            )
+        }
+        _ => String::new(),
     }
 }

@@ -10,6 +10,7 @@ use super::overlay::Overlay;
 use crate::engine::Engine;
 use crate::message::{MessageId, QueueId, Row, Seq};
 use crate::messages::Counts;
+use crate::moving::Moves;
 use crate::store::backend::Backend;
 use crate::store::disk::Disk;
 use crate::store::tables::FILE;
@@ -97,7 +98,8 @@ impl<'a> State<'a> {
 
     /// `None` when what ids are made of is lost.
     pub(super) fn id(&self, seq: Seq, row: &Row) -> Option<MessageId> {
-        self.salt.map(|salt| MessageId::new(row.stored_at, salt, seq))
+        let moves = self.queues.get(&row.queue).map(|record| &*record.moves);
+        self.salt.map(|salt| Moves::id(moves, salt, seq, row.stored_at))
     }
 
     pub(super) fn queue_name(&self, id: QueueId) -> String {

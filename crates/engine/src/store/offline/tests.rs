@@ -10,7 +10,7 @@ use crate::command::{
     Settle,
 };
 use crate::engine::Engine;
-use crate::message::{Payload, Priority, QueueId, State};
+use crate::message::{Payload, QueueId, State};
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::store::disk::Disk;
@@ -41,7 +41,7 @@ fn message(n: u64) -> NewMessage {
         fairness_key: if n.is_multiple_of(5) { "tenant".into() } else { String::new() },
     };
     let available = if n.is_multiple_of(11) { Available::After(1_000_000) } else { Available::Now };
-    NewMessage { payload, available, ttl_ms: None, max_attempts: None, priority: Priority::default() }
+    NewMessage { payload, available, ..NewMessage::default() }
 }
 
 fn send(queue: QueueId, messages: Vec<NewMessage>) -> Command {

@@ -1,12 +1,14 @@
 //! Commands in a record, without the payloads of their messages.
 
 mod deliveries;
+mod moving;
 mod queues;
 mod selections;
 mod sends;
 
 use super::Payloads;
 use crate::command::{Command, NewMessage};
+use crate::moving::Traveller;
 use crate::store::encoding::{Reader, Writer};
 
 pub(super) fn write(out: &mut Writer, command: &Command) {
@@ -23,6 +25,11 @@ pub(super) fn write(out: &mut Writer, command: &Command) {
         Command::Cancel(cancel) => selections::write_cancel(out.u8(9), cancel),
         Command::Redrive(selection) => selections::write_selection(out.u8(10), selection),
         Command::Purge(selection) => selections::write_selection(out.u8(11), selection),
+        Command::Place(place) => moving::write_place(out.u8(12), place),
+        Command::Arrive(arrive) => moving::write_arrive(out.u8(13), arrive),
+        Command::Import(import) => moving::write_import(out.u8(14), import),
+        Command::Depart(depart) => moving::write_depart(out.u8(15), depart),
+        Command::Forget(forget) => moving::write_forget(out.u8(16), forget),
     }
 }
 
@@ -40,6 +47,11 @@ pub(super) fn read(input: &mut Reader<'_>, payloads: &mut Payloads<'_>) -> Optio
         9 => Command::Cancel(selections::read_cancel(input)?),
         10 => Command::Redrive(selections::read_selection(input)?),
         11 => Command::Purge(selections::read_selection(input)?),
+        12 => Command::Place(moving::read_place(input)?),
+        13 => Command::Arrive(moving::read_arrive(input)?),
+        14 => Command::Import(moving::read_import(input, payloads)?),
+        15 => Command::Depart(moving::read_depart(input)?),
+        16 => Command::Forget(moving::read_forget(input)?),
         _ => return None,
     })
 }
@@ -52,6 +64,7 @@ pub(super) fn each_message<'a>(commands: &'a [Command], mut each: impl FnMut(&'a
             Command::Commit(commit) => {
                 commit.send.iter().flat_map(|outgoing| &outgoing.messages).for_each(&mut each);
             }
+            Command::Import(import) => import.messages.iter().map(Traveller::message).for_each(&mut each),
             Command::Configure(_)
             | Command::Pause(_)
             | Command::Delete(_)
@@ -61,7 +74,11 @@ pub(super) fn each_message<'a>(commands: &'a [Command], mut each: impl FnMut(&'a
             | Command::Extend(_)
             | Command::Cancel(_)
             | Command::Redrive(_)
-            | Command::Purge(_) => {}
+            | Command::Purge(_)
+            | Command::Place(_)
+            | Command::Arrive(_)
+            | Command::Depart(_)
+            | Command::Forget(_) => {}
         }
     }
 }

@@ -236,7 +236,7 @@ fn nonsense_with_right_checksums_is_refused() {
     let command_at = resumes_at + 1 + 4 + 16 + 4;
     assert!(is_read(commands, payloads));
     assert!(!is_read(&with(resumes_at, 2), payloads), "not a bool");
-    assert!(!is_read(&with(command_at, 12), payloads), "no such command");
+    assert!(!is_read(&with(command_at, 17), payloads), "no such command");
     assert!(!is_read(&with(command_at + 43, 3), payloads), "no such availability");
     assert!(!is_read(&with(command_at + 66, 10), payloads), "no such priority");
     assert!(!is_read(&[commands, &[0]].concat(), payloads), "bytes behind the commands");

@@ -17,11 +17,10 @@ use crate::queue_controller::storage::template_bytes;
 use crate::queue_controller::validate::Plan;
 
 /// The set that is to be made anew now. Not while brokers are being replaced, since a new set does not know which of them
-/// had which template; nor while shards leave.
+/// had which template; nor while shards come or leave, which is noted at the set.
 pub(in super::super) fn is_due<'a>(plan: &Plan, observed: &'a Observed) -> Option<&'a StatefulSet> {
     let set = observed.stateful_set.as_deref().filter(|_| plan.storage.outdates_template())?;
-    let idle = matches!(plan.rollout.state, State::Done | State::Unsettled)
-        && plan.queue.spec().shards >= plan.shards;
+    let idle = matches!(plan.rollout.state, State::Done | State::Unsettled) && plan.is_settled();
     let claims = || observed.claims.iter().map(|(_, claim)| claim.as_ref());
     (idle && can_leave(set) && !claims().any(|claim| is_owned_by(claim, set))).then_some(set)
 }

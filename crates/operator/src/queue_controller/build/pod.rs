@@ -2,9 +2,9 @@
 
 use ackwell_api::{Scheduling, names};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodAffinityTerm,
-    PodAntiAffinity, PodSecurityContext, PodSpec, Probe, SeccompProfile, SecretVolumeSource, SecurityContext,
-    Volume, VolumeMount, WeightedPodAffinityTerm,
+    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
+    HTTPGetAction, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, Probe,
+    SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -19,6 +19,8 @@ const CERTIFICATE_FOLDER: &str = "/etc/ackwell-tls";
 const CERTIFICATE_VOLUME: &str = "tls";
 /// The group of the pod may read it, nobody else.
 const CERTIFICATE_MODE: i32 = 0o440;
+/// Kubernetes puts it on the pods of a StatefulSet.
+const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 const DATA_FOLDER: &str = "/var/lib/ackwell";
 /// A broker that was killed checks its store before it answers; a large one takes minutes.
 const STARTUP_SECONDS: i32 = 600;
@@ -82,7 +84,9 @@ fn container(plan: &Plan, image: &BrokerImage) -> Container {
     let [certificate, key] = ["tls.crt", "tls.key"].map(|file| format!("{CERTIFICATE_FOLDER}/{file}"));
     // Loopback is how `kubectl port-forward` arrives, under the protection of the API server's own TLS.
     let tls = ["--tls-cert", &certificate, "--tls-key", &key, "--plain-loopback"];
-    let args = ["broker", "--config", &config, "--data", DATA_FOLDER].into_iter().chain(tls);
+    let authorities = format!("{CONFIG_FOLDER}/{}", names::AUTHORITIES_KEY);
+    let args = ["broker", "--config", &config, "--data", DATA_FOLDER, "--broker-ca", &authorities];
+    let args = args.into_iter().chain(tls);
     Container {
         name: "broker".to_owned(),
         image: Some(image.image.clone()),
@@ -90,6 +94,7 @@ fn container(plan: &Plan, image: &BrokerImage) -> Container {
         // The status shows why a broker crashes, without a look at its log.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         args: Some(args.map(str::to_owned).collect()),
+        env: Some(vec![ordinal()]),
         ports: Some(vec![port("grpc", names::GRPC_PORT), port("http", names::HTTP_PORT)]),
         resources: Some(plan.queue.spec().resources.clone()),
         security_context: Some(container_security()),
@@ -98,6 +103,19 @@ fn container(plan: &Plan, image: &BrokerImage) -> Container {
         readiness_probe: Some(probe("/readyz", 2, 2)),
         volume_mounts: Some(vec![config_mount(), certificate_mount(), data_mount()]),
         ..Container::default()
+    }
+}
+
+/// Which shard the broker is.
+fn ordinal() -> EnvVar {
+    let label = ObjectFieldSelector {
+        field_path: format!("metadata.labels['{POD_INDEX}']"),
+        ..ObjectFieldSelector::default()
+    };
+    EnvVar {
+        name: "ACKWELL_ORDINAL".to_owned(),
+        value_from: Some(EnvVarSource { field_ref: Some(label), ..EnvVarSource::default() }),
+        ..EnvVar::default()
     }
 }
 

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::{BrokerImage, Plan, metadata, pod};
+use crate::queue_controller::placement;
 
 /// Old revisions kept for `kubectl rollout undo`, which nobody should need: the operator sets the template again.
 const REVISION_HISTORY: i32 = 3;
@@ -41,9 +42,19 @@ pub(super) fn build(plan: &Plan, live: Option<&StatefulSet>, image: &BrokerImage
         spec.pod_management_policy = live.pod_management_policy;
         spec.volume_claim_templates = live.volume_claim_templates;
     }
-    let shards = BTreeMap::from([(names::SHARDS_ANNOTATION.to_owned(), plan.shards.to_string())]);
-    let metadata = ObjectMeta { annotations: Some(shards), ..metadata(plan, names::child(queue)) };
+    let metadata = ObjectMeta { annotations: Some(notes(plan)), ..metadata(plan, names::child(queue)) };
     StatefulSet { metadata, spec: Some(spec), ..StatefulSet::default() }
+}
+
+/// What a later visit needs to know.
+fn notes(plan: &Plan) -> BTreeMap<String, String> {
+    let emptied: Vec<_> = plan.step.emptied.iter().map(u32::to_string).collect();
+    let notes = [
+        (names::SHARDS_ANNOTATION, Some(plan.shards.to_string())),
+        (names::PLACEMENT_ANNOTATION, plan.step.placement.as_ref().map(placement::note)),
+        (names::EMPTIED_ANNOTATION, (!emptied.is_empty()).then(|| emptied.join(","))),
+    ];
+    notes.into_iter().filter_map(|(name, note)| Some((name.to_owned(), note?))).collect()
 }
 
 fn template(plan: &Plan, image: &BrokerImage) -> PodTemplateSpec {

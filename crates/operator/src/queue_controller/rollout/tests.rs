@@ -66,6 +66,7 @@ impl Stage {
         pod.metadata.creation_timestamp = Some(Time(Timestamp::from_second(NOW - 60).unwrap()));
         self.shards.retain(|view| view.ordinal != ordinal);
         self.shards.push(ShardView {
+            moving: None,
             ordinal,
             pod: pod.uid().unwrap(),
             generation: Some(self.plan().queue.generation()),

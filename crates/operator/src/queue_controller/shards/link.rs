@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
 use ackwell_proto::v1::shard_client::ShardClient;
-use ackwell_proto::v1::{ConfigureRequest, QueueConfig, StatsRequest, StatsResponse};
+use ackwell_proto::v1::{ConfigureRequest, ConfigureResponse, QueueConfig, StatsRequest, StatsResponse};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -25,6 +26,8 @@ const STATS_INTERVAL_SECONDS: i64 = 5;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Wait before each new attempt.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// How often a broker that moves messages is asked how it gets on.
+const WATCH_MOVES: Duration = Duration::from_secs(1);
 /// Failures in a row before people hear of it: a restart takes less.
 const FAILURES_TOLERATED: u32 = 5;
 
@@ -114,24 +117,34 @@ async fn session(
     loop {
         let config = configs.borrow_and_update().clone();
         let name = format!("{}/{}", config.namespace, config.name);
-        configure(&channel, peer.request(ConfigureRequest { config: Some(config) })?, news).await?;
+        let request = peer.request(ConfigureRequest { config: Some(config) })?;
+        let is_moving = configure(&channel, request, news).await?;
         let stats = match &mut stats {
             Some(stats) => stats,
             None => stats.insert(watch_stats(&channel, peer.request(stats_request(name))?).await?),
         };
         *failures = 0;
-        pass_on(stats, configs, news).await?;
+        let ask_again = is_moving.then_some(WATCH_MOVES);
+        pass_on(stats, configs, news, ask_again).await?;
     }
 }
 
-/// Passes counts on until there are new settings.
+/// Passes counts on until there are new settings, or it is time to ask again.
 async fn pass_on(
     stats: &mut Streaming<StatsResponse>,
     configs: &mut watch::Receiver<QueueConfig>,
     news: &News,
+    ask_again: Option<Duration>,
 ) -> Result<(), Error> {
+    let mut asked = pin!(async move {
+        match ask_again {
+            Some(after) => sleep(after).await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         tokio::select! {
+            () = &mut asked => return Ok(()),
             changed = configs.changed() => return changed.map_err(|_| Error::Ended),
             message = stats.message() => {
                 let counts = message.map_err(|status| Error::Call("WatchStats", status))?.ok_or(Error::Ended)?;
@@ -154,11 +167,17 @@ async fn connect(peer: &Peer) -> Result<Channel, Error> {
     Ok(endpoint.connect().await?)
 }
 
-async fn configure(channel: &Channel, request: Request<ConfigureRequest>, news: &News) -> Result<(), Error> {
+/// Whether it has something to move.
+async fn configure(
+    channel: &Channel,
+    request: Request<ConfigureRequest>,
+    news: &News,
+) -> Result<bool, Error> {
     let mut client = ShardClient::new(channel.clone());
-    let generation = answer("Configure", client.configure(request)).await?.generation;
-    news.tell(|view| view.generation = Some(generation)).await;
-    Ok(())
+    let ConfigureResponse { generation, moving } = answer("Configure", client.configure(request)).await?;
+    let is_moving = moving.as_ref().is_some_and(|moving| !moving.done);
+    news.tell(|view| (view.generation, view.moving) = (Some(generation), moving)).await;
+    Ok(is_moving)
 }
 
 fn stats_request(queue: String) -> StatsRequest {

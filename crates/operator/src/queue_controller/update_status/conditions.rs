@@ -7,10 +7,12 @@ mod tests;
 use ackwell_api::MessageCounts;
 use ackwell_api::conditions::{reasons, types};
 use ackwell_api::names::PAUSED_ANNOTATION;
+use ackwell_proto::v1::Placement;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Facts;
 use crate::queue_controller::error::Class;
+use crate::queue_controller::placement::Drain;
 use crate::queue_controller::rollout::State;
 use crate::queue_controller::shards::is_ready;
 use crate::queue_controller::storage::phase;
@@ -34,7 +36,7 @@ pub(super) fn compute(facts: &Facts<'_>, messages: Option<MessageCounts>, now: &
         (types::STALLED, stalled),
         (types::AVAILABLE, available(facts)),
         (types::STORAGE_HEALTHY, storage_healthy(facts)),
-        (types::DRAINING, Finding::no(reasons::NOT_DRAINING, "no shard is about to leave")),
+        (types::DRAINING, draining(facts)),
         (types::SUSPENDED, suspended(facts)),
         (types::DEAD_LETTERS, dead_letters(messages)),
     ];
@@ -108,6 +110,9 @@ fn stopping(facts: &Facts<'_>) -> Option<Finding> {
 
 /// What goes on, or waits, while all shards serve.
 fn in_background(plan: &Plan) -> Option<Finding> {
+    if !plan.is_settled() {
+        return Some(Finding::yes(reasons::SHARDS_MOVING, moves(plan)));
+    }
     match plan.rollout.state {
         State::Waiting => {
             let text = "a new template waits: two other Queues replace their brokers";
@@ -120,6 +125,19 @@ fn in_background(plan: &Plan) -> Option<Finding> {
         State::Done | State::Unsettled | State::Rolling | State::Halted { .. } => {}
     }
     plan.storage.growing().map(|text| Finding::yes(reasons::EXPANDING, text))
+}
+
+fn moves(plan: &Plan) -> String {
+    let wanted = plan.queue.spec().shards;
+    match plan.step.placement {
+        None => "the brokers have not said yet how messages lie on their volumes".to_owned(),
+        Some(Placement { from, to, .. }) if from == to => {
+            format!("there are {to} shards, and shall be {wanted}")
+        }
+        Some(Placement { from, to, .. }) => {
+            format!("messages move: from {from} to {to} shards, of {wanted} that there shall be")
+        }
+    }
 }
 
 fn stalled(facts: &Facts<'_>) -> Finding {
@@ -169,15 +187,14 @@ fn storage_healthy(facts: &Facts<'_>) -> Finding {
             None => Finding::unknown(reasons::VOLUME_PENDING, text("it is being made")),
         };
     }
-    let Some((last, _)) = claims.last() else {
+    if claims.is_empty() {
         return Finding::unknown(reasons::VOLUME_PENDING, "no volume exists yet");
-    };
-    let wanted = facts.outcome.ok().map(|plan| plan.shards);
-    match wanted.filter(|wanted| last >= wanted) {
-        Some(wanted) => Finding::no(
+    }
+    match facts.outcome.ok().and_then(|plan| unserved(facts, plan)) {
+        Some((first, last)) => Finding::no(
             reasons::VOLUMES_UNSERVED,
             format!(
-                "volumes of shards {wanted} to {last} exist and are not served: set spec.shards to {} to serve their \
+                "volumes of shards {first} to {last} exist and are not served: set spec.shards to {} to serve their \
                  messages, or delete these volume claims",
                 last + 1
             ),
@@ -186,11 +203,33 @@ fn storage_healthy(facts: &Facts<'_>) -> Finding {
     }
 }
 
+/// The first and the last volume that may have messages nobody serves.
+fn unserved(facts: &Facts<'_>, plan: &Plan) -> Option<(u32, u32)> {
+    let ordinals = facts.observed.claims.iter().map(|(ordinal, _)| *ordinal);
+    let mut unserved =
+        ordinals.filter(|ordinal| *ordinal >= plan.shards && !plan.step.emptied.contains(ordinal));
+    let first = unserved.next()?;
+    Some((first, unserved.next_back().unwrap_or(first)))
+}
+
 fn bound(facts: &Facts<'_>) -> Finding {
     match facts.outcome.ok().and_then(|plan| plan.storage.abandoned()) {
         Some(text) => Finding::yes(reasons::EXPANSION_ABANDONED, text),
         None => Finding::yes(reasons::VOLUMES_BOUND, "all volumes are bound"),
     }
+}
+
+fn draining(facts: &Facts<'_>) -> Finding {
+    let Some(Drain { ordinal, messages, .. }) = facts.outcome.ok().and_then(|plan| plan.step.drain.as_ref())
+    else {
+        return Finding::no(reasons::NOT_DRAINING, "no shard is about to leave");
+    };
+    let left = match messages {
+        None => "has not said how much it has".to_owned(),
+        Some(0) => "has none left, and goes when no answer about them can be asked for again".to_owned(),
+        Some(count) => format!("has {count} left"),
+    };
+    Finding::yes(reasons::DRAINING, format!("shard {ordinal} hands its messages to the others, and {left}"))
 }
 
 fn dead_letters(messages: Option<MessageCounts>) -> Finding {

@@ -32,15 +32,21 @@ fn edges(before: Option<&QueueStatus>, after: &QueueStatus) -> Vec<Event> {
         .map(|condition| event(EventType::Warning, &condition.reason, &condition.message));
     let suspended = became(before, after, types::SUSPENDED, "True")
         .map(|_| event(EventType::Normal, "Suspended", "The brokers stop; all messages are kept."));
-    let all = [created, ready, stalled, suspended, resumed(before, after), trouble(before, after)];
+    let draining = became(before, after, types::DRAINING, "True")
+        .map(|condition| event(EventType::Normal, "Draining", &condition.message));
+    let resumed = ended(before, after, types::SUSPENDED)
+        .then(|| event(EventType::Normal, "Resumed", "The brokers start again."));
+    let drained = ended(before, after, types::DRAINING)
+        .then(|| event(EventType::Normal, "Drained", "The shard that shall go has handed over what it had."));
+    let all = [created, ready, stalled, suspended, draining, resumed, drained, trouble(before, after)];
     all.into_iter().flatten().chain(volumes(before, after)).collect()
 }
 
-fn resumed(before: Option<&QueueStatus>, after: &QueueStatus) -> Option<Event> {
-    let was_suspended = find(before?, types::SUSPENDED).is_some_and(|condition| condition.status == "True");
-    became(before, after, types::SUSPENDED, "False")
-        .filter(|_| was_suspended)
-        .map(|_| event(EventType::Normal, "Resumed", "The brokers start again."))
+/// What was true is no longer.
+fn ended(before: Option<&QueueStatus>, after: &QueueStatus, type_: &str) -> bool {
+    let was =
+        before.and_then(|before| find(before, type_)).is_some_and(|condition| condition.status == "True");
+    was && became(before, after, type_, "False").is_some()
 }
 
 /// Growth: asked for, and done.
@@ -127,8 +133,16 @@ mod tests {
         let failing = status("Ready", "False", "PodFailing");
         assert_eq!(reasons_of(Some(&ready), &failing), ["PodFailing"]);
         assert_eq!(reasons_of(Some(&failing), &failing), Vec::<String>::new());
-        let stalled = status("Stalled", "True", "NotSupportedYet");
-        assert_eq!(reasons_of(Some(&ready), &stalled), ["NotSupportedYet"]);
+        let stalled = status("Stalled", "True", "DrainBlocked");
+        assert_eq!(reasons_of(Some(&ready), &stalled), ["DrainBlocked"]);
+    }
+
+    #[test]
+    fn drains_are_told_when_they_begin_and_end() {
+        let (no, yes) = (status("Draining", "False", "NotDraining"), status("Draining", "True", "Draining"));
+        assert_eq!(reasons_of(Some(&no), &yes), ["Draining"]);
+        assert_eq!(reasons_of(Some(&yes), &yes), Vec::<String>::new());
+        assert_eq!(reasons_of(Some(&yes), &no), ["Drained"]);
     }
 
     #[test]

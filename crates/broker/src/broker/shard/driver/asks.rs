@@ -98,11 +98,17 @@ pub(super) fn arriving(batch: &[(Command, Then)]) -> HashMap<QueueId, u64> {
             Command::Redrive(selection) | Command::Purge(selection) => (selection.queue, 1),
             Command::Cancel(cancel) => (cancel.queue, cancel.ids.len()),
             Command::Pause(pause) => (pause.queue, 1),
+            // Slots that are let go of may have had any number wait.
+            Command::Import(import) => (import.queue, import.messages.len().max(1)),
+            Command::Place(place) => (place.queue, 1),
             Command::Configure(_)
             | Command::Delete(_)
             | Command::Receive(_)
             | Command::HandOver(_)
-            | Command::Extend(_) => continue,
+            | Command::Extend(_)
+            | Command::Arrive(_)
+            | Command::Depart(_)
+            | Command::Forget(_) => continue,
         };
         *arriving.entry(queue).or_default() += count as u64;
     }

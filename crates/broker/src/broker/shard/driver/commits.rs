@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ackwell_engine::command::NewMessage;
 use ackwell_engine::message::QueueId;
+use ackwell_engine::moving::Traveller;
 use ackwell_engine::{Command, StoreError, Timestamp};
 use ackwell_proto::Failure;
 use tracing::{error, warn};
@@ -195,6 +196,7 @@ pub(super) fn body_bytes(command: &Command) -> usize {
     match command {
         Command::Send(send) => of(&send.messages),
         Command::Commit(commit) => commit.send.iter().map(|outgoing| of(&outgoing.messages)).sum(),
+        Command::Import(import) => import.messages.iter().map(Traveller::body_bytes).sum(),
         _ => 0,
     }
 }

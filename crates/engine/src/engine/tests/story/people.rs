@@ -140,6 +140,7 @@ impl World {
         match blocked {
             Blocked::Paused => "paused".into(),
             Blocked::Deleting => "deleting".into(),
+            Blocked::Moving => "moving".into(),
             Blocked::Held { consumer, since, until } => {
                 format!(
                     "held-by-{consumer}-since-{}-for-{}",

@@ -56,6 +56,7 @@ impl World {
             ttl_ms: words.ms("ttl"),
             max_attempts: words.small("attempts"),
             priority: words.small("prio").map_or(Priority::default(), |level| Priority::new(level).unwrap()),
+            position: words.small("position"),
         }
     }
 

@@ -45,8 +45,8 @@ fn read_outgoing(input: &mut Reader<'_>, payloads: &mut Payloads<'_>) -> Option<
     })
 }
 
-fn write_message(out: &mut Writer, message: &NewMessage) {
-    let NewMessage { payload, available, ttl_ms, max_attempts, priority } = message;
+pub(super) fn write_message(out: &mut Writer, message: &NewMessage) {
+    let NewMessage { payload, available, ttl_ms, max_attempts, priority, position } = message;
     out.len(payload.body.len()).text(&payload.dedup_id);
     out.text(&payload.ordering_key).text(&payload.fairness_key);
     match available {
@@ -57,9 +57,10 @@ fn write_message(out: &mut Writer, message: &NewMessage) {
     out.option(ttl_ms.as_ref(), |out, ms| _ = out.u64(*ms));
     out.option(max_attempts.as_ref(), |out, max| _ = out.u32(*max));
     out.u8(priority.level());
+    out.option(position.as_ref(), |out, position| _ = out.u32(*position));
 }
 
-fn read_message(input: &mut Reader<'_>, payloads: &mut Payloads<'_>) -> Option<NewMessage> {
+pub(super) fn read_message(input: &mut Reader<'_>, payloads: &mut Payloads<'_>) -> Option<NewMessage> {
     Some(NewMessage {
         payload: payloads.next(&read_stub(input)?)?,
         available: match input.u8()? {
@@ -71,6 +72,7 @@ fn read_message(input: &mut Reader<'_>, payloads: &mut Payloads<'_>) -> Option<N
         ttl_ms: input.option(Reader::u64)?,
         max_attempts: input.option(Reader::u32)?,
         priority: Priority::new(u32::from(input.u8()?))?,
+        position: input.option(Reader::u32)?,
     })
 }
 

@@ -10,8 +10,12 @@ use crate::command::{
     self, Available, Cancel, Commit, Configure, Delete, Extend, Filter, HandOver, Handover, Mode, NewMessage,
     Outcome, Outgoing, Oversized, Pause, Receive, Selection, Send, Settle,
 };
-use crate::message::{MessageId, Priority, QueueId, State};
+use crate::message::{Attempt, AttemptOutcome, MessageId, Priority, QueueId, Stage, State};
+use crate::moving::{
+    Arrive, Depart, Forget, Import, Origin, Place, Placement, RememberedId, Source, Traveller,
+};
 use crate::settings::{Backoff, BackoffPolicy, Expired, Settings};
+use crate::slots::Slot;
 
 /// No two fields of a command with the same content, so that none can be taken for another.
 pub(super) fn every_command() -> Vec<Command> {
@@ -40,7 +44,7 @@ pub(super) fn every_command() -> Vec<Command> {
         ids: ids.clone(),
     };
     let selection = Selection { queue, filter, after: Some(4), max_messages: 5, mode: Mode::Apply };
-    vec![
+    let mut commands = vec![
         Command::Configure(Configure {
             name: "shop/orders".into(),
             generation: 8,
@@ -75,7 +79,65 @@ pub(super) fn every_command() -> Vec<Command> {
         Command::Cancel(Cancel { queue, ids }),
         Command::Redrive(selection.clone()),
         Command::Purge(Selection { filter: Filter::default(), after: None, mode: Mode::DryRun, ..selection }),
+    ];
+    commands.extend(moving_commands(queue));
+    commands
+}
+
+fn moving_commands(queue: QueueId) -> [Command; 5] {
+    [
+        Command::Place(Place { queue, placement: PLACEMENT }),
+        Command::Arrive(Arrive {
+            queue,
+            placement: PLACEMENT,
+            source: Source {
+                ordinal: 30,
+                salt: 31,
+                first: Seq(32),
+                end: Seq(33),
+                origins: vec![Origin { at: Seq(34), places: 35, salt: 36, first: Seq(37) }],
+            },
+        }),
+        Command::Import(import(queue)),
+        Command::Depart(Depart { queue, max_messages: 38, max_bytes: 39 }),
+        Command::Forget(Forget { queue, target: 40, transfer: 41 }),
     ]
+}
+
+const PLACEMENT: Placement = Placement { generation: 26, ordinal: 27, from: 28, to: 29 };
+
+fn import(queue: QueueId) -> Import {
+    let message = MessageId::new(Timestamp(1), 2, Seq(3));
+    Import {
+        queue,
+        generation: 42,
+        source: 43,
+        transfer: 44,
+        messages: vec![traveller(Stage::Ready), traveller(Stage::Delayed { until: Timestamp(45) })],
+        dedup_ids: vec![RememberedId { dedup_id: "d2".into(), message, until: Timestamp(46) }],
+        waiting: Some(vec![Slot::new(47).expect("a slot"), Slot::new(4095).expect("the last slot")]),
+        accepts: true,
+    }
+}
+
+fn traveller(stage: Stage) -> Traveller {
+    let attempt = Attempt {
+        started: Timestamp(48),
+        ended: Timestamp(49),
+        outcome: AttemptOutcome::Nack,
+        reason: "why".into(),
+        consumer: "worker-1".into(),
+    };
+    Traveller {
+        place: Seq(50),
+        stored_at: Timestamp(51),
+        stage,
+        attempts: 52,
+        deliveries: 53,
+        history: vec![attempt],
+        expires_at: Some(Timestamp(54)),
+        message: example_message(),
+    }
 }
 
 pub(super) fn example_message() -> NewMessage {
@@ -92,6 +154,7 @@ pub(super) fn example_message() -> NewMessage {
         ttl_ms: Some(16),
         max_attempts: Some(17),
         priority: Priority::new(9).expect("the most urgent"),
+        position: Some(18),
     }
 }
 
@@ -190,7 +253,7 @@ fn messages() -> impl Strategy<Value = NewMessage> {
     let limits = (option::of(any::<u64>()), option::of(any::<u32>()), 0..=u32::from(Priority::MAX));
     (payloads(), available, limits).prop_map(|(payload, available, (ttl_ms, max_attempts, priority))| {
         let priority = Priority::new(priority).expect("at most the most urgent");
-        NewMessage { payload, available, ttl_ms, max_attempts, priority }
+        NewMessage { payload, available, ttl_ms, max_attempts, priority, position: ttl_ms.map(|_| 3) }
     })
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ackwell_proto::v1::queue_admin_server::{QueueAdmin, QueueAdminServer};
 use ackwell_proto::v1::shard_server::{Shard, ShardServer};
 use ackwell_proto::v1::{
-    CancelRequest, CancelResponse, ConfigureResponse, ExplainRequest, ExplainResponse, GetRequest,
-    GetResponse, PauseRequest, PauseResponse, PeekRequest, PeekResponse, PurgeRequest, PurgeResponse,
-    RedriveRequest, RedriveResponse, RouteRequest, RouteResponse,
+    ArriveRequest, ArriveResponse, CancelRequest, CancelResponse, ExplainRequest, ExplainResponse,
+    GetRequest, GetResponse, ImportRequest, ImportResponse, PauseRequest, PauseResponse, PeekRequest,
+    PeekResponse, PurgeRequest, PurgeResponse, RedriveRequest, RedriveResponse, RouteRequest, RouteResponse,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -39,11 +39,19 @@ impl Shard for Broker {
         assert_eq!(request.metadata().get("authorization").unwrap(), TOKEN);
         let generation = request.into_inner().config.unwrap_or_default().generation;
         self.configured.send(generation).await.map_err(|_| Status::aborted("the test is over"))?;
-        Ok(Response::new(ConfigureResponse { generation }))
+        Ok(Response::new(ConfigureResponse { generation, moving: None }))
     }
 
     async fn route(&self, _: Request<RouteRequest>) -> Result<Response<RouteResponse>, Status> {
         Err(Status::unimplemented("the operator knows the routes"))
+    }
+
+    async fn arrive(&self, _: Request<ArriveRequest>) -> Result<Response<ArriveResponse>, Status> {
+        Err(Status::unimplemented("shards speak to each other"))
+    }
+
+    async fn import(&self, _: Request<ImportRequest>) -> Result<Response<ImportResponse>, Status> {
+        Err(Status::unimplemented("shards speak to each other"))
     }
 }
 
@@ -106,6 +114,7 @@ struct Scene {
 
 fn config(generation: u64) -> QueueConfig {
     QueueConfig {
+        placement: None,
         namespace: "shop".to_owned(),
         name: "orders".to_owned(),
         generation,

@@ -1,11 +1,15 @@
 use std::sync::Arc;
 
+use ackwell_api::names::PLACEMENT_ANNOTATION;
 use ackwell_api::{Queue, QueueStatus};
 use ackwell_proto::exit::OTHER_FORMAT;
+use ackwell_proto::v1::Moving;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
 };
+
+use kube::ResourceExt;
 
 use super::*;
 use crate::queue_controller::apply::ApplyError;
@@ -219,14 +223,16 @@ fn rollout_is_not_ready_until_every_broker_has_the_new_template() {
     assert!(scene.words().contains(&"Reconciling=True/RollingOut".to_owned()));
 }
 
-/// A wish that cannot be fulfilled is said, though the Queue serves as before.
+/// A wish that takes a while is worked on, though the Queue serves as before.
 #[test]
-fn unsupported_wish_is_stalled_and_still_ready() {
+fn another_number_of_shards_is_reconciling_and_still_ready() {
     let mut scene = well();
     scene.queue.spec.shards = 1;
     let words = scene.words();
-    assert!(words.contains(&"Stalled=True/NotSupportedYet".to_owned()), "{words:?}");
-    assert!(words.contains(&"Ready=True/AllShardsReady".to_owned()), "{words:?}");
+    assert_eq!(
+        words[..3],
+        ["Ready=True/AllShardsReady", "Reconciling=True/ShardsMoving", "Stalled=False/UpToDate"]
+    );
 }
 
 #[test]
@@ -345,4 +351,36 @@ fn rollout_that_waits_or_is_held_or_halts_is_told() {
     assert_eq!(words_of(State::Held), [ready, "Reconciling=False/RolloutHeld", "Stalled=False/UpToDate"]);
     let halted = words_of(State::Halted { ordinal: 1, minutes: 10 });
     assert_eq!(halted, [ready, "Reconciling=False/UpToDate", "Stalled=True/RolloutHalted"]);
+}
+
+/// People see which shard goes and what it has yet, and what is in its way.
+#[test]
+fn drain_is_told_and_so_is_what_blocks_it() {
+    let mut scene = well();
+    let mut set = stateful_set(2);
+    set.annotations_mut().insert(PLACEMENT_ANNOTATION.to_owned(), "5/2/1".to_owned());
+    scene.observed.stateful_set = Some(set.into());
+    scene.queue.spec.shards = 1;
+    let moving = |blocked: &str| Moving {
+        generation: 5,
+        messages: 7,
+        blocked: blocked.to_owned(),
+        ..Moving::default()
+    };
+    let words_when = |scene: &mut Scene, blocked: &str| {
+        scene.observed.shards =
+            vec![ShardView { ordinal: 1, moving: Some(moving(blocked)), ..ShardView::default() }];
+        scene.words()
+    };
+    let goes_on = words_when(&mut scene, "");
+    assert_eq!(goes_on[1..3], ["Reconciling=True/ShardsMoving", "Stalled=False/UpToDate"]);
+    assert_eq!(goes_on[5], "Draining=True/Draining");
+    let conditions = scene.conditions_of(&scene.plan(), 0);
+    assert!(conditions[5].message.starts_with("shard 1 hands its messages to the others, and has 7 left"));
+
+    let blocked = words_when(&mut scene, "shard 0: full");
+    assert_eq!(
+        (blocked[2].as_str(), blocked[5].as_str()),
+        ("Stalled=True/DrainBlocked", "Draining=True/Draining")
+    );
 }

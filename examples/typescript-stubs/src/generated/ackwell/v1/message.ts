@@ -43,8 +43,8 @@ export interface Message {
   /**
    * At most 128 B; empty: none. Messages with the same key are handed out in stored order, one at a time: the next one when
    * the one before is acked, purged or Dead. Those with other keys, or none, do not wait for it.
-   * A key belongs to one shard: its crc32c, mod 4096, is a slot, and slot * shards / 4096 the shard's ordinal. Sidecars
-   * send there and nowhere else; adding shards moves keys, and with them the order across that moment.
+   * A key belongs to one shard: its crc32c, mod 4096, is a slot, and the jump hash of that the shard's ordinal. Sidecars
+   * send there and nowhere else. With another number of shards keys move, and keep their order.
    */
   orderingKey: string;
   /**

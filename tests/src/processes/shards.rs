@@ -1,0 +1,86 @@
+//! The brokers of a queue with several shards, and what an operator does with them.
+
+use std::net::SocketAddr;
+
+use ackwell_proto::v1::shard_client::ShardClient;
+use ackwell_proto::v1::{ConfigureRequest, Moving, Placement, QueueConfig, QueueSettings};
+
+use tonic::transport::Endpoint;
+
+use super::broker::{Broker, NAMESPACE, QUEUE};
+use crate::ports;
+
+/// Some brokers of one queue. Those that a placement does not name are there and are told nothing.
+pub struct Shards {
+    brokers: Vec<Broker>,
+    config: QueueConfig,
+}
+
+/// A placement.
+pub fn placement(generation: u64, from: u32, to: u32) -> Placement {
+    Placement { generation, from, to }
+}
+
+impl Shards {
+    /// Starts as many as the placement needs, of `count` that there may be.
+    #[track_caller]
+    pub fn start(count: u32, settings: QueueSettings, first: Placement) -> Self {
+        Self::start_with(count, settings, first, &[])
+    }
+
+    /// The same with more arguments.
+    #[track_caller]
+    pub fn start_with(count: u32, settings: QueueSettings, first: Placement, arguments: &[&str]) -> Self {
+        let addresses: Vec<SocketAddr> = (0..count).map(|_| ports::free()).collect();
+        let config = QueueConfig {
+            namespace: NAMESPACE.to_owned(),
+            name: QUEUE.to_owned(),
+            generation: 1,
+            shard_addresses: addresses.iter().map(SocketAddr::to_string).collect(),
+            settings: Some(settings),
+            access: None,
+            placement: Some(first),
+        };
+        let prepare = |(ordinal, address): (u32, &SocketAddr)| {
+            Broker::prepare_shard(Some(ordinal), *address, config.clone()).with(arguments)
+        };
+        let mut brokers: Vec<Broker> = (0..).zip(&addresses).map(prepare).collect();
+        brokers.iter_mut().take(first.from.max(first.to) as usize).for_each(Broker::restart);
+        let mut shards = Self { brokers, config };
+        shards.note(first);
+        shards
+    }
+
+    /// What brokers start with from now on. Starts those that are new.
+    pub fn note(&mut self, placement: Placement) {
+        let count = placement.from.max(placement.to) as usize;
+        let shard_addresses =
+            self.brokers.iter().take(count).map(|broker| broker.address().to_string()).collect();
+        self.config = QueueConfig { placement: Some(placement), shard_addresses, ..self.config.clone() };
+        let config = &self.config;
+        self.brokers.iter_mut().for_each(|broker| broker.set_config(config.clone()));
+    }
+
+    /// Tells one of them, and asks how it gets on.
+    pub async fn tell(&self, ordinal: usize) -> anyhow::Result<Moving> {
+        let address = format!("http://{}", self.brokers[ordinal].address());
+        let mut client = ShardClient::new(Endpoint::from_shared(address)?.connect().await?);
+        let request = ConfigureRequest { config: Some(self.config.clone()) };
+        let response = client.configure(request).await?.into_inner();
+        response.moving.ok_or_else(|| anyhow::anyhow!("it says how it gets on"))
+    }
+
+    /// Tells all that run, and fails unless each has nothing left to do.
+    pub async fn done(&self, count: usize) -> anyhow::Result<()> {
+        for ordinal in 0..count {
+            let moving = self.tell(ordinal).await?;
+            anyhow::ensure!(moving.done, "shard {ordinal}: {moving:?}");
+        }
+        Ok(())
+    }
+
+    /// One of them.
+    pub fn broker(&mut self, ordinal: usize) -> &mut Broker {
+        &mut self.brokers[ordinal]
+    }
+}
