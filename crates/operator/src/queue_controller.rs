@@ -210,7 +210,9 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     plan.rollout = context.steer(&mut children.stateful_set, &plan, observed);
     // Before the pods that mount it.
     context.certificates.ensure(&plan, &applier).await?;
-    applier.apply(queue, &context.caches, &children).await?;
+    if !applier.apply((queue, observed), &context.caches, &children).await? {
+        return Ok(plan);
+    }
     context.replace_stuck(queue, &plan.rollout).await?;
     context.shards.sync(&plan, observed);
     if let Some(set) = apply::recreation_is_due(&plan, observed) {

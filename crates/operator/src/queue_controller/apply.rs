@@ -12,9 +12,10 @@ use std::time::Duration;
 use ackwell_api::Queue;
 use ackwell_api::conditions::reasons;
 use ackwell_api::names::{MANAGER, QUEUE_LABEL};
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::{NamespaceResourceScope, Resource as _};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -26,6 +27,7 @@ pub(crate) use self::fingerprint::Applied;
 pub(super) use self::recreate::is_due as recreation_is_due;
 use super::build::Children;
 use super::caches::Caches;
+use super::dereference::Observed;
 use super::error::{Class, classify, what_it_says};
 use crate::certificates::SecretData;
 use crate::metrics::Metrics;
@@ -75,24 +77,74 @@ pub(super) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Applies all `children`; the first that fails ends it, since a later visit starts over.
+    /// Applies all `children`; the first that fails ends it, since a later visit starts over. `false`: the set is not what was
+    /// `observed`, and nobody may act on what followed from that; the watch brings the next visit.
+    ///
+    /// Which placement comes next follows from the one that is noted at the set. So it is noted, and nothing else was meanwhile,
+    /// before any broker can read of it.
     pub(super) async fn apply(
         &self,
-        queue: &Queue,
+        (queue, observed): (&Queue, &Observed),
         caches: &Caches,
         children: &Children,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<bool, ApplyError> {
         self.one(&caches.service_accounts, &children.service_account).await?;
-        self.one(&caches.config_maps, &children.config_map).await?;
         self.one(&caches.services, &children.shards_service).await?;
         self.one(&caches.services, &children.service).await?;
         let set = &children.stateful_set;
-        // The cache may not know yet that the Queue goes, and its pods must not come back.
-        let is_there = caches.stateful_sets.get(&ObjectRef::from_obj(set)).is_some();
-        if !is_there && !self.still_wanted(queue).await? {
-            return Ok(());
+        if let Some(known) = &observed.stateful_set {
+            let is_noted = self.follow(set, known).await?;
+            if is_noted {
+                self.one(&caches.config_maps, &children.config_map).await?;
+            }
+            return Ok(is_noted);
         }
-        self.one(&caches.stateful_sets, set).await
+        if !self.may_begin(queue, set).await? {
+            return Ok(false);
+        }
+        // What pods start with is there before they are.
+        self.one(&caches.config_maps, &children.config_map).await?;
+        self.one(&caches.stateful_sets, set).await?;
+        Ok(true)
+    }
+
+    /// Whether there is no set, whatever the cache knows, and shall be one.
+    async fn may_begin(&self, queue: &Queue, desired: &StatefulSet) -> Result<bool, ApplyError> {
+        let sets: Api<StatefulSet> = self.api_of(desired);
+        if let Some(live) = request("read", desired, sets.get_opt(&desired.name_any())).await? {
+            check_owner(desired, &live)?;
+            // One that lost its labels is in no cache, and gets them back.
+            return Ok(live.labels().get(QUEUE_LABEL) != desired.labels().get(QUEUE_LABEL));
+        }
+        // The cache may not know yet that the Queue goes, and its pods must not come back.
+        self.still_wanted(queue).await
+    }
+
+    /// Applies a set to what is `known` of it, and to nothing else.
+    async fn follow(&self, desired: &StatefulSet, known: &StatefulSet) -> Result<bool, ApplyError> {
+        check_owner(desired, known)?;
+        if known.metadata.deletion_timestamp.is_some() {
+            return Ok(false);
+        }
+        if self.applied.is_current(desired, known) {
+            self.metrics.applied(StatefulSet::KIND, "unchanged");
+            return Ok(true);
+        }
+        let mut same = desired.clone();
+        (same.metadata.uid, same.metadata.resource_version) = (known.uid(), known.resource_version());
+        match self.write(&self.api_of(desired), &same).await {
+            Ok(written) => self.applied.remember(desired, &written),
+            Err(ApplyError::Request { source, .. }) if pods::is_other_or_gone(&source) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn api_of<K>(&self, object: &K) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default())
     }
 
     async fn one<K>(&self, cache: &Store<K>, desired: &K) -> Result<(), ApplyError>
@@ -100,7 +152,7 @@ impl Applier<'_> {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: Clone + Debug + DeserializeOwned + Serialize + k8s_openapi::Resource,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), &desired.namespace().unwrap_or_default());
+        let api = self.api_of(desired);
         let live = match cache.get(&ObjectRef::from_obj(desired)) {
             Some(live) => Some(live),
             // Caches hold only what carries our labels: something else may have the name.

@@ -1,8 +1,10 @@
-//! Plays the brokers of all Queues: takes every setting, and has no messages.
+//! Plays the brokers of all Queues: takes every setting, and has no messages. Notes what of it contradicts itself.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ackwell_api::names;
 use ackwell_proto::v1::queue_admin_server::{QueueAdmin, QueueAdminServer};
@@ -23,6 +25,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -65,6 +68,37 @@ async fn certificate(client: &Client, name: &str) -> anyhow::Result<ServerConfig
 
 struct Broker;
 
+/// How namespaces begin in which brokers answer late, as those do whose disk is busy.
+pub(crate) const SLOW: &str = "slow";
+/// Less than what an operator waits for.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// By namespace and generation the numbers of shards before and after.
+type Told = BTreeMap<(String, u64), Vec<[u32; 2]>>;
+
+/// What brokers were told.
+static TOLD: Mutex<Told> = Mutex::new(BTreeMap::new());
+
+fn told() -> MutexGuard<'static, Told> {
+    TOLD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Generations of placements that meant one thing for some brokers of the namespace and another for others.
+pub(crate) fn contradictions(namespace: &str) -> Vec<String> {
+    let told = told();
+    let of_namespace = told.iter().filter(|((within, _), _)| within == namespace);
+    let ambiguous = of_namespace.filter(|(_, meanings)| meanings.len() > 1);
+    ambiguous.map(|((_, generation), meanings)| format!("{generation}: {meanings:?}")).collect()
+}
+
+fn note(namespace: String, Placement { generation, from, to }: Placement) {
+    let mut told = told();
+    let meanings = told.entry((namespace, generation)).or_default();
+    if !meanings.contains(&[from, to]) {
+        meanings.push([from, to]);
+    }
+}
+
 fn unasked<T>() -> Result<Response<T>, Status> {
     Err(Status::unimplemented("the operator does not ask this"))
 }
@@ -79,7 +113,13 @@ impl Shard for Broker {
             return Err(Status::unauthenticated("the operator shows no token"));
         }
         let config = request.into_inner().config.unwrap_or_default();
-        let Placement { generation, from, to } = config.placement.unwrap_or_default();
+        let placement = config.placement.unwrap_or_default();
+        let takes_its_time = config.namespace.starts_with(SLOW);
+        note(config.namespace, placement);
+        if takes_its_time {
+            sleep(ANSWER).await;
+        }
+        let Placement { generation, from, to } = placement;
         let moving = Moving { generation, from, to, done: true, ..Moving::default() };
         Ok(Response::new(ConfigureResponse { generation: config.generation, moving: Some(moving) }))
     }

@@ -100,6 +100,7 @@ impl Run {
         for act in &scenario.acts {
             self.act(act).await;
         }
+        self.world.assert_consistent();
         let claims_after = self.world.uids::<PersistentVolumeClaim>().await;
         assert!(claims.iter().all(|claim| claims_after.iter().any(|one| one == claim)), "a volume is gone");
         if scenario.keeps_pods {
@@ -182,6 +183,15 @@ async fn growth_of_volumes_that_go_with_their_queue() {
 async fn suspend_and_resume() {
     let acts = vec![Act::Change(json!({"suspend": true})), Act::Change(json!({"suspend": false}))];
     survives_every_fault(Scenario { name: "suspend", before: Some(two_shards()), acts, keeps_pods: false })
+        .await;
+}
+
+/// By one shard and by several: they come at once, and go one by one.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn scale_out_and_in() {
+    let acts = [4, 2].map(|shards| Act::Change(json!({"shards": shards}))).into();
+    survives_every_fault(Scenario { name: "scale", before: Some(two_shards()), acts, keeps_pods: false })
         .await;
 }
 

@@ -1,6 +1,7 @@
 //! What is not a fault: growth that cannot be, hands off, and moments that nobody chose.
 
 use std::future::ready;
+use std::time::Duration;
 
 use ackwell_api::names::{PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
 use futures::TryStreamExt;
@@ -9,9 +10,13 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 
+use crate::broker::SLOW;
 use crate::faults::{Fault, Faults};
 use crate::node::LIMITED_CLASS;
 use crate::world::{World, until};
+
+/// Long enough for a visit, and shorter than it takes to hear of something late.
+const BETWEEN_CHANGES: Duration = Duration::from_millis(700);
 
 async fn world(name: &str, storage: serde_json::Value) -> World {
     let world = World::new(name, Faults::default()).await;
@@ -225,6 +230,29 @@ async fn queue_that_is_made_again_at_once_has_its_own_set() {
     .await;
     world.until_settled().await;
     assert_eq!(world.uids::<PersistentVolumeClaim>().await, claims);
+}
+
+/// Promise: whoever changes the number of shards again and again, however late the operator hears of what it did and of what brokers
+/// say, leaves no two
+/// brokers with different ideas of where messages belong.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn shards_that_are_changed_again_and_again_agree() {
+    let world = World::new(&format!("{SLOW}-again"), Faults::late("statefulsets")).await;
+    world.change(&json!({"storage": {"size": "1Gi"}})).await.unwrap();
+    world.until_settled().await;
+    for shards in [2, 4, 1, 3, 2, 5, 1, 4, 3, 2] {
+        world.change(&json!({"shards": shards})).await.unwrap();
+        // Not waited for: the moments of the changes, as people choose them.
+        tokio::time::sleep(BETWEEN_CHANGES).await;
+    }
+    world.until_settled().await;
+    until("two pods to be left", async || {
+        let pods = world.uids::<Pod>().await;
+        if pods.len() == 2 { Ok(()) } else { Err(pods) }
+    })
+    .await;
+    world.assert_consistent();
 }
 
 fn orphan() -> DeleteParams {

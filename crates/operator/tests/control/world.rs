@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use ackwell_api::Queue;
+use ackwell_api::names::PLACEMENT_ANNOTATION;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -12,6 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::broker;
 use crate::faults::Faults;
 use crate::operator::Operator;
 use crate::plane::Plane;
@@ -172,6 +174,12 @@ impl World {
         json!(state)
     }
 
+    /// No placement meant two things.
+    pub(crate) fn assert_consistent(&self) {
+        let contradictions = broker::contradictions(&self.namespace);
+        assert!(contradictions.is_empty(), "{}: {contradictions:?}", self.namespace);
+    }
+
     /// The same, once it does not change any more.
     pub(crate) async fn final_state(&self) -> Value {
         let mut last = self.state().await;
@@ -194,6 +202,10 @@ fn lasting(object: &DynamicObject, namespace: &str) -> Value {
 fn strip(value: &mut Value) {
     match value {
         Value::Object(fields) => {
+            if let Some(Value::String(note)) = fields.get_mut(PLACEMENT_ANNOTATION) {
+                // Its generation begins with the time when the Queue was made.
+                *note = note.split_once('/').map(|(_, shards)| shards.to_owned()).unwrap_or_default();
+            }
             fields.retain(|name, _| !VOLATILE.contains(&name.as_str()));
             fields.values_mut().for_each(strip);
         }
@@ -201,6 +213,8 @@ fn strip(value: &mut Value) {
             items.retain(|item| item["type"] != UNUSED);
             items.iter_mut().for_each(strip);
         }
+        // Each operator has an authority of its own.
+        Value::String(text) if text.starts_with("-----BEGIN CERTIFICATE-----") => text.clear(),
         // The cold-start file of the brokers.
         Value::String(text) if text.starts_with("{\n") => {
             if let Ok(mut inner) = serde_json::from_str::<Value>(text) {
