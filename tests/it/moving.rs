@@ -99,7 +99,8 @@ async fn messages_of_a_draining_shard_are_at_the_others() {
         let id = caller.send_one(keyed(&format!("key-{number}"), number)).await;
         sent.insert(id, number.to_string());
     }
-    let held = caller.receive(1, Duration::from_secs(5)).await.unwrap().pop().unwrap();
+    let draining = shards.broker(1).caller().await;
+    let held = draining.receive_one().await;
     let before = shards.broker(1).caller().await.stats().await;
     assert!(before.ready > 5, "{before:?}");
 
@@ -120,7 +121,16 @@ async fn messages_of_a_draining_shard_are_at_the_others() {
             (number + 100).to_string(),
         );
     }
-    caller.settle_one(nack(&held, Some(Duration::ZERO))).await.unwrap();
+    // The last one finds nobody who takes it, for a while.
+    shards.broker(0).kill();
+    draining.settle_one(nack(&held, Some(Duration::ZERO))).await.unwrap();
+    until_async("shard 1 to say why it cannot go on", LIMIT, async || {
+        let moving = shards.tell(1).await?;
+        anyhow::ensure!(!moving.blocked.is_empty() && moving.messages == 1, "{moving:?}");
+        Ok(())
+    })
+    .await;
+    shards.broker(0).restart();
     until_async("the last message to move", LIMIT, async || {
         let moving = shards.tell(1).await?;
         anyhow::ensure!(moving.messages == 0, "{moving:?}");
