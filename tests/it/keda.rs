@@ -15,7 +15,7 @@ use ackwell_proto::externalscaler::{GetMetricsRequest, IsActiveResponse, ScaledO
 use ackwell_proto::v1::{QueueSettings, Verb};
 use ackwell_tests::caller::{Caller, ack, failure};
 use ackwell_tests::certificates::{Authority, Shown, replace, text};
-use ackwell_tests::processes::{Broker, NAMESPACE, QUEUE, settings};
+use ackwell_tests::processes::{Broker, Certificates, NAMESPACE, QUEUE, placement, settings};
 use ackwell_tests::tokens::{Signer, access, grant};
 use ackwell_tests::wait::{now, until_async};
 use serde_json::{Value, json};
@@ -189,6 +189,21 @@ async fn keda_needs_the_authority_and_no_token() {
     assert_eq!(keda.hears(), json!({"pushed": true}));
     let refused = Keda::ask(client, &broker, text(&wrong), &["queue=orders"]).hears();
     assert_eq!(refused["refused"], "Unavailable", "{refused}");
+}
+
+/// Promise: in a cluster, too, any shard tells KEDA of all of them: shards show each other who they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_that_know_each_other_tell_keda_of_all() {
+    let Some(client) = client() else { return };
+    let certificates = Certificates::new();
+    let mut shards = certificates.shards(2, patient(), placement(1, 2, 2));
+    for (ordinal, messages) in [(0, 2), (1, 5)] {
+        for _ in 0..messages {
+            shards.broker(ordinal).caller().await.send_body("x").await;
+        }
+    }
+    let keda = Keda::ask(client, shards.broker(0), text(&certificates.bundle()), &["queue=orders"]);
+    assert_eq!(keda.hears(), json!({"metric": "messages", "target": 10, "value": 7, "active": true}));
 }
 
 fn trigger() -> ScaledObjectRef {

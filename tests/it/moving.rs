@@ -1,55 +1,20 @@
 //! Shards come and go under load: keys keep their order, nothing is lost, nothing acked returns, ids stay.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ackwell_proto::Reason;
 use ackwell_proto::v1::shard_client::ShardClient;
-use ackwell_proto::v1::{ArriveRequest, ImportRequest, Placement, QueueSettings, State};
+use ackwell_proto::v1::{ArriveRequest, ImportRequest, QueueSettings, State};
 use ackwell_tests::caller::{ack, delivered, failure, nack};
-use ackwell_tests::certificates::{Authority, Shown, connect_as, replace, text};
+use ackwell_tests::certificates::{Authority, Shown, connect_as};
 use ackwell_tests::keyed::{Load, keyed, number_of};
-use ackwell_tests::processes::{Broker, QUEUE, Shards, Sidecar, placement, settings};
+use ackwell_tests::processes::{Certificates, QUEUE, Shards, Sidecar, placement, settings};
 use ackwell_tests::wait::until_async;
-use tempfile::TempDir;
 use tonic::transport::Endpoint;
 
 /// A move waits for what is remembered, two minutes, and for all that happens on a busy machine.
 const LIMIT: Duration = Duration::from_mins(6);
-/// Of certificates: longer than any test.
-const LIFE: Duration = Duration::from_hours(2);
-/// What shards show each other. They are told apart by their ports, which certificates do not have.
-struct Certificates {
-    folder: TempDir,
-    authority: Authority,
-    shown: Shown,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (authority, shown) = (Authority::new("authority"), Shown::in_folder(folder.path()));
-        authority.issue("127.0.0.1", LIFE, &shown);
-        replace(&folder.path().join("ca.crt"), authority.pem());
-        Self { folder, authority, shown }
-    }
-
-    fn bundle(&self) -> PathBuf {
-        self.folder.path().join("ca.crt")
-    }
-
-    /// Shards of whom the test may ask plainly how they get on, as through `kubectl port-forward`.
-    fn shards(&self, count: u32, settings: QueueSettings, first: Placement) -> Shards {
-        let bundle = self.bundle();
-        let tls = [&self.shown.flags()[..], &["--plain-loopback", "--broker-ca", text(&bundle)]].concat();
-        Shards::start_with(count, settings, first, &tls)
-    }
-
-    fn sidecar(&self, broker: &Broker) -> Sidecar {
-        Sidecar::start_with(broker, &["--broker-ca", text(&self.bundle())])
-    }
-}
 
 /// Promises 3 to 7 while a queue goes from one shard to three and back, with brokers killed on the way.
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +136,7 @@ async fn stranger_is_no_shard() {
     let stranger = |authority: &Authority, name: &str| {
         let folder = tempfile::tempdir().unwrap();
         let shown = Shown::in_folder(folder.path());
-        authority.issue(name, LIFE, &shown);
+        authority.issue(name, LIMIT, &shown);
         (folder, shown)
     };
     let (_logs, logs) = stranger(&certificates.authority, "ackwell-logs-1.ackwell-logs-shards.shop.svc");

@@ -15,7 +15,7 @@ pub use broker::{Broker, NAMESPACE, QUEUE, settings};
 pub use command_line::{CommandLine, Dev};
 pub use operator::Operator;
 pub use process::Process;
-pub use shards::{Shards, placement};
+pub use shards::{Certificates, Shards, placement};
 pub use sidecar::{Sidecar, drain};
 
 /// A binary of this repository: from the folder that `ACKWELL_BINARIES` names, or as `cargo build --release` makes it.

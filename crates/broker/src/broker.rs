@@ -77,8 +77,8 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let counts = Counts::new(options.tls.is_none());
     let peers = Peers::new(options.tls.clone(), options.broker_ca);
+    let counts = Counts::new(peers.clone());
     let identity = options.tls.map(Identity::load).transpose().context("load the TLS certificate")?;
     let (shard, thread) = shard::start(Place { folder: options.data, max_rows: options.max_rows })?;
     let queues = Queues::new(&options.namespace, options.ordinal);

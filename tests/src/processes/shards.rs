@@ -1,14 +1,21 @@
 //! The brokers of a queue with several shards, and what an operator does with them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use ackwell_proto::v1::shard_client::ShardClient;
 use ackwell_proto::v1::{ConfigureRequest, Moving, Placement, QueueConfig, QueueSettings};
-
+use tempfile::TempDir;
 use tonic::transport::Endpoint;
 
 use super::broker::{Broker, NAMESPACE, QUEUE};
+use super::sidecar::Sidecar;
+use crate::certificates::{Authority, Shown, replace, text};
 use crate::ports;
+
+/// Of certificates: longer than any test.
+const LIFE: Duration = Duration::from_hours(2);
 
 /// Some brokers of one queue. Those that a placement does not name are there and are told nothing.
 pub struct Shards {
@@ -82,5 +89,48 @@ impl Shards {
     /// One of them.
     pub fn broker(&mut self, ordinal: usize) -> &mut Broker {
         &mut self.brokers[ordinal]
+    }
+}
+
+/// What shards show each other. They are told apart by their ports, which certificates do not have.
+pub struct Certificates {
+    folder: TempDir,
+    /// Who issued them.
+    pub authority: Authority,
+    /// The one of all shards.
+    pub shown: Shown,
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Certificates {
+    /// Of one authority, the same for all shards.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a machine has a temporary folder");
+        let (authority, shown) = (Authority::new("authority"), Shown::in_folder(folder.path()));
+        authority.issue("127.0.0.1", LIFE, &shown);
+        replace(&folder.path().join("ca.crt"), authority.pem());
+        Self { folder, authority, shown }
+    }
+
+    /// The file with the authority.
+    pub fn bundle(&self) -> PathBuf {
+        self.folder.path().join("ca.crt")
+    }
+
+    /// Shards of whom the test may ask plainly how they get on, as through `kubectl port-forward`.
+    pub fn shards(&self, count: u32, settings: QueueSettings, first: Placement) -> Shards {
+        let bundle = self.bundle();
+        let tls = [&self.shown.flags()[..], &["--plain-loopback", "--broker-ca", text(&bundle)]].concat();
+        Shards::start_with(count, settings, first, &tls)
+    }
+
+    /// A sidecar that trusts it.
+    pub fn sidecar(&self, broker: &Broker) -> Sidecar {
+        Sidecar::start_with(broker, &["--broker-ca", text(&self.bundle())])
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::convert::moves;
 use super::refusal::{self, failure};
@@ -279,19 +279,9 @@ impl Mover {
         if let Some(channel) = self.going(scene).channels.get(address) {
             return Ok(ShardClient::new(channel.clone()));
         }
-        let channel = self.connect(address)?;
+        let channel = self.peers.dial(address, CONNECT_TIMEOUT, CALL_TIMEOUT)?;
         self.going(scene).channels.insert(address.clone(), channel.clone());
         Ok(ShardClient::new(channel))
-    }
-
-    fn connect(&self, address: &str) -> Result<Channel, Failure> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-            Failure::invalid(format!("shard address {address:?} is not host:port: {error}"))
-        })?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).tcp_nodelay(true);
-        self.peers.channel(&endpoint).map_err(|error| {
-            Failure::new(Reason::BrokerUnavailable, format!("certificates of the shards: {error:#}"))
-        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ackwell_proto::{Failure, Reason};
 use anyhow::Context;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -57,8 +58,19 @@ impl Peers {
         matches!(*self.0, Kind::Anyone)
     }
 
-    /// A connection to another shard, which has to prove that it is the one that was dialled.
-    pub(crate) fn channel(&self, endpoint: &Endpoint) -> anyhow::Result<Channel> {
+    /// A connection to the shard at `address`, made when it is first used, with limits of time for that and for each call.
+    pub(crate) fn dial(&self, address: &str, connect: Duration, call: Duration) -> Result<Channel, Failure> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
+            Failure::invalid(format!("shard address {address:?} is not host:port: {error}"))
+        })?;
+        let endpoint = endpoint.connect_timeout(connect).timeout(call).tcp_nodelay(true);
+        self.channel(&endpoint).map_err(|error| {
+            Failure::new(Reason::BrokerUnavailable, format!("certificates of the shards: {error:#}"))
+        })
+    }
+
+    /// The other side has to prove that it is the shard that was dialled.
+    fn channel(&self, endpoint: &Endpoint) -> anyhow::Result<Channel> {
         Ok(self.known()?.map_or_else(|| endpoint.connect_lazy(), |known| known.trust.channel(endpoint)))
     }
 

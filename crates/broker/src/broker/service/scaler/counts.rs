@@ -10,12 +10,13 @@ use ackwell_proto::externalscaler::{GetMetricsRequest, ScaledObjectRef};
 use ackwell_proto::{Failure, Reason};
 use futures::future::try_join_all;
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::METRIC;
 use super::trigger::Trigger;
 use crate::broker::served::Served;
 use crate::clock;
+use crate::tls::Peers;
 
 /// Streams that look once a second: more than one cluster has KEDAs.
 pub(super) const MAX_WATCHERS: usize = 64;
@@ -29,8 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Counts(Arc<Inner>);
 
 struct Inner {
-    /// Whether other brokers take plain connections.
-    is_plain: bool,
+    peers: Peers,
     last: Mutex<HashMap<(QueueId, Of), Last>>,
     channels: Mutex<HashMap<String, Channel>>,
     watchers: Arc<Semaphore>,
@@ -53,9 +53,9 @@ struct Count {
 }
 
 impl Counts {
-    pub(crate) fn new(is_plain: bool) -> Self {
+    pub(crate) fn new(peers: Peers) -> Self {
         Self(Arc::new(Inner {
-            is_plain,
+            peers,
             last: Mutex::default(),
             channels: Mutex::default(),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
@@ -104,27 +104,18 @@ impl Counts {
             metric_name: METRIC.to_owned(),
         };
         let mut shard = ExternalScalerClient::new(self.channel(address)?);
-        let answer = tokio::time::timeout(TIMEOUT, shard.get_metrics(request)).await;
-        let answer = answer.map_err(|_| away(&format!("no answer within {TIMEOUT:?}")))?;
+        let answer = shard.get_metrics(request).await;
         let values = answer.map_err(|status| away(status.message()))?.into_inner().metric_values;
         values.first().map(|value| value.metric_value_float).ok_or_else(|| away("it told nothing"))
     }
 
     /// Made when it is first used.
     fn channel(&self, address: &str) -> Result<Channel, Failure> {
-        if !self.0.is_plain {
-            let message =
-                "brokers with TLS know their own shard only; have a trigger for each shard, and add them up";
-            return Err(Failure::new(Reason::CrossShard, message));
-        }
         let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-            Failure::invalid(format!("shard address {address:?} is not host:port: {error}"))
-        })?;
-        let channel = endpoint.connect_timeout(TIMEOUT).connect_lazy();
+        let channel = self.0.peers.dial(address, TIMEOUT, TIMEOUT)?;
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
@@ -139,7 +130,8 @@ mod tests {
     /// Promise: however many ask at once and one after the other, a count is made twice a second at most.
     #[tokio::test]
     async fn many_askers_make_few_counts() {
-        let (counts, made, begun) = (Counts::new(true), AtomicU32::new(0), clock::stopwatch());
+        let (counts, made, begun) =
+            (Counts::new(Peers::new(None, None)), AtomicU32::new(0), clock::stopwatch());
         let ask = |number: u32| {
             let count = async {
                 tokio::task::yield_now().await;
