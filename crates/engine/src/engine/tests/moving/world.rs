@@ -35,6 +35,8 @@ struct Shard {
     queue: QueueId,
     /// What its mover remembers: the targets that accepted, for a generation.
     accepted: (u64, Vec<u32>),
+    /// And those that know that nothing is left for them here.
+    told: (u64, Vec<u32>),
 }
 
 impl Shard {
@@ -51,7 +53,7 @@ impl Shard {
             Configure { name: "shop/orders".into(), generation: 1, settings: Settings::default() };
         let reply = engine.apply(now, vec![Command::Configure(configure)]).unwrap().replies.remove(0);
         let Reply::Configured(queue, _) = reply else { panic!("{reply:?}") };
-        Self { engine: Some(engine), disk, entropy, queue, accepted: (0, Vec::new()) }
+        Self { engine: Some(engine), disk, entropy, queue, accepted: (0, Vec::new()), told: (0, Vec::new()) }
     }
 
     fn engine(&self) -> &Engine {
@@ -78,6 +80,7 @@ impl Shard {
         };
         self.engine = Some(Engine::open(store, now).unwrap());
         self.accepted = (0, Vec::new());
+        self.told = (0, Vec::new());
     }
 }
 
@@ -336,15 +339,16 @@ impl World {
     }
 
     fn is_done(&self, shard: usize) -> bool {
-        let Shard { queue, accepted, .. } = &self.shards[shard];
+        let Shard { queue, accepted, told, .. } = &self.shards[shard];
         let engine = self.shards[shard].engine();
         let Some(Leaving { placement, is_left, targets, remembers_until, .. }) = engine.leaving(*queue)
         else {
             return true;
         };
-        let is_empty = targets.iter().all(|target| engine.waiting(*queue, *target).is_empty());
-        let has_accepted = *accepted == (placement.generation, targets);
-        is_left && is_empty && has_accepted && remembers_until <= self.now
+        let is_known = |to: &(u64, Vec<u32>)| {
+            to.0 == placement.generation && targets.iter().all(|one| to.1.contains(one))
+        };
+        is_left && is_known(accepted) && is_known(told) && remembers_until <= self.now
     }
 
     /// One round of a shard's mover, in which every call may die on its way, there or back.
@@ -354,6 +358,7 @@ impl World {
         let placement = leaving.placement;
         if self.shards[shard].accepted.0 != placement.generation {
             self.shards[shard].accepted = (placement.generation, Vec::new());
+            self.shards[shard].told = (placement.generation, Vec::new());
         }
         for target in leaving.targets.clone() {
             if !self.shards[shard].accepted.1.contains(&target) && !self.open(shard, &leaving, target) {
@@ -367,7 +372,7 @@ impl World {
         match page {
             Some(page) => self.carry(shard, placement, &page),
             None => {
-                for target in placement.targets() {
+                for target in leaving.targets {
                     self.tell_waiting(shard, placement, target);
                 }
             }
@@ -426,9 +431,13 @@ impl World {
     }
 
     fn tell_waiting(&mut self, shard: usize, placement: Placement, target: u32) {
-        let waiting = Some(self.shards[shard].engine().waiting(self.shards[shard].queue, target));
-        let import = Import { waiting, ..self.nothing(shard, placement, target) };
-        self.shards[target as usize].apply(self.now, Command::Import(import));
+        let waiting = self.shards[shard].engine().waiting(self.shards[shard].queue, target);
+        let is_last = waiting.is_empty();
+        let import = Import { waiting: Some(waiting), ..self.nothing(shard, placement, target) };
+        let reply = self.shards[target as usize].apply(self.now, Command::Import(import));
+        if is_last && matches!(reply, Reply::Imported(_)) {
+            self.shards[shard].told.1.push(target);
+        }
     }
 
     fn carry(&mut self, shard: usize, placement: Placement, page: &Departing) {
