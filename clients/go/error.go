@@ -44,6 +44,7 @@ const (
 	DiskFull           Reason = "DISK_FULL"
 	StorageUnavailable Reason = "STORAGE_UNAVAILABLE"
 	TokenExpired       Reason = "TOKEN_EXPIRED"
+	ShardMoved         Reason = "SHARD_MOVED"
 	ShuttingDown       Reason = "SHUTTING_DOWN"
 	BrokerUnavailable  Reason = "BROKER_UNAVAILABLE"
 	Corrupt            Reason = "CORRUPT"
@@ -91,7 +92,7 @@ func (e *Error) GRPCStatus() *status.Status { return status.New(e.Code, e.Messag
 // isTemporary says whether the same call can succeed a little later, without anybody doing anything.
 func (e *Error) isTemporary() bool {
 	switch e.Reason {
-	case Busy, StorageUnavailable, ShuttingDown, BrokerUnavailable:
+	case Busy, StorageUnavailable, ShardMoved, ShuttingDown, BrokerUnavailable:
 		return true
 	default:
 		// Canceled, where the caller's context goes on, is a connection that broke.
@@ -168,7 +169,7 @@ func code(reason Reason) codes.Code {
 		return codes.NotFound
 	case QueueFull, Busy, DiskFull:
 		return codes.ResourceExhausted
-	case StorageUnavailable, TokenExpired, ShuttingDown, BrokerUnavailable:
+	case StorageUnavailable, TokenExpired, ShardMoved, ShuttingDown, BrokerUnavailable:
 		return codes.Unavailable
 	case Corrupt:
 		return codes.DataLoss

@@ -28,6 +28,7 @@ export const Reason = {
   DISK_FULL: "DISK_FULL",
   STORAGE_UNAVAILABLE: "STORAGE_UNAVAILABLE",
   TOKEN_EXPIRED: "TOKEN_EXPIRED",
+  SHARD_MOVED: "SHARD_MOVED",
   SHUTTING_DOWN: "SHUTTING_DOWN",
   BROKER_UNAVAILABLE: "BROKER_UNAVAILABLE",
   CORRUPT: "CORRUPT",
@@ -36,6 +37,7 @@ export const Reason = {
 /** Reasons of an item that may well succeed when it is tried again. */
 export const UNAVAILABLE: ReadonlySet<string> = new Set([
   Reason.STORAGE_UNAVAILABLE,
+  Reason.SHARD_MOVED,
   Reason.SHUTTING_DOWN,
   Reason.BROKER_UNAVAILABLE,
   Reason.BUSY,

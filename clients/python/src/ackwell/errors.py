@@ -37,12 +37,15 @@ class Reason(enum.StrEnum):
     DISK_FULL = "DISK_FULL"
     STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
     TOKEN_EXPIRED = "TOKEN_EXPIRED"
+    SHARD_MOVED = "SHARD_MOVED"
     SHUTTING_DOWN = "SHUTTING_DOWN"
     BROKER_UNAVAILABLE = "BROKER_UNAVAILABLE"
     CORRUPT = "CORRUPT"
 
 
-UNAVAILABLE = frozenset((Reason.STORAGE_UNAVAILABLE, Reason.SHUTTING_DOWN, Reason.BROKER_UNAVAILABLE, Reason.BUSY))
+UNAVAILABLE = frozenset(
+    (Reason.STORAGE_UNAVAILABLE, Reason.SHARD_MOVED, Reason.SHUTTING_DOWN, Reason.BROKER_UNAVAILABLE, Reason.BUSY)
+)
 """Reasons of an item that may well succeed when it is tried again."""
 
 
