@@ -166,12 +166,14 @@ impl Shared {
         self.ledger().sent = true;
     }
 
-    async fn consume(&self, caller: &Caller) {
+    async fn consume(self: &Arc<Self>, caller: &Caller) {
         while !self.stopped.load(Ordering::SeqCst) {
             match caller.receive(100, Duration::from_secs(1)).await {
                 Ok(deliveries) => {
                     self.ledger().note(&deliveries);
-                    self.settle(caller, deliveries).await;
+                    // What a shard handed out that is away is settled when it is back; nobody waits for that.
+                    let (shared, caller) = (Arc::clone(self), caller.clone());
+                    tokio::spawn(async move { shared.settle(&caller, deliveries).await });
                 }
                 Err(_) => tokio::time::sleep(RETRY).await,
             }

@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod applications;
+mod capacity;
 mod chart;
 mod command_line;
 mod delivery;
@@ -18,5 +19,4 @@ mod outages;
 mod pods;
 mod queue;
 mod refusals;
-mod scale;
 mod schema;

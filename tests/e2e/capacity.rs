@@ -1,4 +1,6 @@
 //! More shards and fewer, while messages flow.
+//!
+//! The longest test here: tests begin in the order of their names, and it is among the first.
 
 use std::time::Duration;
 
