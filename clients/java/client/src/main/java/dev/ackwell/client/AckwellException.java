@@ -8,6 +8,7 @@ import dev.ackwell.v1.ItemError;
 import io.grpc.Status;
 import io.grpc.Status.Code;
 import io.grpc.protobuf.StatusProto;
+import java.nio.channels.ClosedChannelException;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.Set;
@@ -107,7 +108,12 @@ public final class AckwellException extends RuntimeException {
 
     /** What gRPC says of a call whose connection was reset; an answer of the broker has a reason. */
     private boolean isBrokenConnection() {
-        return reason.isEmpty() && code == Code.CANCELLED && getCause() != null && !(getCause() instanceof InterruptedException);
+        if (!reason.isEmpty() || getCause() == null) {
+            return false;
+        }
+        // A connection that closes in the moment in which a call begins on it has no code of its own.
+        boolean isClosed = code == Code.UNKNOWN && getCause().getCause() instanceof ClosedChannelException;
+        return isClosed || code == Code.CANCELLED && !(getCause() instanceof InterruptedException);
     }
 
     /** Whether opening the same stream again is of no use. */
