@@ -11,6 +11,8 @@ use crate::slots::{Slot, SlotSet, jump};
 use crate::store::codec::{decode_travellers, encode_travellers};
 use crate::time::Timestamp;
 
+/// Places beyond which a message id would not hold its place: a million messages a second reach it in 17 years, and no move does.
+pub const MAX_PLACES: u64 = 1 << 49;
 /// Places that a target keeps for what is sent at the source while it drains: with Commits only, which are bounded by what
 /// is in flight there.
 const SPARE_PLACES: u64 = 1 << 27;

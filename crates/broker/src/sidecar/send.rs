@@ -10,7 +10,7 @@ use futures::future::join_all;
 use tonic::Status;
 
 use super::merge::{self, Answer, Part};
-use super::retry::{Backoff, Deadline, is_moved};
+use super::retry::{Backoff, Deadline, RETRY_AFTER, is_moved};
 use super::route::{Home, Queue, Route};
 use super::shard_channel::ShardChannel;
 
@@ -96,7 +96,7 @@ impl Call<'_> {
         let name = self.queue.full_name();
         let message =
             format!("the shards of queue {name} are changing, and none took the message in time; try again");
-        Failure::new(Reason::ShardMoved, message).into()
+        Failure::new(Reason::ShardMoved, message).retry_after(RETRY_AFTER).into()
     }
 
     /// Takes the messages out of the request, by shard.
@@ -119,9 +119,10 @@ impl Call<'_> {
         part: Part<Message>,
         deadline: Deadline,
     ) -> (Part<Message>, Result<Vec<SendResult>, Status>) {
+        let Part { shard, positions, items } = part;
         let request = SendRequest {
             queue: self.queue.full_name().to_owned(),
-            messages: part.items.clone(),
+            messages: items,
             atomic: self.atomic,
             request_id: self.request_id.clone(),
         };
@@ -129,7 +130,8 @@ impl Call<'_> {
             let request = request.clone();
             async move { channel.queues().send(request).await }
         };
-        let answer = self.queue.call(part.shard, deadline, attempt).await;
+        let answer = self.queue.call(shard, deadline, attempt).await;
+        let part = Part { shard, positions, items: request.messages };
         (part, answer.map(|response| response.results))
     }
 

@@ -6,11 +6,8 @@ use super::Engine;
 use crate::command::{Refusal, Reply};
 use crate::memory::{MemoryKey, Remembered};
 use crate::message::{Location, QueueId, Row, Seq};
-use crate::moving::{Arrival, Arrive, Arrived, Import, RememberedId, Source, Traveller};
+use crate::moving::{Arrival, Arrive, Arrived, Import, MAX_PLACES, RememberedId, Source, Traveller};
 use crate::slots::SlotSet;
-
-/// Places beyond which a message id would not hold its place: never reached by counting, and not by moving.
-const MAX_PLACES: u64 = 1 << 49;
 
 impl Engine {
     pub(super) fn arrive(&mut self, arrive: Arrive) -> Result<Reply, Refusal> {

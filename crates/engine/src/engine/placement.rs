@@ -41,7 +41,8 @@ impl Engine {
         let since = self.meta.clock;
         let Some(moves) = self.moves_mut(queue) else { return };
         moves.placement = placement;
-        moves.arrivals.retain(|arrival| !arrival.held.is_empty());
+        // A source that had something left is done, or it was given up on, and nobody must wait for it any more.
+        moves.arrivals.clear();
         let Departure { transfers, on_the_way, .. } = std::mem::take(&mut moves.departure);
         moves.departure = Departure { since, end, transfers, on_the_way, ..Departure::NONE };
         self.hold_slots(queue);

@@ -1,7 +1,9 @@
 //! What shards tell each other.
 
 use ackwell_engine::message::{QueueId, Seq};
-use ackwell_engine::moving::{Arrive, Import, Origin, Placement, RememberedId, Source, Traveller};
+use ackwell_engine::moving::{
+    Arrive, Import, MAX_PLACES, Origin, Placement, RememberedId, Source, Traveller,
+};
 use ackwell_engine::slots::Slot;
 use ackwell_engine::{Timestamp, moving};
 use ackwell_proto::{Failure, v1};
@@ -12,8 +14,6 @@ const MAX_SHARDS: u32 = 1024;
 const MAX_ORIGINS: usize = 1000;
 /// Dedup ids of one call, about 200 bytes each.
 pub(crate) const MAX_DEDUP_IDS: usize = 10_000;
-/// A store counts its messages; this is more than a million a second for thirty years.
-const MAX_PLACES: u64 = 1 << 49;
 
 /// The placement of one shard.
 pub(crate) fn placement(placement: v1::Placement, ordinal: u32) -> Result<Placement, Failure> {
