@@ -1,6 +1,6 @@
 //! Shards come and go under load: keys keep their order, nothing is lost, nothing acked returns, ids stay.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use ackwell_proto::Reason;
@@ -126,6 +126,46 @@ async fn messages_of_a_draining_shard_are_at_the_others() {
         );
         direct.settle_one(ack(&delivery)).await.unwrap();
     }
+}
+
+/// Promise: a shard that is given up on while it hands over takes its messages with it, and not its keys.
+#[tokio::test]
+async fn keys_outlive_a_shard_that_is_given_up_on() {
+    let settings = QueueSettings { ack_timeout_seconds: 600, ..settings() };
+    let mut shards = Shards::start(2, settings, placement(1, 2, 2));
+    let sidecar = Sidecar::start(shards.broker(0));
+    let caller = sidecar.caller().await;
+    for number in 0..20 {
+        caller.send_one(keyed(&format!("key-{number}"), number)).await;
+    }
+    // What is held cannot go.
+    let held = shards.broker(1).caller().await.receive(20, Duration::ZERO).await.unwrap();
+    assert!(held.len() > 3, "{} messages", held.len());
+    shards.note(placement(2, 2, 1));
+    until_async("both shards to know", LIMIT, async || {
+        for ordinal in [0, 1] {
+            anyhow::ensure!(shards.tell(ordinal).await?.generation == 2, "shard {ordinal}");
+        }
+        Ok(())
+    })
+    .await;
+    for number in 0..20 {
+        caller.send_one(keyed(&format!("key-{number}"), number + 100)).await;
+    }
+    shards.broker(1).kill();
+    shards.note(placement(3, 1, 1));
+    assert_eq!(shards.tell(0).await.unwrap().generation, 3);
+    let mut left: BTreeSet<u64> = (100..120).collect();
+    let direct = shards.broker(0).caller().await;
+    until_async("what was sent since to come", LIMIT, async || {
+        for delivery in direct.receive(20, Duration::from_secs(1)).await? {
+            left.remove(&number_of(delivered(&delivery)));
+            direct.settle_one(ack(&delivery)).await?;
+        }
+        anyhow::ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await;
 }
 
 /// Promise: nobody but a shard of the queue can put messages into it this way, or make a shard believe that messages come: who shows no
