@@ -3,6 +3,7 @@
 //! Objects are JSON as the API server has it, not types: a cluster that is newer or older than this program can be looked
 //! at all the same.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -87,8 +88,7 @@ impl Place {
         {
             bail!("--namespace says {said}, and the name of the queue says {named}: use one of them");
         }
-        let config =
-            self.config().await.context("find a cluster; `kubectl config view` shows what is configured")?;
+        let config = self.config().await?;
         let of_line = self.namespace.as_deref().or(of_name);
         let namespace = of_line.unwrap_or(&config.default_namespace).to_owned();
         let client = Client::try_from(config).context("use the kubeconfig")?;
@@ -97,10 +97,11 @@ impl Place {
 
     async fn config(&self) -> anyhow::Result<Config> {
         if self.context.is_none() {
-            return Ok(Config::infer().await?);
+            // Why this is no pod of a cluster either is of no use to a person.
+            return Config::infer().await.map_err(|error| no_cluster(error.source().unwrap_or(&error)));
         }
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        Ok(Config::from_kubeconfig(&options).await?)
+        Config::from_kubeconfig(&options).await.map_err(|error| no_cluster(&error))
     }
 }
 
@@ -198,8 +199,17 @@ fn told(error: Error) -> anyhow::Error {
             anyhow!("the cluster does not know this kind of object; is Ackwell installed?")
         }
         Error::Api(status) => anyhow!("{}", status.message),
-        other => anyhow!("the API server could not be asked: {other}"),
+        other => {
+            // The errors around the cause only say that it was a request.
+            let error = anyhow::Error::from(other);
+            let why = error.root_cause();
+            anyhow!("the API server could not be asked: {why}; `kubectl cluster-info` asks the same one")
+        }
     }
+}
+
+fn no_cluster(why: &dyn StdError) -> anyhow::Error {
+    anyhow!("no cluster is known: {why}; KUBECONFIG or ~/.kube/config names it, as for kubectl")
 }
 
 #[cfg(test)]

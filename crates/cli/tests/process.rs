@@ -315,3 +315,34 @@ fn people_are_asked_before_messages_go() {
     assert_eq!(dev.counts(), [0, 0, 0, 0]);
     assert_eq!(dev.run(&["purge", "orders", "--all"], "").code, 0);
 }
+
+/// Promise: a person without a cluster is told, in one line, what was looked for and where it is named.
+#[test]
+fn cluster_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    let status = || {
+        let mut status = Command::new(ackwell());
+        let output =
+            status.args(["status", "orders"]).env("KUBECONFIG", &kubeconfig).env("NO_PROXY", "*").output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = status();
+    assert!(
+        told.contains(kubeconfig.to_str().unwrap()) && told.contains("KUBECONFIG or ~/.kube/config"),
+        "{told}"
+    );
+    assert_eq!((told.lines().count(), told.matches("No such file").count()), (1, 1), "{told}");
+
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "a",
+        "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "users": [{"name": "a", "user": {}}],
+    });
+    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let told = status();
+    assert!(told.contains("Connection refused") && told.contains("kubectl cluster-info"), "{told}");
+}
