@@ -20,7 +20,7 @@ use crate::image;
 use crate::tools::{self, Tools};
 use crate::workspace::{VERSION, Workspace};
 use kubernetes::Kubernetes;
-use session::Session;
+use session::{Background, Session};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -87,11 +87,13 @@ fn layers(session: &mut Session<'_>, options: &Options) -> anyhow::Result<()> {
         session.step("unit", session.workspace.cargo(["test", "--no-fail-fast"]))?;
     }
     let built = needs_binaries && session.step("binaries", binaries(session.workspace, options))?;
+    // They need processors and no clock, and what `it` tests waits for minutes.
+    let power_cuts = (built && options.wants(Layer::Store)).then(|| power_cuts(session));
     if options.wants(Layer::It) {
         it(session, built)?;
     }
     if options.wants(Layer::Store) {
-        store(session, built)?;
+        store(session, power_cuts)?;
     }
     if options.wants(Layer::Clients) {
         clients(session, built)?;
@@ -183,20 +185,25 @@ fn it(session: &mut Session<'_>, built: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn power_cuts(session: &Session<'_>) -> Background {
+    let mut crash = child::command(image::static_folder(session.workspace).join("crash"), []);
+    crash.args(["--schedules", "50000", "--seconds", "3600", "--threads", "2"]);
+    session.background("power cuts", &crash)
+}
+
 /// What `docs/delivery.md` tells of longer campaigns, in short.
-fn store(session: &mut Session<'_>, built: bool) -> anyhow::Result<()> {
-    if !built {
+fn store(session: &mut Session<'_>, power_cuts: Option<Background>) -> anyhow::Result<()> {
+    let Some(power_cuts) = power_cuts else {
         session.fail("store", &anyhow::anyhow!("there are no binaries to test"));
         return Ok(());
-    }
+    };
     let folder = image::static_folder(session.workspace);
     let with_broker = |args: &[&str]| {
         let mut torture = child::command(folder.join("torture"), args.iter().copied());
         torture.arg("--ackwelld").arg(folder.join("ackwelld"));
         torture
     };
-    let power_cuts = ["--schedules", "50000", "--seconds", "3600", "--threads", "2"];
-    session.step("power cuts", child::command(folder.join("crash"), power_cuts))?;
+    power_cuts.end(session)?;
     session.step("flipped bits", child::command(folder.join("torture"), ["flip", "--flips", "300"]))?;
     session.step("kills", with_broker(&["kill", "--kills", "40"]))?;
     if rustix::process::geteuid().is_root() {

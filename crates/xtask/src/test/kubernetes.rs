@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread::JoinHandle;
 
 use anyhow::Context;
 
-use super::session::Session;
-use super::steps::{self, Outcome};
+use super::session::{Background, Session};
 use super::{Layer, Options, e2e_tests};
 use crate::child;
 use crate::cluster::{self, Folders};
@@ -19,7 +17,7 @@ const MARKER: &str = "made-for-a-test-run";
 /// Where e2e will run, once it is needed.
 pub(super) enum Kubernetes {
     Given(PathBuf),
-    Made { folders: Folders, build: JoinHandle<anyhow::Result<Outcome>> },
+    Made { folders: Folders, build: Background },
     Impossible(&'static str),
 }
 
@@ -46,7 +44,8 @@ impl Kubernetes {
             return Self::Impossible("a cluster of our own takes root, and KUBECONFIG names no other");
         }
         let folders = options.folders.clone();
-        Self::Made { build: build(session, &folders), folders }
+        let script = cluster::script(session.workspace, &folders, "build");
+        Self::Made { build: session.background("cluster binaries", &script), folders }
     }
 
     /// Why e2e cannot run here.
@@ -62,9 +61,7 @@ impl Kubernetes {
             }
             Self::Impossible(_) => Ok(None),
             Self::Made { folders, build } => {
-                say("waiting for the cluster's binaries");
-                let built = build.join().expect("running a child does not panic");
-                if !session.note("cluster binaries", built)? {
+                if !build.end(session)? {
                     return Ok(None);
                 }
                 // Some of the binaries are enough for these, and what they find need not be looked for in a cluster.
@@ -89,16 +86,6 @@ impl Running {
         }
         down(session, &folders)
     }
-}
-
-/// At low priority, so that it takes only what cargo leaves.
-fn build(session: &Session<'_>, folders: &Folders) -> JoinHandle<anyhow::Result<Outcome>> {
-    let script = cluster::script(session.workspace, folders, "build");
-    let mut nice = child::command("nice", ["-n", "19"]);
-    nice.arg(script.get_program()).args(script.get_args());
-    nice.envs(script.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let (children, log) = (session.children.clone(), session.log("cluster binaries"));
-    std::thread::spawn(move || steps::streamed(&children, nice, &log, "(background) "))
 }
 
 fn control_tests(session: &Session<'_>, folders: &Folders, test: &str) -> Command {

@@ -3,12 +3,14 @@
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
 
 use super::leftovers;
 use super::report::{Report, Verdict};
 use super::steps::{self, Children, Outcome};
+use crate::child;
 use crate::console::say;
 use crate::workspace::Workspace;
 
@@ -19,6 +21,12 @@ pub(super) struct Session<'a> {
     logs: PathBuf,
     report: Report,
     _lock: File,
+}
+
+/// A step that runs beside others.
+pub(super) struct Background {
+    name: &'static str,
+    thread: JoinHandle<anyhow::Result<Outcome>>,
 }
 
 /// The run was told to stop, or a step failed that everything depends on.
@@ -64,12 +72,16 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Notes a step that ran in the background; the same answers as [`Self::step`].
-    pub(super) fn note(
-        &mut self,
-        name: &'static str,
-        outcome: anyhow::Result<Outcome>,
-    ) -> anyhow::Result<bool> {
+    /// Starts a step at low priority, so that it takes only the processors that the others leave.
+    pub(super) fn background(&self, name: &'static str, command: &Command) -> Background {
+        say(format_args!("== {name}, in the background: {}", child::shown(command)));
+        let nice = nice(command);
+        let (children, log) = (self.children.clone(), self.log(name));
+        let thread = std::thread::spawn(move || steps::streamed(&children, nice, &log, "(background) "));
+        Background { name, thread }
+    }
+
+    fn note(&mut self, name: &'static str, outcome: anyhow::Result<Outcome>) -> anyhow::Result<bool> {
         if self.children.interrupted() {
             self.report.add(name, Verdict::Failed("interrupted".to_owned()));
             bail!(Stopped("interrupted"));
@@ -112,6 +124,23 @@ impl<'a> Session<'a> {
         };
         Ok(if stopped || self.report.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+impl Background {
+    /// Waits for it; the same answers as [`Session::step`].
+    pub(super) fn end(self, session: &mut Session<'_>) -> anyhow::Result<bool> {
+        say(format_args!("waiting for {}", self.name));
+        let outcome = self.thread.join().expect("running a child does not panic");
+        session.note(self.name, outcome)
+    }
+}
+
+fn nice(command: &Command) -> Command {
+    let mut nice = child::command("nice", ["-n", "19"]);
+    nice.arg(command.get_program()).args(command.get_args());
+    nice.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    nice.current_dir(command.get_current_dir().unwrap_or(".".as_ref()));
+    nice
 }
 
 fn lock(path: &std::path::Path) -> anyhow::Result<File> {
