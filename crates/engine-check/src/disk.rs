@@ -37,6 +37,8 @@ pub struct Asked {
     pub changes: u64,
     /// How many met a device error or a full volume, since the faults were set.
     pub errors: u64,
+    /// The last operation that met a device error, counted from 0.
+    pub last_error: Option<u64>,
 }
 
 impl SimDisk {
@@ -76,7 +78,12 @@ impl SimDisk {
     /// How much it was asked.
     pub fn asked(&self) -> Asked {
         let fate = &self.world().fate;
-        Asked { operations: fate.operations, changes: fate.changes, errors: fate.errors }
+        Asked {
+            operations: fate.operations,
+            changes: fate.changes,
+            errors: fate.errors,
+            last_error: fate.last_error,
+        }
     }
 
     /// The disk that is found if the power fails now. This one goes on, until its power is cut: one run can be cut often.

@@ -120,6 +120,7 @@ pub(super) struct Fate {
     pub(super) operations: u64,
     pub(super) changes: u64,
     pub(super) errors: u64,
+    pub(super) last_error: Option<u64>,
     pub(super) is_off: bool,
 }
 
@@ -138,6 +139,7 @@ impl Fate {
         }
         let fails = self.faults.error.is_some_and(|error| error.strikes(at, operation, self.errors));
         self.errors += u64::from(fails);
+        self.last_error = if fails { Some(at) } else { self.last_error };
         if fails { Err(Struck::DeviceError) } else { Ok(()) }
     }
 }
