@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue as queues
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -52,12 +51,10 @@ class Consumer:
         name: str | None,
         grace: float,
     ) -> None:
-        if concurrency < 1 or prefetch < 0:
-            raise ValueError("a consumer needs a concurrency of at least 1 and a prefetch of at least 0")
         self._handler = handler
         self._concurrency = concurrency
         self._grace = grace
-        self._session = Session(queue, socket.gethostname() if name is None else name, concurrency + prefetch)
+        self._session = Session.of_consumer(queue, name, concurrency, prefetch)
         stub = channel.stream_stream(METHOD, wire.ConsumeRequest.SerializeToString, wire.ConsumeResponse.FromString)
         self._duplex = Duplex(stub, self._session)
         # Guards the session and all below.

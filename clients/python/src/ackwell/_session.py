@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
+import socket
 from collections.abc import Iterable
 
 from ackwell.errors import UNAVAILABLE, from_item
@@ -64,6 +65,13 @@ class Session:
         self.draining = False
         self.leaving = False
         """The other side goes away, or we do: this stream ends when nothing is held."""
+
+    @classmethod
+    def of_consumer(cls, queue: str, name: str | None, concurrency: int, prefetch: int) -> Session:
+        """With room for what is worked on and what waits for it. Without a name it has that of the machine."""
+        if concurrency < 1 or prefetch < 0:
+            raise ValueError("a consumer needs a concurrency of at least 1 and a prefetch of at least 0")
+        return cls(queue, socket.gethostname() if name is None else name, concurrency + prefetch)
 
     @property
     def queue(self) -> str:
