@@ -29,7 +29,7 @@ with ackwell.Client() as client:
 "#;
 
 /// Works on several messages at a time, and holds some more.
-const WORKER: &str = r#"
+pub(crate) const WORKER: &str = r#"
 import json, time
 import ackwell
 def handle(delivery):
@@ -141,7 +141,7 @@ fn queue(name: &str) -> Namespace {
 }
 
 /// Two pods that run a Python program, in the image of an example that has the client.
-fn deployment(name: &str, program: &str) -> String {
+pub(crate) fn deployment(name: &str, program: &str) -> String {
     let security =
         "{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}";
     let command = json!(["python3", "-c", program]);
@@ -170,12 +170,12 @@ spec:
     )
 }
 
-fn follow(namespace: &Namespace, name: &str) -> Followed {
+pub(crate) fn follow(namespace: &Namespace, name: &str) -> Followed {
     Followed::start(namespace, &format!("app={name}"), "app")
 }
 
 /// Until a hundred more lines have this field.
-fn wait_more(followed: &Followed, field: &str) {
+pub(crate) fn wait_more(followed: &Followed, field: &str) {
     let before = followed.lines_with(field).len();
     until(&format!("100 more than {before} {field}"), LIMIT, || {
         let now = followed.lines_with(field).len();
@@ -198,6 +198,6 @@ fn wait_processed(processed: &Followed, sent: &BTreeSet<String>) {
     });
 }
 
-fn ids(followed: &Followed, field: &str) -> BTreeSet<String> {
+pub(crate) fn ids(followed: &Followed, field: &str) -> BTreeSet<String> {
     followed.lines_with(field).iter().map(|line| text(&line[field]).to_owned()).collect()
 }

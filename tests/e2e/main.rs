@@ -9,6 +9,7 @@ mod capacity;
 mod chart;
 mod command_line;
 mod delivery;
+mod embedded;
 mod examples;
 mod hundred;
 mod lifecycle;

@@ -12,7 +12,7 @@ use crate::load::Load;
 use crate::manifests::ORDERS;
 use crate::queue::{LIMIT, broker, condition, patch, text, wait_condition, wait_up_to_date};
 
-fn two_shards() -> String {
+pub(crate) fn two_shards() -> String {
     ORDERS.replace("spec:\n", "spec:\n  shards: 2\n")
 }
 
@@ -62,7 +62,7 @@ async fn full_volume_grows_and_takes_messages_again() {
 }
 
 /// Sends until the volume is full.
-async fn fill(caller: &Caller) -> HashSet<String> {
+pub(crate) async fn fill(caller: &Caller) -> HashSet<String> {
     let mut sent = HashSet::new();
     loop {
         match caller.try_send(message(vec![7; 1 << 20])).await {

@@ -36,6 +36,8 @@ pub mod reasons {
     pub const NO_SHARDS: &str = "NoShards";
     /// A pod cannot start: no node fits, the image cannot be pulled, the broker crashes.
     pub const POD_FAILING: &str = "PodFailing";
+    /// All shards serve, and an application beside a broker is not ready.
+    pub const APPLICATION_UNREADY: &str = "ApplicationUnready";
     /// A volume is not bound yet.
     pub const VOLUME_PENDING: &str = "VolumePending";
     /// All volumes are bound.

@@ -15,6 +15,7 @@ mod rules;
 mod schema;
 mod spec;
 mod status;
+mod template;
 mod validated;
 
 pub use bytes::{InvalidBytes, format_bytes, parse_bytes};
@@ -24,7 +25,8 @@ pub use spec::{
     OperatorUpgrade, Queue, QueueSpec, Retention, Rollout, Scheduling, Storage, Verb,
 };
 pub use status::{MessageCounts, QueueStatus, StorageStatus, VolumeState, VolumeStatus};
-pub use validated::{InvalidQueue, ValidatedQueue};
+pub use template::{Template, TemplateMetadata};
+pub use validated::{InvalidQueue, PodTemplate, ValidatedQueue};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

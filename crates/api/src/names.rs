@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 pub const GRPC_PORT: u16 = 7400;
 /// Port of health and metrics of every process.
 pub const HTTP_PORT: u16 = 7410;
+/// The same, of a sidecar that has a broker beside it.
+pub const SIDECAR_HTTP_PORT: u16 = 7411;
 /// `app.kubernetes.io/managed-by` of everything the operator makes.
 pub const MANAGER: &str = "ackwell-operator";
 /// Label that names the Queue an object belongs to.
@@ -31,6 +33,8 @@ pub const EMPTIED_ANNOTATION: &str = "ackwell.dev/emptied";
 pub const FORCE_DRAIN_ANNOTATION: &str = "ackwell.dev/force-drain";
 /// Annotation of a StatefulSet: which template it has, as the operator built it.
 pub const TEMPLATE_ANNOTATION: &str = "ackwell.dev/template";
+/// Name of the container that is a broker.
+pub const BROKER_CONTAINER: &str = "broker";
 /// Name of the volume claim template.
 pub const DATA_VOLUME: &str = "data";
 /// Audience of the tokens by which brokers know who calls.

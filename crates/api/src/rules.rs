@@ -1,12 +1,12 @@
 //! Rules between fields: each a CEL expression for the API server and a check for manifests read elsewhere, with one
 //! message. `tests` asserts that both agree.
 
-use crate::parse_bytes;
 use crate::schema::Violation;
 use crate::spec::{Client, Queue, QueueSpec};
+use crate::{parse_bytes, template};
 
 /// CEL expression and message.
-type Rule = (&'static str, &'static str);
+pub(crate) type Rule = (&'static str, &'static str);
 
 pub(crate) const NAME: Rule = (
     "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
@@ -65,6 +65,7 @@ pub(crate) fn broken(queue: &Queue) -> Vec<Violation> {
     broken.extend(not_bytes(&queue.spec));
     broken.extend(queue.spec.clients.iter().enumerate().flat_map(|(at, client)| not_names(at, client)));
     broken.extend(broken_in_spec(&queue.spec));
+    broken.extend(queue.spec.template.iter().flat_map(template::broken));
     broken
 }
 

@@ -86,6 +86,7 @@ fn check_object(path: &str, schema: &Value, fields: &Map<String, Value>, found: 
     for (name, value) in fields {
         match (schema["properties"].get(name), schema.get("additionalProperties")) {
             (Some(property), _) | (None, Some(property)) => check(&child(name), property, value, found),
+            (None, None) if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
             (None, None) => found.push(Violation::new(child(name), "is not a field that Queue has")),
         }
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 use crate::status::QueueStatus;
+use crate::template::Template;
 
 /// A durable message queue. Brokers store its messages on volumes; applications send and receive through a sidecar.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -109,6 +110,13 @@ pub struct QueueSpec {
     /// Where brokers may run. Changes restart the brokers.
     #[serde(default)]
     pub scheduling: Scheduling,
+
+    /// A pod template. With it the Queue is Embedded: each of its pods is the application of the template, with a broker beside
+    /// it. The application has the API at `ACKWELL_ADDRESS` (127.0.0.1:7400), with the messages of all shards; it starts after the
+    /// broker, and ends before it. Changes replace the pods, one after the other; so does giving or taking the template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::template::schema")]
+    pub template: Option<Template>,
 
     /// How long a broker may take to stop. Changes restart the brokers.
     #[serde(default = "default_termination_grace_period_seconds")]

@@ -2,11 +2,13 @@
 
 use ackwell_proto::QueueName;
 use ackwell_proto::v1::{self, Grant, QueueConfig, QueueSettings};
+use k8s_openapi::api::core::v1::PodSpec;
 use kube::Resource;
 use serde_json::Value;
 
 use crate::schema::{self, Violation};
 use crate::spec::{Backoff, BackoffPolicy, Client, ExpiredPolicy, Queue, QueueSpec, Verb};
+use crate::template::{Template, TemplateMetadata};
 use crate::{names, parse_bytes, rules};
 
 /// Namespace of a manifest that names none.
@@ -20,7 +22,18 @@ const GENERATION_BITS: u32 = 20;
 pub struct ValidatedQueue {
     name: QueueName,
     settings: QueueSettings,
+    /// Large, and mostly not there.
+    template: Option<Box<PodTemplate>>,
     queue: Queue,
+}
+
+/// What the pods of an Embedded Queue are besides the broker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodTemplate {
+    /// Labels and annotations, as they were written.
+    pub metadata: TemplateMetadata,
+    /// The application's containers and what they need.
+    pub spec: PodSpec,
 }
 
 /// Why a manifest is not a valid Queue.
@@ -81,6 +94,11 @@ impl ValidatedQueue {
         &self.queue.spec
     }
 
+    /// The application beside each broker, if there is one.
+    pub fn template(&self) -> Option<&PodTemplate> {
+        self.template.as_deref()
+    }
+
     /// Grows with every change of the spec, also when the Queue was deleted and made again: its brokers find their
     /// volumes again, and on them the generation of the Queue before. 0 outside of a cluster.
     pub fn generation(&self) -> u64 {
@@ -130,7 +148,10 @@ impl ValidatedQueue {
         let invalid = |message: String| InvalidQueue::Unreadable { name: text.to_owned(), message };
         let name = QueueName::parse(text, namespace).map_err(|error| invalid(error.to_string()))?;
         let settings = settings(&queue.spec).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { name, settings, queue })
+        let template = queue.spec.template.as_ref().map(|template| read(template).map(Box::new)).transpose();
+        let template =
+            template.map_err(|violations| InvalidQueue::Violations { name: text.to_owned(), violations })?;
+        Ok(Self { name, settings, template, queue })
     }
 }
 
@@ -144,6 +165,10 @@ impl TryFrom<Queue> for ValidatedQueue {
         refuse(&name, schema::violations(&value).into_iter().chain(rules::broken(&queue)).collect())?;
         Self::assume_valid(queue)
     }
+}
+
+fn read(template: &Template) -> Result<PodTemplate, Vec<Violation>> {
+    Ok(PodTemplate { metadata: template.metadata.clone(), spec: template.read()? })
 }
 
 fn refuse(name: &str, violations: Vec<Violation>) -> Result<(), InvalidQueue> {

@@ -1,6 +1,6 @@
 //! The command line of `ackwelld`, and the only place that knows its environment variables.
 
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ackwell_proto::QueueName;
@@ -59,8 +59,8 @@ pub(crate) struct Broker {
     /// needed. Bodies are on disk.
     #[arg(long, default_value_t = broker::MAX_ROWS as u64, value_parser = clap::value_parser!(u64).range(LEAST_ROWS..=MOST_ROWS))]
     max_rows: u64,
-    /// gRPC.
-    #[arg(long, default_value = "0.0.0.0:7400")]
+    /// gRPC. With the address of its pod a sidecar can have the same port on loopback.
+    #[arg(long, default_value = "0.0.0.0:7400", value_parser = address)]
     listen: SocketAddr,
     /// Health and metrics.
     #[arg(long, default_value = "0.0.0.0:7410")]
@@ -105,6 +105,9 @@ pub(crate) struct Sidecar {
     /// Where a queue's brokers answer; {queue} and {namespace} are filled in.
     #[arg(long, default_value = sidecar::DEFAULT_BROKER_ADDRESS)]
     broker_address: String,
+    /// Where to ask first for the brokers of one queue, instead: `queue=host:port`. May be given more than once.
+    #[arg(long = "entry", value_parser = entry, value_name = "QUEUE=ADDRESS")]
+    entries: Vec<(String, String)>,
     /// Authorities whose certificates brokers have to show, for the name that is dialled: PEM. Read again when it
     /// changes. Without it connections are plain, which is for one machine only.
     #[arg(long)]
@@ -147,6 +150,10 @@ impl Sidecar {
             .iter()
             .map(|name| QueueName::parse(name, &self.namespace))
             .collect::<Result<_, _>>()?;
+        let name = |(queue, address): (String, String)| {
+            anyhow::Ok((QueueName::parse(&queue, &self.namespace)?, address))
+        };
+        let entries = self.entries.into_iter().map(name).collect::<Result<_, _>>()?;
         Ok(sidecar::Options {
             listen: self.listen,
             unix_socket: self.unix_socket,
@@ -154,14 +161,49 @@ impl Sidecar {
             namespace: self.namespace,
             queues,
             broker_address: self.broker_address,
+            entries,
             broker_ca: self.broker_ca,
             token: self.token_file,
         })
     }
 }
 
+/// Also one of IPv6 without brackets, as Kubernetes writes the address of a pod.
+fn address(text: &str) -> Result<SocketAddr, AddrParseError> {
+    let bare = || {
+        let (host, port) = text.rsplit_once(':')?;
+        Some(SocketAddr::new(host.parse().ok()?, port.parse().ok()?))
+    };
+    text.parse().or_else(|error| bare().ok_or(error))
+}
+
+fn entry(text: &str) -> Result<(String, String), &'static str> {
+    let (queue, address) = text.split_once('=').ok_or("expected QUEUE=HOST:PORT")?;
+    Ok((queue.to_owned(), address.to_owned()))
+}
+
 fn read_config(path: &Path) -> anyhow::Result<QueueConfig> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("read the queue's config {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("parse the queue's config {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kubernetes puts the address of the pod into `--listen`, and writes it without brackets.
+    #[test]
+    fn address_of_a_pod_is_taken_in_both_families() {
+        for (text, expected) in [
+            ("10.244.0.7:7400", "10.244.0.7:7400"),
+            ("fd00:10:244::7:7400", "[fd00:10:244::7]:7400"),
+            ("[fd00:10:244::7]:7400", "[fd00:10:244::7]:7400"),
+        ] {
+            assert_eq!(address(text).unwrap(), expected.parse().unwrap());
+        }
+        for wrong in ["7400", "fd00::7:", "fd00::7:port", "broker:7400"] {
+            address(wrong).expect_err(wrong);
+        }
+    }
 }

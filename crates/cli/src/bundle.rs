@@ -91,7 +91,7 @@ impl Bundle {
         for pod in self.pods(cluster, &labels).await {
             let metrics = cluster.of_pod(&format!("{pod}:{}", names::HTTP_PORT), "proxy/metrics").await;
             self.add(&format!("{pod}.metrics"), metrics)?;
-            self.add_logs(cluster, &pod).await?;
+            self.add_logs(cluster, &pod, &format!("container={}&", names::BROKER_CONTAINER)).await?;
         }
         Ok(())
     }
@@ -102,7 +102,7 @@ impl Bundle {
         }
         self.add_objects(cluster, LEASES, "", "operator-leases.yaml").await?;
         for pod in self.pods(cluster, OPERATORS).await {
-            self.add_logs(cluster, &pod).await?;
+            self.add_logs(cluster, &pod, "").await?;
         }
         Ok(())
     }
@@ -130,10 +130,11 @@ impl Bundle {
     }
 
     /// Of the process that runs, and of the one before, which a pod that never crashed does not have.
-    async fn add_logs(&mut self, cluster: &Cluster, pod: &str) -> anyhow::Result<()> {
-        let log = cluster.of_pod(pod, &format!("log?{LOG}")).await;
+    /// `container` says which where there may be several: the log of an application may have messages in it.
+    async fn add_logs(&mut self, cluster: &Cluster, pod: &str, container: &str) -> anyhow::Result<()> {
+        let log = cluster.of_pod(pod, &format!("log?{container}{LOG}")).await;
         self.add(&format!("{pod}.log"), log)?;
-        match cluster.of_pod(pod, &format!("log?{LOG}&previous=true")).await {
+        match cluster.of_pod(pod, &format!("log?{container}{LOG}&previous=true")).await {
             Ok(log) => self.write(&format!("{pod}.previous.log"), &log),
             Err(_) => Ok(()),
         }

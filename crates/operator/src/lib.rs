@@ -17,3 +17,4 @@ mod identity;
 mod leader;
 mod metrics;
 mod queue_controller;
+mod restricted;

@@ -28,9 +28,12 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use inject::tell_address;
 pub use inject::{inject, warnings};
+pub(crate) use queues::named_queues;
 pub use queues::{Refusal, requested_queues};
 pub use sidecar::SidecarOptions;
+pub(crate) use sidecar::{Place, container as sidecar_container, volume as sidecar_volume};
 pub use socket::requested_socket;
 
 use crate::certificates::{self, Keeper, Lifetimes, Observed, Policy, Served, Store};

@@ -105,6 +105,43 @@ fn generation_grows_over_a_new_queue_of_the_same_name() {
     assert!(first < changed && changed < again);
 }
 
+/// The API server lets the rest of a pod pass: what is none is found before pods are made of it, and told with its place.
+#[test]
+fn template_that_is_no_pod_is_refused_with_path() {
+    let big = "x".repeat(300_000);
+    for (spec, told) in [
+        (
+            json!({"containers": [{"name": "app", "imagee": "a"}]}),
+            "spec.template.spec.containers[0].imagee: is not a field",
+        ),
+        (
+            json!({"containers": [{"name": "app", "env": "all"}]}),
+            "spec.template.spec: is not the spec of a pod",
+        ),
+        (json!({"containers": [{"name": "app", "args": [big]}]}), "it may have at most 262144"),
+    ] {
+        let manifest = manifest(&json!({"spec": {"template": {"spec": spec}}}));
+        let error = ValidatedQueue::from_manifest(&manifest).unwrap_err().to_string();
+        assert!(error.contains(told) && error.len() < 2000, "{error}");
+    }
+    let many: serde_json::Map<_, _> = (0..1000).map(|number| (format!("field{number}"), json!(1))).collect();
+    let mut spec = json!({"containers": [{"name": "app"}]});
+    spec.as_object_mut().unwrap().extend(many);
+    let manifest = manifest(&json!({"spec": {"template": {"spec": spec}}}));
+    let error = ValidatedQueue::from_manifest(&manifest).unwrap_err().to_string();
+    assert_eq!(error.matches("is not a field").count(), 10);
+}
+
+/// What Kubernetes takes in several ways is no mistake.
+#[test]
+fn template_is_read_as_kubernetes_reads_it() {
+    let container = json!({"name": "app", "env": [], "securityContext": {}, "resources": {"limits": {"cpu": 1}},
+        "ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": 80}, "periodSeconds": null}});
+    let template = json!({"spec": {"containers": [container], "volumes": [{"name": "a", "emptyDir": {}}]}});
+    let queue = ValidatedQueue::from_manifest(&manifest(&json!({"spec": {"template": template}}))).unwrap();
+    assert_eq!(queue.template().unwrap().spec.containers[0].name, "app");
+}
+
 /// A rule that no case breaks could as well not be there. The cases are put to a real API server, too.
 #[test]
 fn every_rule_has_a_case_that_breaks_it() {

@@ -1,5 +1,6 @@
 //! How a sidecar runs.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -23,6 +24,8 @@ pub struct Options {
     pub queues: Vec<QueueName>,
     /// `host:port` of a queue's brokers; `{queue}` and `{namespace}` are replaced.
     pub broker_address: String,
+    /// The same for single queues, where it is another.
+    pub entries: HashMap<QueueName, String>,
     /// Authorities that brokers have to show a certificate of; `None`: connections are plain, for one machine only.
     pub broker_ca: Option<PathBuf>,
     /// Shown to brokers to say who calls; `None`: they are told nothing.
@@ -32,6 +35,9 @@ pub struct Options {
 impl Options {
     /// Where to ask first for the shards of `queue`.
     pub(crate) fn entry_address(&self, queue: &QueueName) -> String {
+        if let Some(own) = self.entries.get(queue) {
+            return own.clone();
+        }
         self.broker_address.replace("{queue}", queue.name()).replace("{namespace}", queue.namespace())
     }
 }
@@ -40,9 +46,9 @@ impl Options {
 mod tests {
     use super::*;
 
-    /// Without a flag the sidecar finds the Service that the operator made.
+    /// Without a flag the sidecar finds the Service that the operator made; a queue whose broker is beside it is asked there.
     #[test]
-    fn entry_address_of_queue_is_its_service() {
+    fn entry_address_of_queue_is_its_service_or_its_own() {
         let options = Options {
             listen: "127.0.0.1:0".parse().unwrap(),
             unix_socket: None,
@@ -50,10 +56,12 @@ mod tests {
             namespace: "shop".to_owned(),
             queues: Vec::new(),
             broker_address: DEFAULT_BROKER_ADDRESS.to_owned(),
+            entries: [(QueueName::parse("own", "shop").unwrap(), "here:7400".to_owned())].into(),
             broker_ca: None,
             token: None,
         };
-        let queue = QueueName::parse("orders", "shop").unwrap();
-        assert_eq!(options.entry_address(&queue), "ackwell-orders.shop.svc:7400");
+        let entry = |queue| options.entry_address(&QueueName::parse(queue, "shop").unwrap());
+        assert_eq!(entry("orders"), "ackwell-orders.shop.svc:7400");
+        assert_eq!(entry("own"), "here:7400");
     }
 }

@@ -425,6 +425,7 @@ pub(crate) mod tests {
             namespace: "shop".to_owned(),
             queues: queues.iter().map(|name| QueueName::parse(name, "shop").unwrap()).collect(),
             broker_address: DEFAULT_BROKER_ADDRESS.to_owned(),
+            entries: HashMap::new(),
             broker_ca: None,
             token: None,
         };

@@ -1,5 +1,6 @@
 //! Brokers as processes that can be killed, sidecars in this process, and a network that can be cut.
 
+use std::collections::HashMap;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -165,6 +166,7 @@ impl Sidecar {
             namespace: "shop".to_owned(),
             queues: vec![QueueName::parse(QUEUE, "shop").unwrap()],
             broker_address: broker.to_string(),
+            entries: HashMap::new(),
             broker_ca: None,
             token: None,
         };

@@ -103,7 +103,10 @@ fn condition(condition: &Value) -> Condition {
 
 fn shard(pod: &Value, claims: &[Value]) -> Shard {
     let name = text(&pod["metadata"]["name"]);
-    let container = items(&pod["status"]["containerStatuses"]).first().unwrap_or(&Value::Null);
+    let lists = ["initContainerStatuses", "containerStatuses"].map(|list| items(&pod["status"][list]));
+    let mut containers = lists.into_iter().flatten();
+    let broker = containers.find(|container| container["name"] == names::BROKER_CONTAINER);
+    let container = broker.unwrap_or(&Value::Null);
     let waits_for = &container["state"]["waiting"]["reason"];
     let claim = claims.iter().find(|claim| text(&claim["metadata"]["name"]) == claim_name(&name));
     Shard {

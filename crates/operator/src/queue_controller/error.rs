@@ -9,6 +9,7 @@ use kube::core::Status;
 use super::apply::ApplyError;
 use super::certificates::CertificateError;
 use super::update_status::StatusError;
+use crate::webhook::Refusal;
 
 /// First wait after a failed visit; doubled with each further failure.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
@@ -27,6 +28,8 @@ pub(crate) enum Error {
     Undecodable(String),
     #[error(transparent)]
     Invalid(#[from] InvalidQueue),
+    #[error("spec.template.metadata: {0}")]
+    Template(#[from] Refusal),
     #[error("the operator does not know yet how ServiceAccount tokens are verified")]
     NoKeys,
     #[error(transparent)]
@@ -76,7 +79,7 @@ impl Class {
 impl Error {
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::Undecodable(_) | Self::Invalid(_) => Class::User,
+            Self::Undecodable(_) | Self::Invalid(_) | Self::Template(_) => Class::User,
             Self::NoKeys => Class::Waiting,
             Self::Certificate(error) => error.class(),
             Self::Apply(error) => error.class(),
@@ -87,7 +90,7 @@ impl Error {
     /// The reason in conditions.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Undecodable(_) | Self::Invalid(_) => reasons::INVALID_SPEC,
+            Self::Undecodable(_) | Self::Invalid(_) | Self::Template(_) => reasons::INVALID_SPEC,
             Self::NoKeys => reasons::SECURITY_PENDING,
             Self::Certificate(error) => error.reason(),
             Self::Apply(error) => error.reason(),

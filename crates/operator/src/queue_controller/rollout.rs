@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_api::OperatorUpgrade;
-use ackwell_api::names::TEMPLATE_ANNOTATION;
+use ackwell_api::names::{BROKER_CONTAINER, TEMPLATE_ANNOTATION};
 use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetUpdateStrategy};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -251,8 +251,11 @@ fn template(set: &StatefulSet) -> Option<&PodTemplateSpec> {
     set.spec.as_ref().map(|spec| &spec.template)
 }
 
+/// What brokers run; that of an application beside them is its own.
 fn image(set: &StatefulSet) -> Option<&str> {
-    template(set)?.spec.as_ref()?.containers.first()?.image.as_deref()
+    let pod = template(set)?.spec.as_ref()?;
+    let mut all = pod.containers.iter().chain(pod.init_containers.iter().flatten());
+    all.find(|container| container.name == BROKER_CONTAINER)?.image.as_deref()
 }
 
 /// The template as the operator builds it: what the API server adds to it must not look like a change.

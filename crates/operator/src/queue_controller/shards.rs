@@ -60,15 +60,16 @@ impl Shards {
         Self { links: Mutex::default(), visit, authority, token }
     }
 
-    /// Keeps exactly one link to each ready pod, and tells all of them the current settings.
+    /// Keeps exactly one link to each broker that serves, and tells all of them the current settings.
     pub(super) fn sync(&self, plan: &Plan, observed: &Observed) {
         let (config, queue) = (&plan.config(), &plan.queue);
         let key = QueueRef::new(queue.name().name()).within(queue.name().namespace());
         let mut all = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let links = all.entry(key.clone()).or_default();
-        let ready: BTreeMap<String, (u32, SocketAddr)> = observed.pods.iter().filter_map(ready_pod).collect();
-        links.retain(|uid, link| ready.get(uid).is_some_and(|(_, address)| *address == link.address));
-        for (uid, (ordinal, address)) in ready {
+        let serving: BTreeMap<String, (u32, SocketAddr)> =
+            observed.pods.iter().filter_map(serving_pod).collect();
+        links.retain(|uid, link| serving.get(uid).is_some_and(|(_, address)| *address == link.address));
+        for (uid, (ordinal, address)) in serving {
             let link = links
                 .entry(uid)
                 .or_insert_with_key(|pod| self.connect(&key, (ordinal, pod), address, config));
@@ -104,12 +105,20 @@ impl Shards {
     }
 }
 
-fn ready_pod((ordinal, pod): &(u32, std::sync::Arc<Pod>)) -> Option<(String, (u32, SocketAddr))> {
+fn serving_pod((ordinal, pod): &(u32, std::sync::Arc<Pod>)) -> Option<(String, (u32, SocketAddr))> {
     let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    is_ready(pod).then_some((pod.uid()?, (*ordinal, SocketAddr::new(address, names::GRPC_PORT))))
+    serves(pod).then_some((pod.uid()?, (*ordinal, SocketAddr::new(address, names::GRPC_PORT))))
 }
 
-/// Whether Kubernetes sends traffic to `pod`.
+/// Whether the broker in `pod` is ready, whatever an application beside it is.
+pub(super) fn serves(pod: &Pod) -> bool {
+    let statuses = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_deref());
+    let broker =
+        statuses.unwrap_or_default().iter().find(|container| container.name == names::BROKER_CONTAINER);
+    broker.map_or_else(|| is_ready(pod), |broker| broker.ready && pod.metadata.deletion_timestamp.is_none())
+}
+
+/// Whether all in `pod` is ready.
 pub(super) fn is_ready(pod: &Pod) -> bool {
     let ready = readiness(pod).is_some_and(|condition| condition.status == "True");
     ready && pod.metadata.deletion_timestamp.is_none()

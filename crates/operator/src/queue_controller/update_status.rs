@@ -135,7 +135,7 @@ fn compute(facts: &Facts<'_>, now: &Time) -> QueueStatus {
     QueueStatus {
         observed_generation: facts.queue.metadata.generation,
         shards: i32::try_from(facts.observed.pods.len()).unwrap_or(i32::MAX),
-        ready_shards: i32::try_from(conditions::ready_pods(facts)).unwrap_or(i32::MAX),
+        ready_shards: i32::try_from(conditions::serving(facts)).unwrap_or(i32::MAX),
         selector: Some(names::selector(&name)),
         endpoint: Some(names::endpoint(&namespace, &name)),
         messages: counts.messages,

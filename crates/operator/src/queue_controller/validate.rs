@@ -1,8 +1,13 @@
 //! Step 2: what the operator will do for a Queue, and what it cannot do. Pure.
 
+use std::collections::BTreeSet;
+
 use ackwell_api::conditions::reasons;
-use ackwell_api::names::{FORCE_DRAIN_ANNOTATION, PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
+use ackwell_api::names::{
+    FORCE_DRAIN_ANNOTATION, PAUSED_ANNOTATION, QUEUES_ANNOTATION, RESTARTED_ANNOTATION,
+};
 use ackwell_api::{Queue, ValidatedQueue};
+use ackwell_proto::QueueName;
 use ackwell_proto::v1::{Access, Placement, QueueConfig};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
@@ -13,6 +18,7 @@ use super::placement::{self, Drain, Scene, Step};
 use super::rollout::Rollout;
 use super::storage::{self, Storage};
 use crate::identity::Published;
+use crate::webhook::{Refusal, named_queues};
 
 /// Characters of a time, and some; anybody can write anything into an annotation, and this comes into every pod.
 const MAX_RESTARTED: usize = 64;
@@ -38,6 +44,8 @@ pub(crate) struct Plan {
     pub(super) obstacles: Vec<Obstacle>,
     /// What brokers need to know who calls.
     pub(super) access: Option<Access>,
+    /// Queues that applications beside the brokers use besides this one.
+    pub(super) other_queues: BTreeSet<QueueName>,
 }
 
 /// Something that only a person can move out of the way. The rest goes on.
@@ -90,6 +98,7 @@ pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error
     let restarted = queue.annotations().get(RESTARTED_ANNOTATION);
     let restarted = restarted.map(|when| when.chars().take(MAX_RESTARTED).collect());
     let queue = ValidatedQueue::try_from(queue.clone())?;
+    let other_queues = other_queues(&queue)?;
     let step = placement::next(&Scene {
         wanted: queue.spec().shards,
         noted: observed.placement(),
@@ -114,7 +123,17 @@ pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error
         rollout: Rollout::default(),
         obstacles,
         access: None,
+        other_queues,
     })
+}
+
+/// Those that the pod template names.
+fn other_queues(queue: &ValidatedQueue) -> Result<BTreeSet<QueueName>, Refusal> {
+    let annotations = queue.template().map(|template| &template.metadata.annotations);
+    let Some(text) = annotations.and_then(|annotations| annotations.get(QUEUES_ANNOTATION)) else {
+        return Ok(BTreeSet::new());
+    };
+    named_queues(text, queue.name().namespace())
 }
 
 /// Whether all that there is is older than the Queue.

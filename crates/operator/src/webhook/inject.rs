@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use ackwell_api::names::{GRPC_PORT, HTTP_PORT};
+use ackwell_api::names::{AUTHORITIES, GRPC_PORT, HTTP_PORT};
 use ackwell_proto::QueueName;
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec};
 use serde_json::{Value, json};
 
-use super::sidecar::{self, CONTAINER, SidecarOptions};
+use super::sidecar::{self, CONTAINER, Place, SidecarOptions};
 use super::socket;
 
 /// Where applications find their sidecar.
@@ -39,15 +39,25 @@ pub fn inject(
     }
     // Last: it moves the init containers.
     if !has_sidecar(spec) {
-        let sidecar = json!(sidecar::container(pod, namespace, queues, has_socket, options));
+        let place = Place { namespace, queues, has_socket, beside: None };
+        let sidecar = json!(sidecar::container(pod, place, options));
         patch.push(insert(&["spec", "initContainers"], init_containers.is_empty(), sidecar));
         let no_volumes = spec.volumes.as_ref().is_none_or(Vec::is_empty);
-        patch.push(insert(&["spec", "volumes"], no_volumes, json!(sidecar::volume())));
+        patch.push(insert(&["spec", "volumes"], no_volumes, json!(sidecar::volume(AUTHORITIES))));
         if has_socket {
             patch.push(insert(&["spec", "volumes"], false, json!(socket::volume())));
         }
     }
     patch
+}
+
+/// Tells a container of a pod that is made here where the API is.
+pub(crate) fn tell_address(container: &mut Container) {
+    if lacks_address(container) {
+        let value = Some(format!("127.0.0.1:{GRPC_PORT}"));
+        let address = EnvVar { name: ADDRESS_VARIABLE.to_owned(), value, ..EnvVar::default() };
+        container.env.get_or_insert_default().insert(0, address);
+    }
 }
 
 /// What the author of a pod should know although it is accepted.

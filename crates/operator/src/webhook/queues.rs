@@ -36,6 +36,11 @@ pub fn requested_queues(pod: &Pod, namespace: &str) -> Result<BTreeSet<QueueName
     if text.trim().is_empty() {
         return Err(Refusal::NoQueues);
     }
+    named_queues(text, namespace)
+}
+
+/// The queues that the text of the annotation names.
+pub(crate) fn named_queues(text: &str, namespace: &str) -> Result<BTreeSet<QueueName>, Refusal> {
     let names = text.split(',').count();
     if names > MAX_QUEUES {
         return Err(Refusal::TooMany(names));

@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
-use ackwell_api::names::{AUDIENCE, AUTHORITIES, AUTHORITIES_KEY, HTTP_PORT};
+use ackwell_api::names::{self, AUDIENCE, AUTHORITIES_KEY, HTTP_PORT, SIDECAR_HTTP_PORT};
 use ackwell_proto::QueueName;
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapProjection, Container, ContainerPort, ExecAction, HTTPGetAction, Lifecycle,
-    LifecycleHandler, Pod, PodSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
-    SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource, ExecAction, HTTPGetAction,
+    Lifecycle, LifecycleHandler, ObjectFieldSelector, Pod, PodSpec, Probe, ProjectedVolumeSource,
+    ResourceRequirements, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::socket;
+use crate::restricted;
 
 /// Name of the container; a pod that has one is not touched again.
-pub(super) const CONTAINER: &str = "ackwell-sidecar";
+pub(crate) const CONTAINER: &str = "ackwell-sidecar";
 
 /// What a sidecar takes when it is idle, and what schedulers and autoscalers count for it.
 const REQUESTS: [(&str, &str); 2] = [("cpu", "10m"), ("memory", "32Mi")];
@@ -32,11 +33,9 @@ const STARTUP_FAILURES: i32 = 30;
 const VOLUME: &str = "ackwell";
 const FOLDER: &str = "/var/run/ackwell";
 const TOKEN: &str = "token";
+const POD_NAME: &str = "POD_NAME";
 /// Kubernetes replaces the token after four fifths of this.
 const TOKEN_SECONDS: i64 = 3600;
-
-/// The user of our images.
-const USER: i64 = 65532;
 
 /// What is inserted.
 #[derive(Clone, Debug)]
@@ -47,31 +46,47 @@ pub struct SidecarOptions {
     pub pull_policy: Option<String>,
 }
 
-pub(super) fn container(
-    pod: &Pod,
-    namespace: &str,
-    queues: &BTreeSet<QueueName>,
-    has_socket: bool,
-    options: &SidecarOptions,
-) -> Container {
+/// What one sidecar is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The pod's.
+    pub(crate) namespace: &'a str,
+    pub(crate) queues: &'a BTreeSet<QueueName>,
+    pub(crate) has_socket: bool,
+    /// The queue whose broker is in the same pod.
+    pub(crate) beside: Option<&'a QueueName>,
+}
+
+impl Place<'_> {
+    /// For health and metrics.
+    fn http_port(&self) -> u16 {
+        if self.beside.is_some() { SIDECAR_HTTP_PORT } else { HTTP_PORT }
+    }
+}
+
+/// The sidecar for the rest of `pod`.
+pub(crate) fn container(pod: &Pod, place: Place<'_>, options: &SidecarOptions) -> Container {
+    let has_socket = place.has_socket;
     Container {
         name: CONTAINER.to_owned(),
         image: Some(options.image.clone()),
         image_pull_policy: options.pull_policy.clone(),
         restart_policy: Some("Always".to_owned()),
-        args: Some(arguments(namespace, queues, has_socket)),
-        ports: Some(vec![port()]),
-        startup_probe: Some(startup_probe()),
+        args: Some(arguments(place)),
+        env: place.beside.map(|_| vec![pod_name()]),
+        ports: Some(vec![port(place.http_port())]),
+        startup_probe: Some(startup_probe(place.http_port())),
         lifecycle: Some(lifecycle()),
         resources: pod.spec.as_ref().map(resources),
-        security_context: Some(security_context()),
+        security_context: Some(restricted::container()),
         volume_mounts: Some(iter::once(mount()).chain(has_socket.then(|| socket::mount(true))).collect()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
 }
 
-fn arguments(namespace: &str, queues: &BTreeSet<QueueName>, has_socket: bool) -> Vec<String> {
+fn arguments(place: Place<'_>) -> Vec<String> {
+    let Place { namespace, queues, has_socket, beside } = place;
     let name = |queue: &QueueName| {
         if queue.namespace() == namespace { queue.name().to_owned() } else { queue.to_string() }
     };
@@ -81,12 +96,27 @@ fn arguments(namespace: &str, queues: &BTreeSet<QueueName>, has_socket: bool) ->
     let reach = ["sidecar", "--namespace", namespace, "--queues", &queues];
     let prove = ["--broker-ca", &authorities, "--token-file", &token];
     let socket = if has_socket { &["--unix-socket", socket::PATH][..] } else { &[] };
-    reach.iter().chain(&prove).chain(socket).map(ToString::to_string).collect()
+    let arguments = reach.iter().chain(&prove).chain(socket).map(ToString::to_string);
+    let own = beside.into_iter().flat_map(|own| {
+        let shards = names::shards_service(own.name());
+        let entry = format!("{own}=$({POD_NAME}).{shards}.{}.svc:{}", own.namespace(), names::GRPC_PORT);
+        ["--entry".to_owned(), entry, "--http".to_owned(), format!("0.0.0.0:{}", place.http_port())]
+    });
+    arguments.chain(own).collect()
 }
 
-/// What comes from outside, and changes while the pod runs. The pod waits until it is there.
-pub(super) fn volume() -> Volume {
-    let authorities = ConfigMapProjection { name: AUTHORITIES.to_owned(), ..ConfigMapProjection::default() };
+/// For the address of the broker in the same pod: that one is asked first, whether or not the pod is ready.
+fn pod_name() -> EnvVar {
+    let field_path = "metadata.name".to_owned();
+    let field_ref = Some(ObjectFieldSelector { field_path, ..ObjectFieldSelector::default() });
+    let value_from = Some(EnvVarSource { field_ref, ..EnvVarSource::default() });
+    EnvVar { name: POD_NAME.to_owned(), value_from, ..EnvVar::default() }
+}
+
+/// What comes from outside, and changes while the pod runs: the authorities in a ConfigMap, and the pod's token. The pod waits
+/// until they are there.
+pub(crate) fn volume(config_map: &str) -> Volume {
+    let authorities = ConfigMapProjection { name: config_map.to_owned(), ..ConfigMapProjection::default() };
     let token = ServiceAccountTokenProjection {
         audience: Some(AUDIENCE.to_owned()),
         expiration_seconds: Some(TOKEN_SECONDS),
@@ -114,19 +144,19 @@ fn mount() -> VolumeMount {
     }
 }
 
-fn port() -> ContainerPort {
+fn port(number: u16) -> ContainerPort {
     ContainerPort {
         name: Some("ackwell-http".to_owned()),
-        container_port: i32::from(HTTP_PORT),
+        container_port: i32::from(number),
         ..ContainerPort::default()
     }
 }
 
 /// The sidecar's own listener: it is up before the application, and never waits for brokers.
-fn startup_probe() -> Probe {
+fn startup_probe(port: u16) -> Probe {
     let get = HTTPGetAction {
         path: Some("/readyz".to_owned()),
-        port: IntOrString::Int(i32::from(HTTP_PORT)),
+        port: IntOrString::Int(i32::from(port)),
         ..HTTPGetAction::default()
     };
     Probe {
@@ -144,24 +174,6 @@ fn lifecycle() -> Lifecycle {
     let exec = ExecAction { command: Some(command.into()) };
     let pre_stop = LifecycleHandler { exec: Some(exec), ..LifecycleHandler::default() };
     Lifecycle { pre_stop: Some(pre_stop), ..Lifecycle::default() }
-}
-
-/// Passes the restricted Pod Security Standard, whatever the pod's own settings are.
-fn security_context() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
-        privileged: Some(false),
-        read_only_root_filesystem: Some(true),
-        run_as_group: Some(USER),
-        run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        seccomp_profile: Some(SeccompProfile {
-            type_: "RuntimeDefault".to_owned(),
-            ..SeccompProfile::default()
-        }),
-        ..SecurityContext::default()
-    }
 }
 
 /// A pod with resources of its own has said what everything in it may take.

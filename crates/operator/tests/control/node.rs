@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use ackwell_api::names::BROKER_CONTAINER;
 use ackwell_api::parse_bytes;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -16,6 +17,8 @@ pub(crate) const ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 77
 /// A class whose volumes cannot be larger than [`LIMIT`], though it says that they grow.
 pub(crate) const LIMITED_CLASS: &str = "limited";
 const LIMIT: u64 = 4 << 30;
+/// A pod with this label has a broker that serves, and an application that does not.
+pub(crate) const UNREADY: &str = "unready";
 /// A pod that asks for such a node never runs.
 pub(crate) const BROKEN: &str = "broken";
 
@@ -36,11 +39,22 @@ pub(crate) async fn kubelet(client: &Client) {
 fn status(pod: &Pod) -> Value {
     let selector = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
     let runs = selector.is_none_or(|selector| !selector.contains_key(BROKEN));
-    let (phase, ready) = if runs { ("Running", "True") } else { ("Pending", "False") };
+    let is_unready = pod.labels().contains_key(UNREADY);
+    let phase = if runs { "Running" } else { "Pending" };
+    let ready = if runs && !is_unready { "True" } else { "False" };
+    let broker =
+        json!({"name": BROKER_CONTAINER, "ready": runs, "image": "", "imageID": "", "restartCount": 0});
+    let beside = if is_unready { json!([broker]) } else { Value::Null };
     // Long ago: nobody has to wait until a broker counts as settled.
     let ready = json!({"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let address = ADDRESS.ip();
-    json!({"phase": phase, "podIP": address, "podIPs": [{"ip": address}], "conditions": [ready]})
+    json!({
+        "phase": phase,
+        "podIP": address,
+        "podIPs": [{"ip": address}],
+        "conditions": [ready],
+        "initContainerStatuses": beside,
+    })
 }
 
 /// Binds claims, and grows volumes.

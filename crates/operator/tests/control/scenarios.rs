@@ -203,6 +203,18 @@ async fn rollout() {
         .await;
 }
 
+/// A Queue becomes Embedded, and is itself again.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn template_comes_and_goes() {
+    let containers = json!([{"name": "worker", "image": "worker:1"}]);
+    let acts = [json!({"spec": {"containers": containers}}), Value::Null]
+        .map(|template| Act::Change(json!({"template": template})))
+        .into();
+    survives_every_fault(Scenario { name: "embed", before: Some(two_shards()), acts, keeps_pods: false })
+        .await;
+}
+
 /// Nobody deletes pods by hand.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the control plane: cargo xtask test --only e2e"]

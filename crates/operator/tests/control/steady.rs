@@ -6,13 +6,13 @@ use std::time::Duration;
 use ackwell_api::names::{PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
 use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 
 use crate::broker::SLOW;
 use crate::faults::{Fault, Faults};
-use crate::node::LIMITED_CLASS;
+use crate::node::{LIMITED_CLASS, UNREADY};
 use crate::world::{World, until};
 
 /// Long enough for a visit, and shorter than it takes to hear of something late.
@@ -130,6 +130,53 @@ async fn paused_queue_is_left_alone() {
     world.until_settled().await;
     assert_eq!(sets.get("ackwell-orders").await.unwrap().spec.unwrap().replicas, Some(2));
     assert_eq!(requested(&world).await, "2Gi");
+}
+
+/// Promise: an application that does not get ready is said, and stands in the way of nothing that brokers do.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn unready_application_holds_up_no_broker() {
+    let world = World::new("unready", Faults::default()).await;
+    let containers = json!([{"name": "worker", "image": "worker:1"}]);
+    let template = json!({"metadata": {"labels": {UNREADY: "yes"}}, "spec": {"containers": containers}});
+    world.change(&json!({"shards": 3, "storage": {"size": "1Gi"}, "template": template})).await.unwrap();
+    world.until_condition("Ready", "False/ApplicationUnready").await;
+    world.until_condition("Available", "True/MinimumShards").await;
+    assert_eq!(world.queue().await.status.unwrap().ready_shards, 3);
+    world.change(&json!({"shards": 1})).await.unwrap();
+    until("one pod to be left", async || {
+        let pods = world.uids::<Pod>().await;
+        if pods.len() == 1 { Ok(()) } else { Err(pods) }
+    })
+    .await;
+    world.change(&json!({"template": {"metadata": {"labels": {UNREADY: null}}}})).await.unwrap();
+    world.until_settled().await;
+    let service = world.api::<Service>().get("ackwell-orders").await.unwrap().spec.unwrap();
+    assert_eq!(service.publish_not_ready_addresses, Some(true));
+}
+
+/// Promise: what is no pod is said in the status, with its place, and changes nothing of what runs.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn template_that_is_no_pod_is_stalled() {
+    let world = world("no-pod", json!({"size": "1Gi"})).await;
+    let pods = world.uids::<Pod>().await;
+    for (container, told) in [
+        (json!({"name": "worker", "imagee": "worker:1"}), "containers[0].imagee"),
+        (json!({"name": "worker", "image": "worker:1", "ports": [{"containerPort": 99_999}]}), "99999"),
+    ] {
+        world.change(&json!({"template": {"spec": {"containers": [container]}}})).await.unwrap();
+        until("the Queue to be stalled", async || {
+            let queue = world.queue().await;
+            let stalled = queue.status.clone().unwrap_or_default().conditions.swap_remove(2);
+            let is_it = stalled.status == "True" && stalled.message.contains(told);
+            if is_it { Ok(()) } else { Err(stalled) }
+        })
+        .await;
+    }
+    assert_eq!(world.uids::<Pod>().await, pods);
+    world.change(&json!({"template": null})).await.unwrap();
+    world.until_settled().await;
 }
 
 /// Promise: `kubectl scale` and autoscalers find shards and pods by the scale subresource.

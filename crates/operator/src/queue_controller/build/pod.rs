@@ -1,22 +1,23 @@
 //! A broker's pod. It carries nothing of the settings that are pushed, so that changing them restarts nothing.
 
+mod embedded;
+
 use ackwell_api::{Scheduling, names};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource,
-    HTTPGetAction, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, Probe,
-    SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount, WeightedPodAffinityTerm,
+    Affinity, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, Probe,
+    SecretVolumeSource, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{BrokerImage, Plan};
+use crate::restricted::{self, USER};
 
-/// User and group of the image.
-const USER: i64 = 65_532;
 const CONFIG_FOLDER: &str = "/etc/ackwell";
-const CONFIG_VOLUME: &str = "config";
+const CONFIG_VOLUME: &str = "ackwell-config";
 const CERTIFICATE_FOLDER: &str = "/etc/ackwell-tls";
-const CERTIFICATE_VOLUME: &str = "tls";
+const CERTIFICATE_VOLUME: &str = "ackwell-tls";
 /// The group of the pod may read it, nobody else.
 const CERTIFICATE_MODE: i32 = 0o440;
 /// Kubernetes puts it on the pods of a StatefulSet.
@@ -28,24 +29,33 @@ const STARTUP_SECONDS: i32 = 600;
 const SPREAD_WEIGHT: i32 = 100;
 
 pub(super) fn build(plan: &Plan, image: &BrokerImage) -> PodSpec {
-    let spec = plan.queue.spec();
+    match plan.queue.template() {
+        None => alone(plan, image),
+        Some(template) => embedded::build(plan, image, &template.spec),
+    }
+}
+
+fn alone(plan: &Plan, image: &BrokerImage) -> PodSpec {
     let queue = plan.queue.name().name();
     PodSpec {
         service_account_name: Some(names::child(queue)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         security_context: Some(pod_security()),
-        termination_grace_period_seconds: Some(i64::from(spec.termination_grace_period_seconds)),
         containers: vec![container(plan, image)],
-        volumes: Some(vec![config_volume(queue), certificate_volume(queue)]),
-        ..scheduled(&spec.scheduling, queue)
+        volumes: Some(volumes(queue)),
+        ..of_queue(plan)
     }
 }
 
-fn scheduled(scheduling: &Scheduling, queue: &str) -> PodSpec {
+/// What the spec of the Queue says about its pods, whatever is in them.
+fn of_queue(plan: &Plan) -> PodSpec {
+    let (spec, queue) = (plan.queue.spec(), plan.queue.name().name());
+    let scheduling = &spec.scheduling;
     let Scheduling { node_selector, tolerations, topology_spread_constraints, image_pull_secrets, .. } =
         scheduling;
     PodSpec {
+        termination_grace_period_seconds: Some(i64::from(spec.termination_grace_period_seconds)),
         affinity: Some(scheduling.affinity.clone().unwrap_or_else(|| different_nodes(queue))),
         node_selector: (!node_selector.is_empty()).then(|| node_selector.clone()),
         tolerations: some(tolerations),
@@ -88,7 +98,7 @@ fn container(plan: &Plan, image: &BrokerImage) -> Container {
     let args = ["broker", "--config", &config, "--data", DATA_FOLDER, "--broker-ca", &authorities];
     let args = args.into_iter().chain(tls);
     Container {
-        name: "broker".to_owned(),
+        name: names::BROKER_CONTAINER.to_owned(),
         image: Some(image.image.clone()),
         image_pull_policy: image.pull_policy.clone(),
         // The status shows why a broker crashes, without a look at its log.
@@ -97,7 +107,7 @@ fn container(plan: &Plan, image: &BrokerImage) -> Container {
         env: Some(vec![ordinal()]),
         ports: Some(vec![port("grpc", names::GRPC_PORT), port("http", names::HTTP_PORT)]),
         resources: Some(plan.queue.spec().resources.clone()),
-        security_context: Some(container_security()),
+        security_context: Some(restricted::container()),
         startup_probe: Some(probe("/livez", 1, STARTUP_SECONDS)),
         liveness_probe: Some(probe("/livez", 10, 6)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
@@ -108,13 +118,15 @@ fn container(plan: &Plan, image: &BrokerImage) -> Container {
 
 /// Which shard the broker is.
 fn ordinal() -> EnvVar {
-    let label = ObjectFieldSelector {
-        field_path: format!("metadata.labels['{POD_INDEX}']"),
-        ..ObjectFieldSelector::default()
-    };
+    from_field("ACKWELL_ORDINAL", format!("metadata.labels['{POD_INDEX}']"))
+}
+
+/// A variable with what Kubernetes knows of the pod.
+fn from_field(name: &str, field_path: String) -> EnvVar {
+    let field_ref = Some(ObjectFieldSelector { field_path, ..ObjectFieldSelector::default() });
     EnvVar {
-        name: "ACKWELL_ORDINAL".to_owned(),
-        value_from: Some(EnvVarSource { field_ref: Some(label), ..EnvVarSource::default() }),
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource { field_ref, ..EnvVarSource::default() }),
         ..EnvVar::default()
     }
 }
@@ -140,6 +152,11 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
         timeout_seconds: Some(5),
         ..Probe::default()
     }
+}
+
+/// What a broker mounts besides its data.
+fn volumes(queue: &str) -> Vec<Volume> {
+    vec![config_volume(queue), certificate_volume(queue)]
 }
 
 fn config_volume(queue: &str) -> Volume {
@@ -191,7 +208,7 @@ fn data_mount() -> VolumeMount {
     }
 }
 
-/// The "restricted" Pod Security Standard, with the container's half in [`container_security`].
+/// The half of the "restricted" Pod Security Standard that is the pod's.
 fn pod_security() -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
@@ -200,19 +217,7 @@ fn pod_security() -> PodSecurityContext {
         fs_group: Some(USER),
         // A volume with millions of files is not walked on every start.
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-        seccomp_profile: Some(SeccompProfile {
-            type_: "RuntimeDefault".to_owned(),
-            ..SeccompProfile::default()
-        }),
+        seccomp_profile: Some(restricted::seccomp()),
         ..PodSecurityContext::default()
-    }
-}
-
-fn container_security() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        read_only_root_filesystem: Some(true),
-        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
-        ..SecurityContext::default()
     }
 }

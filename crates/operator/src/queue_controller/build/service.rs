@@ -6,10 +6,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Plan, metadata};
 
-/// Any ready shard.
+/// Any shard that is ready, or all where the pods are applications, too.
 pub(super) fn ready(plan: &Plan) -> Service {
     let queue = plan.queue.name().name();
-    let spec = ServiceSpec { ports: Some(vec![grpc()]), ..spec(queue) };
+    // A pod may be unready because of its application, which may wait for this very Service; its broker serves all the same.
+    let is_embedded = plan.queue.template().is_some();
+    let publish_not_ready_addresses = is_embedded.then_some(true);
+    let spec = ServiceSpec { ports: Some(vec![grpc()]), publish_not_ready_addresses, ..spec(queue) };
     Service { metadata: metadata(plan, names::child(queue)), spec: Some(spec), ..Service::default() }
 }
 
@@ -42,7 +45,8 @@ fn port(name: &str, number: u16, protocol: &str) -> ServicePort {
     ServicePort {
         name: Some(name.to_owned()),
         port: i32::from(number),
-        target_port: Some(IntOrString::String(name.to_owned())),
+        // By number: an application beside the broker may have a port of the same name.
+        target_port: Some(IntOrString::Int(i32::from(number))),
         protocol: Some("TCP".to_owned()),
         app_protocol: Some(protocol.to_owned()),
         ..ServicePort::default()

@@ -58,9 +58,11 @@ fn notes(plan: &Plan) -> BTreeMap<String, String> {
 }
 
 fn template(plan: &Plan, image: &BrokerImage) -> PodTemplateSpec {
-    let labels = names::labels(plan.queue.name().name());
-    let restarted = plan.restarted.clone();
-    let annotations = restarted.map(|when| BTreeMap::from([(names::RESTARTED_ANNOTATION.to_owned(), when)]));
+    let theirs = plan.queue.template().map(|template| template.metadata.clone()).unwrap_or_default();
+    let (mut labels, mut annotations) = (theirs.labels, theirs.annotations);
+    labels.extend(names::labels(plan.queue.name().name()));
+    annotations.extend(plan.restarted.clone().map(|when| (names::RESTARTED_ANNOTATION.to_owned(), when)));
+    let annotations = (!annotations.is_empty()).then_some(annotations);
     PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels), annotations, ..ObjectMeta::default() }),
         spec: Some(pod::build(plan, image)),

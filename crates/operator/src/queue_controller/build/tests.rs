@@ -118,6 +118,86 @@ fn largest_queue_is_golden() {
     assert_yaml_snapshot!(json_of(&children(everything)));
 }
 
+/// An application of one container.
+fn embedded(spec: &mut QueueSpec) {
+    let template = json!({"spec": {"containers": [{"name": "worker", "image": "worker:1"}]}});
+    spec.template = Some(serde_json::from_value(template).unwrap());
+}
+
+fn embedded_everything(spec: &mut QueueSpec) {
+    everything(spec);
+    let template = json!({
+        "metadata": {"labels": {"app": "worker"}, "annotations": {"ackwell.dev/queues": "mails, web/logs"}},
+        "spec": {
+            "serviceAccountName": "worker",
+            "automountServiceAccountToken": true,
+            "enableServiceLinks": true,
+            "securityContext": {"runAsNonRoot": true, "fsGroup": 1000},
+            "initContainers": [{"name": "prepare", "image": "worker:1"}],
+            "containers": [{
+                "name": "worker",
+                "image": "worker:1",
+                "env": [{"name": "ADDRESS", "value": "$(ACKWELL_ADDRESS)"}],
+                "ports": [{"containerPort": 8080, "name": "http"}],
+                "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+            }],
+            "volumes": [{"name": "scratch", "emptyDir": {}}],
+        },
+    });
+    spec.template = Some(serde_json::from_value(template).unwrap());
+}
+
+/// What a template of one container makes of the smallest Queue.
+#[test]
+fn smallest_embedded_queue_is_golden() {
+    let Children { service, stateful_set, .. } = children(embedded);
+    let template = stateful_set.spec.unwrap().template;
+    assert_yaml_snapshot!(json!({"Service": service.spec, "template": template}));
+}
+
+/// The pods of a Queue with every field, and a template with what it may have.
+#[test]
+fn largest_embedded_queue_is_golden() {
+    let set = children(embedded_everything).stateful_set.spec.unwrap();
+    assert_yaml_snapshot!(json!(set.template));
+}
+
+/// Promise: the broker starts before the application and the sidecar, and ends after them; it listens where nobody else does.
+#[test]
+fn embedded_broker_is_the_first_native_sidecar() {
+    let pod = children(embedded_everything).stateful_set.spec.unwrap().template.spec.unwrap();
+    let init_containers = pod.init_containers.unwrap();
+    let names: Vec<_> = init_containers.iter().map(|container| container.name.as_str()).collect();
+    assert_eq!(names, [names::BROKER_CONTAINER, "ackwell-sidecar", "prepare"]);
+    let native = init_containers.iter().map(|container| container.restart_policy.as_deref());
+    assert_eq!(native.collect::<Vec<_>>(), [Some("Always"), Some("Always"), None]);
+    let args = |index: usize| init_containers[index].args.clone().unwrap();
+    assert!(args(0).contains(&"--listen=$(POD_IP):7400".to_owned()), "{:?}", args(0));
+    assert!(args(1).contains(&"0.0.0.0:7411".to_owned()), "{:?}", args(1));
+    let ours = |volume: &&k8s_openapi::api::core::v1::VolumeMount| {
+        volume.name == names::DATA_VOLUME || volume.name.starts_with("ackwell")
+    };
+    for container in pod.containers.iter().chain(&init_containers[2..]) {
+        assert_eq!(container.volume_mounts.iter().flatten().filter(ours).count(), 0, "{}", container.name);
+    }
+}
+
+/// Names of queues are the user's, and told where they are wrong.
+#[test]
+fn annotation_that_names_no_queue_is_an_error_of_the_user() {
+    let wrong = queue(|spec| {
+        embedded(spec);
+        let metadata = &mut spec.template.as_mut().unwrap().metadata;
+        metadata.annotations.insert(names::QUEUES_ANNOTATION.to_owned(), "Mails".to_owned());
+    });
+    let error = validate(&wrong, &Observed::default()).unwrap_err();
+    assert_eq!(error.class(), crate::queue_controller::error::Class::User);
+    assert!(
+        error.to_string().starts_with("spec.template.metadata: annotation ackwell.dev/queues:"),
+        "{error}"
+    );
+}
+
 /// Each field of the spec changes exactly what it is for.
 #[test]
 fn each_option_alone_is_golden() {

@@ -14,7 +14,7 @@ use super::Facts;
 use crate::queue_controller::error::Class;
 use crate::queue_controller::placement::Drain;
 use crate::queue_controller::rollout::State;
-use crate::queue_controller::shards::is_ready;
+use crate::queue_controller::shards::serves;
 use crate::queue_controller::storage::phase;
 use crate::queue_controller::validate::{Obstacle, Plan};
 
@@ -47,10 +47,10 @@ pub(super) fn compute(facts: &Facts<'_>, messages: Option<MessageCounts>, now: &
         .collect()
 }
 
-/// Pods that Kubernetes sends traffic to.
-pub(super) fn ready_pods(facts: &Facts<'_>) -> u32 {
-    let ready = facts.observed.pods.iter().filter(|(_, pod)| is_ready(pod)).count();
-    u32::try_from(ready).unwrap_or(u32::MAX)
+/// Shards whose broker is ready.
+pub(super) fn serving(facts: &Facts<'_>) -> u32 {
+    let serving = facts.observed.pods.iter().filter(|(_, pod)| serves(pod)).count();
+    u32::try_from(serving).unwrap_or(u32::MAX)
 }
 
 /// The time of the last transition only moves when the status does.
@@ -172,7 +172,7 @@ fn suspended(facts: &Facts<'_>) -> Finding {
 }
 
 fn available(facts: &Facts<'_>) -> Finding {
-    match ready_pods(facts) {
+    match serving(facts) {
         0 => Finding::no(reasons::NO_SHARDS, "no shard serves"),
         count => Finding::yes(reasons::MINIMUM_SHARDS, serve(count)),
     }

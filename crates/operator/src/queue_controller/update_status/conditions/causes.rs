@@ -1,12 +1,14 @@
 //! Why a Queue is not ready: the first cause that explains the rest.
 
 use ackwell_api::conditions::reasons;
+use ackwell_api::names::BROKER_CONTAINER;
 use ackwell_proto::exit::OTHER_FORMAT;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use super::{Finding, ready_pods, shards};
+use super::{Finding, serving, shards};
 use crate::queue_controller::rollout::is_observed;
+use crate::queue_controller::shards::{is_ready, serves};
 use crate::queue_controller::storage::phase;
 use crate::queue_controller::update_status::Facts;
 use crate::queue_controller::validate::{Obstacle, Plan};
@@ -32,6 +34,7 @@ pub(super) fn not_ready(facts: &Facts<'_>, plan: &Plan) -> Option<Finding> {
         .or_else(|| volume_pending(facts))
         .or_else(|| pod_failing(facts))
         .or_else(|| starting(facts, plan))
+        .or_else(|| application_unready(facts))
         .or_else(|| rolling_out(facts))
         .or_else(|| unreachable(facts))
         .or_else(|| configuring(facts, plan))
@@ -58,9 +61,14 @@ fn pod_failing(facts: &Facts<'_>) -> Option<Finding> {
 }
 
 fn failure(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let mut containers = status.container_statuses.as_deref().unwrap_or_default().iter();
-    containers.find_map(container_failure).or_else(|| unschedulable(pod))
+    containers(pod).find_map(container_failure).or_else(|| unschedulable(pod))
+}
+
+/// Beside an application a broker is one of the init containers.
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let lists =
+        pod.status.as_ref().map(|status| [&status.init_container_statuses, &status.container_statuses]);
+    lists.into_iter().flatten().flatten().flatten()
 }
 
 fn container_failure(container: &ContainerStatus) -> Option<String> {
@@ -69,7 +77,9 @@ fn container_failure(container: &ContainerStatus) -> Option<String> {
     let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let message =
         last.and_then(|last| last.message.as_deref()).or(waiting.message.as_deref()).unwrap_or("no message");
-    Some(format!("{reason}: {}", message.trim()))
+    let beside = container.name != BROKER_CONTAINER;
+    let name = if beside { format!("container {}: ", container.name) } else { String::new() };
+    Some(format!("{name}{reason}: {}", message.trim()))
 }
 
 /// A broker that leaves its store alone, since another version wrote it: only a person can bring that version back.
@@ -85,12 +95,12 @@ pub(super) fn other_format(facts: &Facts<'_>) -> Option<Obstacle> {
 
 /// Its last words, if that is what it ended with. Between its attempts it may look as if it were starting.
 fn refusal_of_store(pod: &Pod) -> Option<&str> {
-    let containers = pod.status.as_ref()?.container_statuses.as_deref()?;
-    let ends = containers.iter().filter(|container| !container.ready).flat_map(|container| {
+    let brokers = containers(pod).filter(|container| container.name == BROKER_CONTAINER && !container.ready);
+    let mut ends = brokers.flat_map(|container| {
         let states = [container.state.as_ref(), container.last_state.as_ref()];
         states.into_iter().flatten().filter_map(|state| state.terminated.as_ref())
     });
-    let end = ends.into_iter().find(|end| end.exit_code == i32::from(OTHER_FORMAT))?;
+    let end = ends.find(|end| end.exit_code == i32::from(OTHER_FORMAT))?;
     Some(end.message.as_deref().and_then(|log| log.trim().lines().last()).unwrap_or("no message"))
 }
 
@@ -104,9 +114,17 @@ fn unschedulable(pod: &Pod) -> Option<String> {
 }
 
 fn starting(facts: &Facts<'_>, plan: &Plan) -> Option<Finding> {
-    let serving = ready_pods(facts);
+    let serving = serving(facts);
     let text = || format!("{serving} of {} serve", shards(plan.shards));
     (serving < plan.shards).then(|| Finding::no(reasons::SHARDS_STARTING, text()))
+}
+
+/// What the pods of an Embedded Queue are besides brokers is for their author to make ready.
+fn application_unready(facts: &Facts<'_>) -> Option<Finding> {
+    let mut pods = facts.observed.pods.iter();
+    let (ordinal, _) = pods.find(|(_, pod)| serves(pod) && !is_ready(pod))?;
+    let text = format!("all shards serve, and the application beside shard {ordinal} is not ready");
+    Some(Finding::no(reasons::APPLICATION_UNREADY, text))
 }
 
 fn rolling_out(facts: &Facts<'_>) -> Option<Finding> {

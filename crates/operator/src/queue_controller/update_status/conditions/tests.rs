@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use ackwell_api::names::PLACEMENT_ANNOTATION;
+use ackwell_api::names::{BROKER_CONTAINER, PLACEMENT_ANNOTATION};
 use ackwell_api::{Queue, QueueStatus};
 use ackwell_proto::exit::OTHER_FORMAT;
 use ackwell_proto::v1::Moving;
@@ -71,7 +71,11 @@ fn waiting(mut pod: Pod, reason: &str) -> Arc<Pod> {
     let waiting =
         ContainerStateWaiting { reason: Some(reason.to_owned()), message: Some("because".to_owned()) };
     let state = ContainerState { waiting: Some(waiting), ..ContainerState::default() };
-    let container = ContainerStatus { state: Some(state), ..ContainerStatus::default() };
+    let container = ContainerStatus {
+        name: BROKER_CONTAINER.to_owned(),
+        state: Some(state),
+        ..ContainerStatus::default()
+    };
     pod.status.as_mut().unwrap().container_statuses = Some(vec![container]);
     pod.into()
 }
@@ -84,8 +88,12 @@ fn ended(mut pod: Pod, code: u8, now: ContainerState) -> Arc<Pod> {
         ..ContainerStateTerminated::default()
     };
     let last = ContainerState { terminated: Some(end), ..ContainerState::default() };
-    let container =
-        ContainerStatus { state: Some(now), last_state: Some(last), ..ContainerStatus::default() };
+    let container = ContainerStatus {
+        name: BROKER_CONTAINER.to_owned(),
+        state: Some(now),
+        last_state: Some(last),
+        ..ContainerStatus::default()
+    };
     pod.status.as_mut().unwrap().container_statuses = Some(vec![container]);
     pod.into()
 }
@@ -174,6 +182,37 @@ fn causes_are_named_with_what_kubernetes_says() {
     assert_eq!(word, "False/VolumePending");
     assert_eq!(message, r#"the volume of shard 1 is Pending: storageclass "nope" not found"#);
     assert!(class.words().contains(&"StorageHealthy=False/VolumePending".to_owned()));
+}
+
+/// Beside an application a broker is an init container: what it says counts as before, and what the application does is told apart.
+#[test]
+fn broker_and_application_of_one_pod_are_told_apart() {
+    let beside = |broker_ready: bool, application: Arc<Pod>| {
+        let mut scene = well();
+        let mut pod = Arc::unwrap_or_clone(application);
+        let broker = ContainerStatus {
+            name: BROKER_CONTAINER.to_owned(),
+            ready: broker_ready,
+            ..ContainerStatus::default()
+        };
+        let status = pod.status.as_mut().unwrap();
+        status.init_container_statuses = Some(vec![broker]);
+        let applications = status.container_statuses.iter_mut().flatten();
+        applications.for_each(|container| container.name = "worker".to_owned());
+        scene.observed.pods[1] = (1, pod.into());
+        scene
+    };
+    let unready = beside(true, pod(1, false).into());
+    assert_eq!(unready.ready().0, "False/ApplicationUnready");
+    let crashing = beside(true, waiting(pod(1, false), "CrashLoopBackOff")).ready();
+    assert_eq!(
+        crashing,
+        ("False/PodFailing".into(), "shard 1: container worker: CrashLoopBackOff: because".into())
+    );
+    assert_eq!(beside(false, pod(1, false).into()).ready().0, "False/ShardsStarting");
+    let other = ended(pod(1, false), OTHER_FORMAT, ContainerState::default());
+    let words = beside(true, other).words();
+    assert!(words.contains(&"Stalled=False/UpToDate".to_owned()), "its exit code is its own: {words:?}");
 }
 
 /// Old complaints are no cause once what they were about exists.
