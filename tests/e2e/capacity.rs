@@ -11,10 +11,10 @@ use ackwell_tests::wait;
 use crate::manifests::{ORDERS, idle_pod};
 
 /// Each move takes two minutes at least, and a pod of each shard has to start or end.
-const MOVED: Duration = Duration::from_mins(8);
+pub(crate) const MOVED: Duration = Duration::from_mins(8);
 
 /// Waits until there are so many shards and nothing is left to do.
-fn scaled(namespace: &Namespace, shards: u64) {
+pub(crate) fn scaled(namespace: &Namespace, shards: u64) {
     namespace.expect(&["scale", "queues.ackwell.dev/orders", &format!("--replicas={shards}")]);
     wait::until(&format!("{shards} shards"), MOVED, || {
         let queue = namespace.get("queues.ackwell.dev", "orders")?;

@@ -9,6 +9,7 @@ mod capacity;
 mod chart;
 mod command_line;
 mod delivery;
+mod drains;
 mod embedded;
 mod examples;
 mod hundred;

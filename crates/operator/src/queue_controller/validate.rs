@@ -152,8 +152,9 @@ fn drain_blocked(step: &Step) -> Option<Obstacle> {
     let Drain { ordinal, blocked, .. } = step.drain.as_ref()?;
     let why = blocked.as_deref()?;
     let text = format!(
-        "shard {ordinal} shall go and cannot hand over what it has: {why}; it is tried again. To keep the shard set \
-         spec.shards to {}; to give up what it has set the annotation {FORCE_DRAIN_ANNOTATION}={ordinal}",
+        "shard {ordinal} shall go and cannot hand over what it has, which is not delivered meanwhile: {why}. It is tried again: \
+         let the others answer, and have room (consume there, or raise spec.storage.size). To give up what it has, or to have it \
+         back by spec.shards {}, set the annotation {FORCE_DRAIN_ANNOTATION}={ordinal}",
         ordinal + 1
     );
     Some(Obstacle::new(reasons::DRAIN_BLOCKED, text))
