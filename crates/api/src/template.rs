@@ -1,7 +1,7 @@
 //! The pod template of an Embedded Queue: what the API server knows of it, and what it is once it was read.
 //!
-//! The schema names the fields that rules speak of, and lets the rest of a pod's pass: all of it would be thirty times as much
-//! as the rest of the CRD. What is no field of a pod is found when the template is read, before anything is made of it.
+//! The schema names the fields that rules speak of, and lets the rest of a pod's pass: all of it would be many times the rest of
+//! the CRD. What is no field of a pod is found when the template is read, before anything is made of it.
 
 use std::collections::BTreeMap;
 

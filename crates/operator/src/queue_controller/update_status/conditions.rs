@@ -18,6 +18,9 @@ use crate::queue_controller::shards::serves;
 use crate::queue_controller::storage::phase;
 use crate::queue_controller::validate::{Obstacle, Plan};
 
+/// Characters: whoever is quoted may have quoted what a user wrote, and the API server takes 32 KiB.
+const MAX_MESSAGE: usize = 4096;
+
 /// What is said about one aspect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
@@ -61,7 +64,7 @@ fn condition(facts: &Facts<'_>, type_: &str, finding: &Finding, now: &Time) -> C
         type_: type_.to_owned(),
         status: finding.status.to_owned(),
         reason: finding.reason.to_owned(),
-        message: finding.message.clone(),
+        message: finding.message.chars().take(MAX_MESSAGE).collect(),
         observed_generation: facts.queue.metadata.generation,
         last_transition_time: same.map_or(now, |known| &known.last_transition_time).clone(),
     }

@@ -215,6 +215,15 @@ fn broker_and_application_of_one_pod_are_told_apart() {
     assert!(words.contains(&"Stalled=False/UpToDate".to_owned()), "its exit code is its own: {words:?}");
 }
 
+/// A status that the API server refuses would tell nothing at all.
+#[test]
+fn message_that_quotes_something_long_is_cut() {
+    let scene = well();
+    let foreign = ApplyError::Foreign { child: "ä".repeat(100_000), owner: "Release orders".to_owned() };
+    let conditions = scene.conditions_of(&Err(Error::Apply(foreign)), 0);
+    assert!(conditions.iter().all(|condition| condition.message.chars().count() <= MAX_MESSAGE));
+}
+
 /// Old complaints are no cause once what they were about exists.
 #[test]
 fn old_complaints_are_ignored_when_all_is_well() {
