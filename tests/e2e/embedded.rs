@@ -11,7 +11,7 @@ use crate::applications::{WORKER, deployment, follow, ids, wait_more};
 use crate::load::Load;
 use crate::manifests::ORDERS;
 use crate::operations::two_shards;
-use crate::queue::{LIMIT, condition, patch, text, wait_condition, wait_up_to_date};
+use crate::queue::{LIMIT, broker, condition, patch, text, wait_condition, wait_up_to_date};
 
 /// Sends, and works on what comes. Told to end it drains, and then sends its last words: that takes a broker that is still there.
 const BOTH: &str = r#"
@@ -40,6 +40,9 @@ with ackwell.Client() as client:
         producer.join()
         send("last words")
 "#;
+
+/// Does nothing until it is told to end.
+const IDLE: &str = "import signal; signal.sigwait({signal.SIGTERM})";
 
 /// Promise: the application of an Embedded Queue reaches all messages at its own address, and so do pods elsewhere. Its template
 /// changes under load, one pod after the other: no call fails, nothing is lost, and no attempt is counted.
@@ -87,7 +90,7 @@ async fn last_words_of_the_application_are_stored() {
     wait_up_to_date(&namespace);
     wait_more(&application, "sent");
     let mut unready = template("no", "2");
-    unready["spec"]["containers"][0]["command"] = json!(["python3", "-c", "import signal; signal.pause()"]);
+    unready["spec"]["containers"][0]["command"] = json!(["python3", "-c", IDLE]);
     unready["spec"]["containers"][0]["readinessProbe"] = json!({"exec": {"command": ["false"]}});
     patch(&namespace, &json!({"template": unready}));
     wait_condition(&namespace, "Ready", "False/ApplicationUnready");
@@ -104,9 +107,12 @@ async fn last_words_of_the_application_are_stored() {
             break;
         }
     }
+    namespace.expect(&["delete", "queues.ackwell.dev", "orders", "--timeout=20s"]);
+    namespace.wait("pod/ackwell-orders-0", "delete", LIMIT);
+    assert!(namespace.get("persistentvolumeclaim", "data-ackwell-orders-0").is_ok(), "its volume stays");
 }
 
-/// Promise: a Queue becomes Embedded and is itself again while messages flow; it keeps its volumes, and scales and stops as any.
+/// Promise: a Queue becomes Embedded and is itself again while messages flow; its volumes grow, and it stops for a while, as any.
 #[test]
 fn template_comes_and_goes_under_load() {
     let namespace = Namespace::new("embed");
@@ -114,7 +120,7 @@ fn template_comes_and_goes_under_load() {
     let load = Load::start(&namespace);
     // It sends nothing, and takes nothing away from the load.
     let mut idle = template("no", "1");
-    idle["spec"]["containers"][0]["command"] = json!(["python3", "-c", "import signal; signal.pause()"]);
+    idle["spec"]["containers"][0]["command"] = json!(["python3", "-c", IDLE]);
     for (template, containers) in [(idle, 2), (Value::Null, 0)] {
         patch(&namespace, &json!({"template": template}));
         until("both pods to be replaced", LIMIT, || {
@@ -127,9 +133,32 @@ fn template_comes_and_goes_under_load() {
         });
         wait_up_to_date(&namespace);
         load.wait_flows();
+        if containers > 0 {
+            grows_and_stops(&namespace);
+            load.wait_flows();
+        }
     }
     let ledger = load.finish();
     assert_eq!(ledger.refused, Vec::<String>::new());
+}
+
+fn grows_and_stops(namespace: &Namespace) {
+    let uids = || [0, 1].map(|ordinal| broker(namespace, ordinal).0);
+    let before = uids();
+    patch(namespace, &json!({"storage": {"size": "512Mi"}}));
+    until("all volumes to have grown", LIMIT, || {
+        let queue = namespace.get("queues.ackwell.dev", "orders")?;
+        anyhow::ensure!(queue["status"]["storage"]["floor"] == "512Mi", "{}", queue["status"]["storage"]);
+        Ok(())
+    });
+    wait_up_to_date(namespace);
+    assert_eq!(uids(), before, "growing replaces no pod");
+    patch(namespace, &json!({"suspend": true}));
+    for pod in ["pod/ackwell-orders-0", "pod/ackwell-orders-1"] {
+        namespace.wait(pod, "delete", LIMIT);
+    }
+    patch(namespace, &json!({"suspend": false}));
+    wait_up_to_date(namespace);
 }
 
 /// A pod template with a Python program, in the image of an example that has the client.

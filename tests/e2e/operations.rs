@@ -111,6 +111,41 @@ fn suspended_queue_keeps_its_messages_and_its_callers() {
     nothing_refused(load);
 }
 
+/// Promise: settings change while messages flow; nothing restarts, and no caller is refused.
+#[test]
+fn settings_change_under_load_without_a_restart() {
+    let namespace = Namespace::new("hot");
+    namespace.queue(&two_shards());
+    let (load, before) = (Load::start(&namespace), [0, 1].map(|ordinal| broker(&namespace, ordinal)));
+    for seconds in [60, 45] {
+        let limits = json!({"maxInFlight": 1000 + seconds, "maxMessageBytes": "2Mi"});
+        patch(&namespace, &json!({"delivery": {"ackTimeoutSeconds": seconds}, "limits": limits}));
+        // Ready says that every shard has confirmed them.
+        wait_up_to_date(&namespace);
+        load.wait_flows();
+    }
+    assert_eq!([0, 1].map(|ordinal| broker(&namespace, ordinal)), before);
+    nothing_refused(load);
+}
+
+/// Promise: a volume that cannot be made is said in the words of whoever refused it; the Queue goes on by itself when it can.
+#[test]
+fn missing_class_is_said_until_it_is_there() {
+    let namespace = Namespace::new("no-class");
+    let class = format!("late-{}", namespace.namespace());
+    namespace.apply(&ORDERS.replace("size: 256Mi", &format!("size: 256Mi, className: {class}")));
+    let why = wait_condition(&namespace, "Ready", "False/VolumePending");
+    assert!(why.contains(&class), "{why}");
+    let like = namespace.get("storageclass", "standard").unwrap();
+    let made = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": class},
+        "provisioner": like["provisioner"], "volumeBindingMode": like["volumeBindingMode"],
+    });
+    namespace.apply(&made.to_string());
+    wait_up_to_date(&namespace);
+    namespace.expect(&["delete", "storageclass", &class]);
+}
+
 /// Promise: a template that does not work reaches one broker; the others serve, and taking it back is all that a person
 /// has to do.
 #[test]

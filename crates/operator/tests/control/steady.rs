@@ -111,6 +111,26 @@ async fn growth_that_a_quota_refuses_is_stalled_in_its_words() {
     assert_eq!(requested(&world).await, "2Gi");
 }
 
+/// Promise: the same for a quota that refuses the pods, and the Queue goes on by itself when there is room.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn pods_that_a_quota_refuses_are_said_in_its_words() {
+    let world = World::new("no-pods", Faults::default()).await;
+    let none = json!({"pods": "0"});
+    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": none}});
+    let quotas = world.api::<ResourceQuota>();
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    // No controller for quotas runs here.
+    let used = Patch::Merge(json!({"status": {"hard": none, "used": none}}));
+    quotas.patch_status("none", &PatchParams::default(), &used).await.unwrap();
+    world.change(&json!({"storage": {"size": "1Gi"}})).await.unwrap();
+    world.until_condition("Ready", "False/PodsRefused").await;
+    let ready = world.queue().await.status.unwrap().conditions.swap_remove(0).message;
+    assert!(ready.contains("exceeded quota: none"), "{ready}");
+    quotas.delete("none", &DeleteParams::default()).await.unwrap();
+    world.until_settled().await;
+}
+
 /// Promise: while it is paused, nothing that anybody changes is set right; afterwards all of it is.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the control plane: cargo xtask test --only e2e"]
