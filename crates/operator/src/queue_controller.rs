@@ -22,7 +22,7 @@ mod turns;
 mod update_status;
 mod validate;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ pub(crate) struct Options {
     /// Empty: all namespaces.
     pub(crate) namespaces: Vec<String>,
     pub(crate) broker: BrokerImage,
+    /// Besides who a Queue grants something.
+    pub(crate) reach: Reach,
     /// This replica, in events.
     pub(crate) identity: String,
     pub(crate) metrics: Arc<Metrics>,
@@ -94,6 +96,15 @@ pub(crate) struct BrokerImage {
     pub(crate) image: String,
     /// Absent: Kubernetes decides by the tag.
     pub(crate) pull_policy: Option<String>,
+}
+
+/// Who else's pods reach brokers for messages.
+#[derive(Clone, Debug)]
+pub(crate) enum Reach {
+    /// There are no policies.
+    Anybody,
+    /// Those of these namespaces.
+    Namespaces(BTreeSet<String>),
 }
 
 struct Context {
@@ -206,7 +217,9 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     let applier = context.applier();
     // Volumes first: whatever else is refused, one that is full must be able to grow.
     plan.obstacles.extend(applier.ask_for_room(&plan.storage).await?);
-    let mut children = build::build(&plan, observed, &context.options.broker);
+    // Large, and kept over many waits.
+    let mut children = Box::new(build::build(&plan, observed, &context.options.broker));
+    children.network_policy = build::network_policy(&plan, &context.options.reach);
     plan.rollout = context.steer(&mut children.stateful_set, &plan, observed);
     // Before the pods that mount it.
     context.certificates.ensure(&plan, &applier).await?;
@@ -303,7 +316,7 @@ impl Context {
 
     async fn replace_stuck(&self, queue: &Queue, rollout: &Rollout) -> Result<(), ApplyError> {
         for pod in &rollout.stuck {
-            if self.applier().replace(pod).await? {
+            if self.applier().delete(&**pod).await? {
                 let note = format!("{} did not serve, and had an old template", pod.name_any());
                 self.publish(&queue.object_ref(&()), EventType::Normal, "StuckPodReplaced", &note).await;
             }

@@ -8,6 +8,8 @@
 //! | `ackwell.dev` | `queues/status` | patch |
 //! | `apps` | `statefulsets` | get, list, watch, create, patch, delete |
 //! | core | `configmaps`, `services`, `serviceaccounts` | get, list, watch, create, patch |
+//! | `networking.k8s.io` | `networkpolicies` | get, list, watch, create, patch, delete |
+//! | `policy` | `poddisruptionbudgets` | get, list, watch, create, patch, delete |
 //! | core | `secrets` | get, create, patch |
 //! | core | `pods` | list, watch, delete |
 //! | core | `persistentvolumeclaims` | list, watch, patch |
@@ -43,6 +45,7 @@ use crate::certificates::{Lifetimes, Observed};
 use crate::identity::Own;
 use crate::leader::Tenure;
 use crate::metrics::Metrics;
+use crate::queue_controller::Reach;
 use crate::webhook::SidecarOptions;
 use crate::{authorities, http, identity, leader, queue_controller, webhook};
 
@@ -73,6 +76,14 @@ pub struct Args {
     /// Namespace to look for Queues in, repeatable; absent: all.
     #[arg(long = "watch-namespace", env = "ACKWELL_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
+
+    /// Limit who reaches brokers for messages: a `NetworkPolicy` for each Queue.
+    #[arg(long, env = "ACKWELL_NETWORK_POLICIES")]
+    pub network_policies: bool,
+
+    /// Namespace whose pods reach all brokers, repeatable; besides the operator's own, and those that a Queue names.
+    #[arg(long = "reachable-from", env = "ACKWELL_REACHABLE_FROM", value_delimiter = ',')]
+    pub reachable_from: Vec<String>,
 
     /// Address of health and metrics.
     #[arg(long, env = "ACKWELL_HTTP", default_value = "0.0.0.0:7410")]
@@ -232,11 +243,14 @@ async fn visit(
 ) {
     let broker =
         queue_controller::BrokerImage { image: args.broker_image, pull_policy: args.image_pull_policy };
+    let everywhere = args.reachable_from.into_iter().chain([args.namespace.clone()]);
+    let reach = if args.network_policies { Reach::Namespaces(everywhere.collect()) } else { Reach::Anybody };
     let (published, _) = watch::channel(None);
     let options = queue_controller::Options {
         client,
         namespaces: args.watch_namespaces,
         broker,
+        reach,
         identity: args.identity,
         metrics,
         published: published.subscribe(),

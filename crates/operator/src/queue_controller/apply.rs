@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use ackwell_api::Queue;
 use ackwell_api::conditions::reasons;
-use ackwell_api::names::{MANAGER, QUEUE_LABEL};
+use ackwell_api::names::{self, MANAGER, QUEUE_LABEL};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::{NamespaceResourceScope, Resource as _};
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -91,6 +91,8 @@ impl Applier<'_> {
         self.one(&caches.service_accounts, &children.service_account).await?;
         self.one(&caches.services, &children.shards_service).await?;
         self.one(&caches.services, &children.service).await?;
+        self.optional(&caches.network_policies, queue, children.network_policy.as_ref()).await?;
+        self.optional(&caches.disruption_budgets, queue, children.disruption_budget.as_ref()).await?;
         let set = &children.stateful_set;
         if let Some(known) = &observed.stateful_set {
             let is_noted = self.follow(set, known).await?;
@@ -177,6 +179,32 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// Makes a child of the Queue's name what it should be, or removes the one that should not be.
+    async fn optional<K>(
+        &self,
+        cache: &Store<K>,
+        queue: &Queue,
+        desired: Option<&K>,
+    ) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + Debug + DeserializeOwned + Serialize + k8s_openapi::Resource,
+    {
+        if let Some(desired) = desired {
+            return self.one(cache, desired).await;
+        }
+        let namespace = queue.namespace().unwrap_or_default();
+        let child = ObjectRef::new(&names::child(&queue.name_any())).within(&namespace);
+        match cache.get(&child) {
+            Some(live)
+                if controller(&*live).is_some_and(|owner| Some(&owner.uid) == queue.uid().as_ref()) =>
+            {
+                self.delete(&*live).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn write<K>(&self, api: &Api<K>, desired: &K) -> Result<K, ApplyError>
     where
         K: Resource<DynamicType = ()> + k8s_openapi::Resource,
@@ -187,6 +215,25 @@ impl Applier<'_> {
         let written = request("apply", desired, api.patch(&desired.name_any(), &parameters, &patch)).await?;
         self.metrics.applied(K::KIND, "applied");
         Ok(written)
+    }
+
+    /// Deletes this object, not one that took its place. Whether it was there to be deleted.
+    pub(super) async fn delete<K>(&self, object: &K) -> Result<bool, ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + Debug + DeserializeOwned + k8s_openapi::Resource,
+    {
+        let preconditions = Preconditions { uid: object.uid(), resource_version: None };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let api = self.api_of(object);
+        match request("delete", object, api.delete(&object.name_any(), &parameters)).await {
+            Ok(_) => {
+                self.metrics.applied(K::KIND, "deleted");
+                Ok(true)
+            }
+            Err(ApplyError::Request { source, .. }) if pods::is_other_or_gone(&source) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The data of a Secret; refuses one that is not ours. It is in no cache: that would take the right to list all.

@@ -1,6 +1,8 @@
 //! Step 3: the objects a Queue is made of. Pure.
 
 mod config_map;
+mod disruption_budget;
+mod network_policy;
 mod pod;
 mod service;
 mod service_account;
@@ -11,12 +13,14 @@ mod tests;
 use ackwell_api::names;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 
-use super::BrokerImage;
 use super::dereference::Observed;
 use super::validate::Plan;
+use super::{BrokerImage, Reach};
 use crate::certificates::SecretData;
 
 /// The objects, in the order in which they are applied.
@@ -26,17 +30,30 @@ pub(crate) struct Children {
     pub(super) config_map: ConfigMap,
     pub(super) shards_service: Service,
     pub(super) service: Service,
+    pub(super) network_policy: Option<NetworkPolicy>,
+    pub(super) disruption_budget: Option<PodDisruptionBudget>,
     pub(super) stateful_set: StatefulSet,
 }
 
-/// Builds the objects of the Queue in `plan`, whose brokers run `image`.
+/// Builds the objects of the Queue in `plan`, whose brokers run `image` and are reached by `reach`.
 pub(super) fn build(plan: &Plan, observed: &Observed, image: &BrokerImage) -> Children {
     Children {
         service_account: service_account::build(plan),
         config_map: config_map::build(plan),
         shards_service: service::shards(plan),
         service: service::ready(plan),
+        network_policy: None,
+        disruption_budget: disruption_budget::build(plan),
         stateful_set: stateful_set::build(plan, observed.stateful_set.as_deref(), image),
+    }
+}
+
+/// Who reaches the brokers' messages, where that is limited at all. The ports of an application beside a broker are its own
+/// matter, and a policy for its pod would close them.
+pub(super) fn network_policy(plan: &Plan, reach: &Reach) -> Option<NetworkPolicy> {
+    match reach {
+        Reach::Namespaces(from) if plan.queue.template().is_none() => Some(network_policy::build(plan, from)),
+        _ => None,
     }
 }
 

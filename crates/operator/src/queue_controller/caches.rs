@@ -8,6 +8,8 @@ use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{Store, store};
@@ -31,6 +33,8 @@ pub(crate) struct Caches {
     pub(super) service_accounts: Store<ServiceAccount>,
     pub(super) config_maps: Store<ConfigMap>,
     pub(super) services: Store<Service>,
+    pub(super) network_policies: Store<NetworkPolicy>,
+    pub(super) disruption_budgets: Store<PodDisruptionBudget>,
     pub(super) stateful_sets: Store<StatefulSet>,
     pub(super) pods: Store<Pod>,
     pub(super) claims: Store<PersistentVolumeClaim>,
@@ -57,6 +61,8 @@ impl Caches {
             service_accounts: starter.ours(),
             config_maps: starter.ours(),
             services: starter.ours(),
+            network_policies: starter.ours(),
+            disruption_budgets: starter.ours(),
             stateful_sets: starter.ours(),
             pods: starter.ours(),
             claims: starter.ours(),
@@ -73,6 +79,8 @@ impl Caches {
             self.service_accounts.wait_until_ready(),
             self.config_maps.wait_until_ready(),
             self.services.wait_until_ready(),
+            self.network_policies.wait_until_ready(),
+            self.disruption_budgets.wait_until_ready(),
             self.stateful_sets.wait_until_ready(),
             self.pods.wait_until_ready(),
             self.claims.wait_until_ready(),
@@ -80,7 +88,7 @@ impl Caches {
             self.stateful_set_warnings.wait_until_ready(),
             self.claim_warnings.wait_until_ready(),
         );
-        <[_; 9]>::from(ready).iter().all(Result::is_ok)
+        <[_; 11]>::from(ready).iter().all(Result::is_ok)
     }
 }
 

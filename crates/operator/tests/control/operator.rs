@@ -38,6 +38,7 @@ async fn run(namespace: &str, faults: &Faults) {
         "--service-account=ackwell",
         concat!("--token-file=", env!("CARGO_MANIFEST_DIR"), "/src/queue_controller/shards/link/token"),
         &format!("--watch-namespace={namespace}"),
+        "--network-policies",
     ]);
     reconcile(Plane::get().faulty_client(faults), args, CancellationToken::new()).await;
 }

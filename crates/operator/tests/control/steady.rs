@@ -7,6 +7,9 @@ use ackwell_api::names::{PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
 use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 
@@ -320,6 +323,38 @@ async fn shards_that_are_changed_again_and_again_agree() {
     })
     .await;
     world.assert_consistent();
+}
+
+/// Promise: the network lets in whom the Queue lets in, and the operator; an eviction takes one broker of several at a time, and
+/// nothing keeps a single one on its node.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn network_and_evictions_are_limited_as_the_queue_is() {
+    let world = world("limits", json!({"size": "1Gi"})).await;
+    assert_eq!(reached_from(&world).await, [&*world.namespace, "none"]);
+    let budgets = world.api::<PodDisruptionBudget>();
+    assert!(budgets.get_opt("ackwell-orders").await.unwrap().is_none());
+    let grants = json!([{"namespace": "web", "verbs": ["send"]}]);
+    world.change(&json!({"shards": 2, "clients": grants})).await.unwrap();
+    world.until_settled().await;
+    assert_eq!(reached_from(&world).await, [&*world.namespace, "none", "web"]);
+    let budget = budgets.get("ackwell-orders").await.unwrap().spec.unwrap();
+    assert_eq!(budget.max_unavailable, Some(IntOrString::Int(1)));
+    world.change(&json!({"shards": 1})).await.unwrap();
+    world.until_settled().await;
+    until("no budget", async || budgets.get_opt("ackwell-orders").await.unwrap().map_or(Ok(()), Err)).await;
+    assert_eq!(reached_from(&world).await, [&*world.namespace, "none", "web"]);
+}
+
+/// The namespaces whose pods the network lets through to messages, sorted.
+async fn reached_from(world: &World) -> Vec<String> {
+    let policy = world.api::<NetworkPolicy>().get("ackwell-orders").await.unwrap();
+    let messages = policy.spec.unwrap().ingress.unwrap().swap_remove(0);
+    let labels = messages.from.unwrap().into_iter().map(|peer| peer.namespace_selector.unwrap().match_labels);
+    let mut namespaces: Vec<_> =
+        labels.map(|labels| labels.unwrap()["kubernetes.io/metadata.name"].clone()).collect();
+    namespaces.sort();
+    namespaces
 }
 
 fn orphan() -> DeleteParams {

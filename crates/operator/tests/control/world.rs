@@ -8,6 +8,8 @@ use ackwell_api::Queue;
 use ackwell_api::names::PLACEMENT_ANNOTATION;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -157,6 +159,8 @@ impl World {
             ApiResource::erase::<ServiceAccount>(&()),
             ApiResource::erase::<ConfigMap>(&()),
             ApiResource::erase::<Service>(&()),
+            ApiResource::erase::<NetworkPolicy>(&()),
+            ApiResource::erase::<PodDisruptionBudget>(&()),
             ApiResource::erase::<StatefulSet>(&()),
             ApiResource::erase::<PersistentVolumeClaim>(&()),
             ApiResource::erase::<Pod>(&()),

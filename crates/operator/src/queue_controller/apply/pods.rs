@@ -3,7 +3,6 @@
 use ackwell_api::Queue;
 use ackwell_api::names::QUEUE_LABEL;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt};
 
 use super::{Applier, ApplyError, request};
@@ -24,25 +23,10 @@ impl Applier<'_> {
         let live = request("read the Queue of", first.as_ref(), queues.get_metadata_opt(&queue.name)).await?;
         if live.is_none() {
             for pod in &orphans {
-                self.replace(pod).await?;
+                self.delete(&**pod).await?;
             }
         }
         Ok(())
-    }
-
-    /// Deletes this pod, not one that took its place. Whether it was there to be deleted.
-    pub(in super::super) async fn replace(&self, pod: &Pod) -> Result<bool, ApplyError> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
-        let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
-        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        match request("replace", pod, api.delete(&pod.name_any(), &parameters)).await {
-            Ok(_) => {
-                self.metrics.applied("Pod", "deleted");
-                Ok(true)
-            }
-            Err(ApplyError::Request { source, .. }) if is_other_or_gone(&source) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 }
 

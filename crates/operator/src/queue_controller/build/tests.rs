@@ -1,5 +1,7 @@
 //! Golden manifests. `cargo insta review` shows what a change does to them.
 
+use std::collections::BTreeSet;
+
 use ackwell_api::{AccessMode, BackoffPolicy, Client, DeletionPolicy, ExpiredPolicy, QueueSpec, Verb, names};
 use insta::{assert_snapshot, assert_yaml_snapshot};
 use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration, TopologySpreadConstraint};
@@ -22,7 +24,8 @@ fn children(edit: impl FnOnce(&mut QueueSpec)) -> Children {
     let observed = Observed::default();
     let published = Published { issuer: "https://kubernetes.default.svc".to_owned(), keys: "{}".to_owned() };
     let plan = validate(&queue(edit), &observed).unwrap().with_access(published, "ackwell-system/ackwell");
-    build(&plan, &observed, &image())
+    let reach = Reach::Namespaces(BTreeSet::from(["ackwell-system".to_owned(), "keda".to_owned()]));
+    Children { network_policy: network_policy(&plan, &reach), ..build(&plan, &observed, &image()) }
 }
 
 fn json_of(children: &Children) -> Value {
@@ -31,6 +34,8 @@ fn json_of(children: &Children) -> Value {
         "ConfigMap": children.config_map,
         "ShardsService": children.shards_service,
         "Service": children.service,
+        "NetworkPolicy": children.network_policy,
+        "PodDisruptionBudget": children.disruption_budget,
         "StatefulSet": children.stateful_set,
     })
 }
@@ -216,12 +221,14 @@ fn each_option_alone_is_golden() {
     assert_snapshot!(text.join("\n"));
 }
 
-/// Changing delivery, limits or retention restarts nothing.
+/// Changing delivery, limits, retention or clients restarts nothing.
 #[test]
-fn hot_settings_change_only_the_config_map() {
+fn hot_settings_change_no_pod() {
     let text = changes(hot);
-    assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.contains("/ConfigMap/data/queue.json"), "{text}");
+    let (config, reached): (Vec<_>, Vec<_>) =
+        text.lines().partition(|line| line.contains("/ConfigMap/data/queue.json"));
+    assert_eq!(config.len(), 1, "{text}");
+    assert!(reached.iter().all(|line| line.contains("/NetworkPolicy/spec/ingress/0/from/")), "{text}");
 }
 
 /// Kubernetes refuses a change of these, and the volumes that exist are what counts.
@@ -253,7 +260,7 @@ fn config_map_decodes_as_the_brokers_configuration() {
 /// Garbage collection deletes exactly what the Queue owns.
 #[test]
 fn every_child_is_owned_and_labelled() {
-    let all = json_of(&children(|_| {}));
+    let all = json_of(&children(|spec| spec.shards = 2));
     for (kind, child) in all.as_object().unwrap() {
         let owner = &child["metadata"]["ownerReferences"][0];
         assert_eq!((&owner["uid"], &owner["controller"]), (&json!("uid-1"), &json!(true)), "{kind}");
