@@ -5,6 +5,7 @@ mod taste;
 use ackwell_engine::Settings;
 use ackwell_engine::command::{Available, Batch, Handover, Mode, Outcome, Oversized};
 use ackwell_engine::message::{Priority, State};
+use ackwell_engine::task::Work;
 
 use crate::dice::Dice;
 use taste::Taste;
@@ -83,6 +84,8 @@ pub(crate) enum Ask {
     Redrive(Sieve),
     /// Some.
     Purge(Sieve),
+    /// A part of a task, or its end.
+    Task(Chore),
 }
 
 /// A message to send.
@@ -150,6 +153,25 @@ pub(crate) struct Sieve {
     pub(crate) max: u64,
     /// Or count only.
     pub(crate) mode: Mode,
+}
+
+/// What a task is to do. Several may have one name: the first that is heard of is it.
+#[derive(Clone, Debug)]
+pub(crate) struct Chore {
+    /// Where.
+    pub(crate) slot: Slot,
+    /// Which, by age.
+    pub(crate) number: u64,
+    /// What.
+    pub(crate) work: Work,
+    /// With those stored before that one.
+    pub(crate) stored_before: Option<Pick>,
+    /// At most; 0: all.
+    pub(crate) max: u64,
+    /// At most in a second; 0: all.
+    pub(crate) rate: u64,
+    /// It ends.
+    pub(crate) cancel: bool,
 }
 
 /// The history of a seed.

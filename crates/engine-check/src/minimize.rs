@@ -104,7 +104,8 @@ fn smaller_ask(ask: &Ask) -> Option<Ask> {
         | Ask::Delete { .. }
         | Ask::Receive { .. }
         | Ask::Redrive(_)
-        | Ask::Purge(_) => return None,
+        | Ask::Purge(_)
+        | Ask::Task(_) => return None,
     }
     Some(ask)
 }

@@ -2,7 +2,7 @@
 //!
 //! It speaks the engine's own commands and replies, so that both can be compared word by word; only receipts it cannot
 //! make, and leaves empty. It knows nothing of the engine's insides: what `docs/delivery.md` says is written here a second
-//! time. It does not know the bounds that a short history never meets: 10 000 timers a batch, 20 000 messages a page.
+//! time. It does not know the bounds that a short history never meets: 10 000 timers a batch, 20 000 messages a page, 64 tasks.
 
 mod arithmetic;
 mod explain;
@@ -11,6 +11,7 @@ mod receive;
 mod select;
 mod send;
 mod settle;
+mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,12 +19,14 @@ use ackwell_engine::command::{Delivery, Sent, Settled};
 use ackwell_engine::message::{DeadReason, KeyId, Message, QueueId, Seq, State};
 use ackwell_engine::settings::Expired;
 use ackwell_engine::store::Entropy;
+use ackwell_engine::task::TaskId;
 use ackwell_engine::{Command, Counts, Reply, Settings, Stats, Timestamp, Totals};
 use bytes::Bytes;
 
 pub use receive::Lease;
 use receive::{Hold, Turns};
 use settle::Failure;
+use tasks::Known;
 
 /// How long calls and settlements are remembered.
 const WINDOW_MS: u64 = 120_000;
@@ -55,6 +58,7 @@ struct Queue {
     is_closed: bool,
     totals: Totals,
     turns: Turns,
+    tasks: BTreeMap<TaskId, Known>,
 }
 
 #[derive(Clone, Debug)]
@@ -173,6 +177,7 @@ impl Model {
             Command::Cancel(cancel) => self.cancel(cancel),
             Command::Redrive(selection) => self.redrive(selection),
             Command::Purge(selection) => self.purge(selection),
+            Command::Task(task) => self.task(task),
             // Takes two: the engine's own tests have worlds of several.
             Command::Place(_)
             | Command::Arrive(_)

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ackwell_engine::command::{Applied, NewMessage, Sent, Settled};
 use ackwell_engine::message::{Epoch, Message, MessageId, QueueId};
+use ackwell_engine::task::{Order, TaskId, TaskState};
 use ackwell_engine::{Command, Refusal, Reply, Settings, Timestamp};
 use bytes::Bytes;
 
@@ -37,6 +38,9 @@ pub struct Observer {
     last_look: Vec<(QueueId, Vec<Message>)>,
     wakes_at: Option<Timestamp>,
     turns: Turns,
+    /// What the first call of each task said, and what was answered last.
+    orders: BTreeMap<(QueueId, TaskId), Order>,
+    processed: BTreeMap<(QueueId, TaskId), (TaskState, u64)>,
     batch: Batch,
 }
 

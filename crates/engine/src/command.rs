@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::message::{DeadReason, Epoch, Message, MessageId, Payload, Priority, QueueId, State};
 use crate::moving::{Arrive, Arrived, Depart, Departing, Forget, Import, Place};
 use crate::settings::Settings;
+use crate::task::{Progress, Task};
 use crate::time::Timestamp;
 
 /// A change, or a question that changes who holds what.
@@ -44,6 +45,8 @@ pub enum Command {
     Depart(Depart),
     /// Removes those that are there.
     Forget(Forget),
+    /// Does the next part of a task.
+    Task(Task),
 }
 
 /// Answers a [`Command`], variant by variant.
@@ -83,6 +86,8 @@ pub enum Reply {
     Departing(Option<Departing>),
     /// Done.
     Forgotten,
+    /// How far the task is.
+    Task(Progress),
     /// The command as a whole was refused.
     Refused(Refusal),
 }

@@ -15,6 +15,7 @@ mod select;
 mod send;
 mod settle;
 mod survey;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -402,6 +403,7 @@ impl Engine {
             }
             Command::Depart(depart) => self.depart(depart),
             Command::Forget(forget) => self.forget(forget),
+            Command::Task(task) => self.task(now, task),
         };
         Pending::Done(reply.unwrap_or_else(Reply::Refused))
     }

@@ -19,6 +19,7 @@ pub mod receipt;
 pub mod settings;
 pub mod slots;
 pub mod store;
+pub mod task;
 pub mod time;
 
 #[cfg(fuzzing)]

@@ -324,6 +324,11 @@ impl Row {
         }
     }
 
+    /// A message that cannot be read would only die again.
+    pub(crate) fn is_redrivable(&self) -> bool {
+        !matches!(self.stage, Stage::Dead { reason: DeadReason::Corrupt, .. })
+    }
+
     /// Counts a failed attempt, newest first.
     pub(crate) fn record(&mut self, attempt: Attempt) {
         self.attempts = self.attempts.saturating_add(1);

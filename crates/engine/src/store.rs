@@ -35,6 +35,7 @@ use crate::message::{Location, Payload, QueueId, Row, Seq};
 use crate::messages::{Summary, Turns};
 use crate::moving::Moves;
 use crate::settings::Settings;
+use crate::task::Tasks;
 use crate::time::Timestamp;
 pub use damage::Damage;
 use disk::{Disk, Folder, Space};
@@ -148,11 +149,13 @@ pub(crate) struct QueueRecord {
     pub(crate) is_closed: bool,
     /// Boxed: it is rarely used, and records lie in small enumerations.
     pub(crate) moves: Box<Moves>,
+    pub(crate) tasks: Box<Tasks>,
 }
 
 impl QueueRecord {
     pub(crate) fn new(name: String, generation: u64, settings: Settings) -> Self {
-        Self { name, generation, settings, is_paused: false, is_closed: false, moves: Box::default() }
+        let (moves, tasks) = (Box::default(), Box::default());
+        Self { name, generation, settings, is_paused: false, is_closed: false, moves, tasks }
     }
 
     /// Nothing is handed out.

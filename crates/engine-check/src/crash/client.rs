@@ -8,6 +8,7 @@ use ackwell_engine::command::{
     Oversized, Pause, Receive, Selection, Send, Settle,
 };
 use ackwell_engine::message::{MessageId, Payload, Priority, QueueId, State};
+use ackwell_engine::task::{Order, Task, TaskId, Work};
 use ackwell_engine::{Command, Engine, Reply, Settings};
 use bytes::Bytes;
 
@@ -35,7 +36,7 @@ pub(super) struct Client {
 /// What a schedule likes.
 struct Habits {
     /// How often each kind of command comes, in the order of [`Client::command`]; changes as queues fill and drain.
-    weights: [u64; 11],
+    weights: [u64; 12],
     body_bytes: &'static [usize],
     most_messages: u64,
     keys: &'static [&'static str],
@@ -44,9 +45,9 @@ struct Habits {
     special_once_in: u64,
 }
 
-const FILL: [u64; 11] = [1, 1, 20, 5, 4, 1, 1, 1, 1, 0, 0];
-const DRAIN: [u64; 11] = [1, 1, 1, 14, 24, 1, 2, 1, 1, 0, 0];
-const MIX: [u64; 11] = [2, 2, 16, 16, 20, 4, 6, 2, 2, 1, 1];
+const FILL: [u64; 12] = [1, 1, 20, 5, 4, 1, 1, 1, 1, 0, 0, 1];
+const DRAIN: [u64; 12] = [1, 1, 1, 14, 24, 1, 2, 1, 1, 0, 0, 1];
+const MIX: [u64; 12] = [2, 2, 16, 16, 20, 4, 6, 2, 2, 1, 1, 2];
 /// The kinds that need receipts, and what is done where there are none.
 const OF_RECEIPTS: [usize; 3] = [4, 5, 6];
 const RECEIVE: usize = 3;
@@ -136,10 +137,11 @@ impl Client {
             }
             8 => Command::Redrive(selection(dice, queue)),
             9 => Command::Purge(selection(dice, queue)),
-            _ => Command::Delete(ackwell_engine::command::Delete {
+            10 => Command::Delete(ackwell_engine::command::Delete {
                 queue,
                 max_messages: dice.pick(&[3, 1000]),
             }),
+            _ => Command::Task(task(dice, queue)),
         }
     }
 
@@ -240,6 +242,20 @@ fn outcome(dice: &mut Dice) -> Outcome {
         3 => Outcome::Lost { reason },
         _ => Outcome::Ack,
     }
+}
+
+/// Of more tasks than a queue remembers.
+fn task(dice: &mut Dice, queue: QueueId) -> Task {
+    let created = dice.below(100);
+    let work = if dice.one_in(3) { Work::Purge(vec![State::Dead]) } else { Work::Redrive };
+    let order = Order {
+        work,
+        stored_before: None,
+        max_messages: dice.pick(&[0, 5]),
+        max_per_second: dice.pick(&[0, 2]),
+    };
+    let id = TaskId { created: ackwell_engine::Timestamp(created), uid: format!("task-{created}") };
+    Task { queue, id, order, cancel: dice.one_in(9) }
 }
 
 fn selection(dice: &mut Dice, queue: QueueId) -> Selection {

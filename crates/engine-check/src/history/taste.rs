@@ -4,8 +4,9 @@ use ackwell_engine::Settings;
 use ackwell_engine::command::{Available, Batch, Handover, Mode, Outcome, Oversized};
 use ackwell_engine::message::{Priority, State};
 use ackwell_engine::settings::{Backoff, BackoffPolicy, Expired};
+use ackwell_engine::task::Work;
 
-use super::{Ask, Fate, Item, Pick, Sieve, Slot, Step, Wish};
+use super::{Ask, Chore, Fate, Item, Pick, Sieve, Slot, Step, Wish};
 use crate::dice::Dice;
 
 const SEND: usize = 3;
@@ -13,12 +14,13 @@ const RECEIVE: usize = 4;
 const SETTLE: usize = 6;
 const CANCEL: usize = 9;
 const PURGE: usize = 10;
+const TASK: usize = 12;
 
 /// What a history likes. Each leaves out some kinds of commands and features altogether, so that the others meet each
 /// other more often than they would in an even mixture.
 pub(super) struct Taste {
     /// Of the kinds of commands, in the order of [`Taste::ask`].
-    weights: [u64; 12],
+    weights: [u64; 13],
     ordering_keys: &'static [&'static str],
     fairness_keys: &'static [&'static str],
     dedup_ids: &'static [&'static str],
@@ -37,7 +39,7 @@ pub(super) struct Taste {
 
 impl Taste {
     pub(super) fn of(dice: &mut Dice) -> Self {
-        let usual = [1, 1, 1, 10, 10, 2, 10, 3, 3, 2, 2, 2];
+        let usual = [1, 1, 1, 10, 10, 2, 10, 3, 3, 2, 2, 2, 4];
         Self {
             weights: usual
                 .map(|weight| weight * dice.pick(&[0, 1, 1, 3]))
@@ -133,6 +135,7 @@ impl Taste {
             8 => self.commit(dice),
             CANCEL => Ask::Cancel { slot, picks: picks(dice) },
             PURGE => Ask::Purge(sieve(dice, slot)),
+            TASK => Ask::Task(chore(dice, slot)),
             _ => Ask::Redrive(sieve(dice, slot)),
         }
     }
@@ -206,6 +209,19 @@ fn sieve(dice: &mut Dice, slot: Slot) -> Sieve {
         ids: if some(dice) { picks(dice) } else { Vec::new() },
         max: dice.pick(&[0, 1, 2, 1000, 1000]),
         mode: dice.pick(&[Mode::DryRun, Mode::Apply, Mode::Apply, Mode::Apply]),
+    }
+}
+
+fn chore(dice: &mut Dice, slot: Slot) -> Chore {
+    let states = [vec![State::Ready], vec![State::Dead], vec![State::Ready, State::Delayed, State::Dead]];
+    Chore {
+        slot,
+        number: dice.below(3),
+        work: if dice.one_in(2) { Work::Redrive } else { Work::Purge(dice.pick(&states)) },
+        stored_before: dice.one_in(4).then(|| dice.roll()),
+        max: dice.pick(&[0, 0, 1, 3]),
+        rate: dice.pick(&[0, 1, 1, 2]),
+        cancel: dice.one_in(12),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Queues: made, changed, paused, deleted.
 
+use std::collections::BTreeMap;
+
 use ackwell_engine::command::{Configure, Delete, Deleted, Pause};
 use ackwell_engine::message::{QueueId, Seq};
 use ackwell_engine::{Refusal, Reply, Settings, Totals};
@@ -43,6 +45,7 @@ impl Model {
             is_closed: false,
             totals,
             turns,
+            tasks: BTreeMap::new(),
         });
         Reply::Configured(id, generation)
     }

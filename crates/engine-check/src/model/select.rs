@@ -48,7 +48,7 @@ impl Model {
     }
 
     /// A new life in the old place.
-    fn revive(&mut self, seq: Seq) {
+    pub(super) fn revive(&mut self, seq: Seq) {
         let shown = &mut self.find_mut(seq).shown;
         (shown.state, shown.dead_reason) = (State::Ready, None);
         (shown.attempts, shown.expires_at) = (0, None);

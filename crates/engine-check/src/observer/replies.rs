@@ -1,10 +1,10 @@
 //! What replies say.
 
 use ackwell_engine::command::{
-    Available, Commit, Committed, Delivery, Handover, NewMessage, Outcome, Oversized, Receive, Selected,
-    Sent, Settled,
+    Available, Commit, Committed, Delivery, Handover, NewMessage, Outcome, Oversized, Receive, Sent, Settled,
 };
 use ackwell_engine::message::{Message, MessageId, QueueId, State};
+use ackwell_engine::task::{Progress, Task, TaskState, Work};
 use ackwell_engine::{Command, Refusal, Reply, Timestamp};
 use bytes::Bytes;
 
@@ -92,13 +92,14 @@ impl Observer {
                 Ok(())
             }
             (Command::Redrive(selection), Reply::Redriven(selected)) => {
-                self.saw_redriven(selection.queue, *selected);
+                self.saw_redriven(selection.queue, selected.changed);
                 Ok(())
             }
             (Command::Purge(selection), Reply::Purged(selected)) => {
                 self.saw_removed(selection.queue, selected.changed);
                 Ok(())
             }
+            (Command::Task(task), Reply::Task(progress)) => self.saw_task(task, *progress),
             (Command::Delete(delete), Reply::Deleted(deleted)) => {
                 self.saw_removed(delete.queue, deleted.messages);
                 self.batch.has_effect = true;
@@ -322,12 +323,36 @@ impl Observer {
         ensure(may, "3: nobody takes what a consumer holds", || format!("cancelled {id}"))
     }
 
-    fn saw_redriven(&mut self, queue: QueueId, selected: Selected) {
-        if selected.changed == 0 {
+    /// What a task did since it was heard of last, it did now; and it never does more than there was.
+    fn saw_task(&mut self, task: &Task, progress: Progress) -> Result<(), Violation> {
+        let Progress { state, total, processed, failed } = progress;
+        let key = (task.queue, task.id.clone());
+        let order = self.orders.entry(key.clone()).or_insert_with(|| task.order.clone()).clone();
+        let before = self.processed.insert(key, (state, processed));
+        let (was, done) = before.unwrap_or((TaskState::Running, 0));
+        ensure(
+            processed >= done && (was != TaskState::Over || processed == done),
+            "19: a task is done once",
+            || format!("{task:?}: {progress:?} after {before:?}"),
+        )?;
+        let max = order.max_messages;
+        let is_bounded = max == 0 || processed <= max && total <= max;
+        ensure(is_bounded && failed == 0, "19: a task does no more than it may", || {
+            format!("{order:?}: {progress:?}")
+        })?;
+        match order.work {
+            Work::Redrive => self.saw_redriven(task.queue, processed - done),
+            Work::Purge(_) => self.saw_removed(task.queue, processed - done),
+        }
+        Ok(())
+    }
+
+    fn saw_redriven(&mut self, queue: QueueId, changed: u64) {
+        if changed == 0 {
             return;
         }
         self.batch.has_effect = true;
-        *self.batch.redriven.entry(queue).or_default() += selected.changed;
+        *self.batch.redriven.entry(queue).or_default() += changed;
         let dead = self.last_look.iter().flat_map(|(_, messages)| messages);
         let dead = dead.filter(|message| message.state == State::Dead).map(|message| message.id);
         let may_be_dead: Vec<MessageId> = dead.chain(self.batch.ended.iter().copied()).collect();

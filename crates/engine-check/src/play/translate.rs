@@ -5,11 +5,12 @@ use ackwell_engine::command::{
     Pause, Receive, Selection, Send, Settle,
 };
 use ackwell_engine::message::{MessageId, Payload, QueueId, Seq};
+use ackwell_engine::task::{Order, Task, TaskId};
 use ackwell_engine::{Command, Settings, Timestamp};
 use bytes::Bytes;
 
 use super::{Play, START};
-use crate::history::{Ask, Item, Pick, SLOTS, Sieve, Slot, Wish};
+use crate::history::{Ask, Chore, Item, Pick, SLOTS, Sieve, Slot, Wish};
 
 /// Receipts and ids that are picked from: older ones are used up.
 const NEWEST: usize = 8;
@@ -59,6 +60,7 @@ impl Play {
             }
             Ask::Redrive(sieve) => Command::Redrive(self.selection(&sieve)),
             Ask::Purge(sieve) => Command::Purge(self.selection(&sieve)),
+            Ask::Task(chore) => Command::Task(self.task(chore)),
         }
     }
 
@@ -119,6 +121,16 @@ impl Play {
         };
         let after = sieve.after.and_then(|pick| self.id(queue, pick)).map(|id| id.seq().0);
         Selection { queue, filter, after, max_messages: sieve.max, mode: sieve.mode }
+    }
+
+    fn task(&self, chore: Chore) -> Task {
+        let Chore { slot, number, work, stored_before, max, rate, cancel } = chore;
+        let queue = self.queue(slot);
+        let stored_before =
+            stored_before.map(|pick| self.id(queue, pick).map_or(START, |id| stored_at(id).plus_ms(1)));
+        let order = Order { work, stored_before, max_messages: max, max_per_second: rate };
+        let id = TaskId { created: START.plus_ms(number), uid: format!("task-{number}") };
+        Task { queue, id, order, cancel }
     }
 
     /// Each message is told from all others by its content type.

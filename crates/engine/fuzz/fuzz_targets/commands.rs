@@ -8,6 +8,7 @@ use ackwell_engine::command::{
 use ackwell_engine::message::{MessageId, Payload, Priority, QueueId, State};
 use ackwell_engine::settings::{Backoff, BackoffPolicy, Expired};
 use ackwell_engine::store::Entropy;
+use ackwell_engine::task::{Order, Task, TaskId, Work};
 use ackwell_engine::{Command, Engine, Reply, Settings, Store, Timestamp};
 use arbitrary::Arbitrary;
 use bytes::Bytes;
@@ -32,6 +33,7 @@ enum Ask {
     Cancel(u8, u8),
     Redrive(u8, Which),
     Purge(u8, Which),
+    Task { queue: u8, number: u8, states: Option<[bool; 3]>, before: Option<u64>, max: u64, rate: u64, cancel: bool },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -148,6 +150,17 @@ impl World {
             }
             Ask::Redrive(queue, which) => Command::Redrive(selection(queue, which)),
             Ask::Purge(queue, which) => Command::Purge(selection(queue, which)),
+            Ask::Task { queue, number, states, before, max, rate, cancel } => Command::Task(Task {
+                queue: id(queue),
+                id: TaskId { created: Timestamp(number.into()), uid: word(number) },
+                order: Order {
+                    work: states.map_or(Work::Redrive, |wanted| Work::Purge(some_states(wanted))),
+                    stored_before: before.map(|ms| START.plus_ms(ms % 1_000_000_000)),
+                    max_messages: max,
+                    max_per_second: rate,
+                },
+                cancel,
+            }),
         }
     }
 
@@ -207,6 +220,11 @@ fn message(item: Item) -> NewMessage {
         priority: Priority::new(u32::from(item.priority % 10)).expect("0 to 9"),
         position: None,
     }
+}
+
+fn some_states(wanted: [bool; 3]) -> Vec<State> {
+    let states = [State::Ready, State::Delayed, State::Dead].into_iter().zip(wanted);
+    states.filter(|(_, is_wanted)| *is_wanted).map(|(state, _)| state).collect()
 }
 
 fn selection(queue: u8, which: Which) -> Selection {

@@ -119,7 +119,8 @@ impl Engine {
             | Command::Purge(_)
             | Command::Place(_)
             | Command::Arrive(_)
-            | Command::Forget(_) => {
+            | Command::Forget(_)
+            | Command::Task(_) => {
                 self.execute(now, command, locations);
                 Vec::new()
             }

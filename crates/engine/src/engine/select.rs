@@ -3,7 +3,7 @@
 use super::Engine;
 use super::peek::MAX_SCANNED;
 use crate::command::{Cancel, Filter, Mode, Refusal, Reply, Selected, Selection};
-use crate::message::{DeadReason, MessageId, QueueId, Row, Seq, Stage, State};
+use crate::message::{MessageId, QueueId, Row, Seq, Stage, State};
 
 impl Engine {
     /// Dead messages get another life.
@@ -16,7 +16,7 @@ impl Engine {
             return Ok(Reply::Redriven(Selected::default()));
         }
         let selection = Selection { filter: dead_only, ..selection.clone() };
-        self.select(&selection, is_redrivable, Self::revive).map(Reply::Redriven)
+        self.select(&selection, Row::is_redrivable, Self::revive).map(Reply::Redriven)
     }
 
     /// Messages are gone for good, in every state but held.
@@ -75,7 +75,7 @@ impl Engine {
         Ok(Selected { next: last.filter(|_| !is_end), ..done })
     }
 
-    fn revive(&mut self, seq: Seq) {
+    pub(super) fn revive(&mut self, seq: Seq) {
         self.messages.change(seq, |row| {
             row.stage = Stage::Ready;
             row.attempts = 0;
@@ -83,9 +83,4 @@ impl Engine {
             row.expires_at = None;
         });
     }
-}
-
-/// A message that cannot be read would only die again.
-fn is_redrivable(row: &Row) -> bool {
-    !matches!(row.stage, Stage::Dead { reason: DeadReason::Corrupt, .. })
 }

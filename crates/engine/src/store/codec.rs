@@ -8,6 +8,7 @@ mod payload;
 mod row;
 mod settings;
 mod summary;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -31,9 +32,11 @@ pub(super) use payload::{read_payload, write_payload};
 pub(super) use row::{read_row, write_row};
 pub(super) use settings::{decode_settings, encode_settings};
 pub(super) use summary::{decode_summary, encode_summary};
+pub(super) use task::{read_order, read_task_id, write_order, write_task_id};
+use task::{read_tasks, write_tasks};
 
 /// Grows when a layout changes.
-pub(super) const FORMAT: u8 = 5;
+pub(super) const FORMAT: u8 = 6;
 
 pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
     let mut out = Writer::default();
@@ -105,6 +108,7 @@ pub(super) fn encode_queue(queue: &QueueState) -> Vec<u8> {
     encode_settings(&mut out, &record.settings);
     out.bool(record.is_paused).bool(record.is_closed);
     write_moves(&mut out, &record.moves);
+    write_tasks(&mut out, &record.tasks);
     encode_key(&mut out, turns.served);
     out.list(&turns.debts, |out, (key, debt)| {
         encode_key(out, *key);
@@ -122,6 +126,7 @@ pub(super) fn decode_queue(bytes: &[u8]) -> Option<QueueState> {
         is_paused: input.bool()?,
         is_closed: input.bool()?,
         moves: read_moves(&mut input)?.into(),
+        tasks: read_tasks(&mut input)?.into(),
     };
     let turns = Turns {
         served: decode_key(&mut input)?,

@@ -12,7 +12,7 @@ macro_rules! topics {
     };
 }
 
-topics! { commit dead explain handover keys priorities queues receive restart select send settle time turns }
+topics! { commit dead explain handover keys priorities queues receive restart select send settle tasks time turns }
 
 /// Promise: no file of stories lies there unplayed.
 #[test]

@@ -17,6 +17,7 @@
 //! | `ack`, `nack`, `reject`, `release`, `lost`, `extend` | receipts |
 //! | `commit request=r \| ack a#1 \| send b in=shop/other` | its parts are lines of a story |
 //! | `peek`, `redrive`, `purge`, `cancel`, `explain`, `history` | by a filter of options: `state= key= tenant= why= ...` |
+//! | `task t1 redrive max=2 rate=1`, `task t2 purge state=ready to=1s`, `task t1 end` | a part of a task; the number in its name is its age |
 //! | `stats`, `totals`, `grantable`, `wakeup` | what the engine says of itself |
 //! | `damage a`, `lose a` | the disk loses a body |
 //!
@@ -143,6 +144,7 @@ impl World {
             "history" => self.history(words.plain[0]),
             "explain" => self.explain(words.plain[0]),
             "redrive" | "purge" => self.select(words),
+            "task" => self.task(words),
             "cancel" => self.cancel(words),
             "stats" => self.stats(),
             "totals" => self.totals(),

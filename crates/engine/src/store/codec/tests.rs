@@ -11,6 +11,7 @@ use crate::messages::Summary;
 use crate::moving::{Arrival, Departure, Moves, OnTheWay, Origin, Placement};
 use crate::settings::Settings;
 use crate::slots::Slot;
+use crate::task::{Order, Record, TaskId, Tasks, Work};
 use crate::time::Timestamp;
 
 fn rows() -> Vec<Row> {
@@ -81,6 +82,7 @@ fn queue_state() -> QueueState {
         is_paused: true,
         is_closed: false,
         moves: moves().into(),
+        tasks: tasks().into(),
     };
     let turns = Turns { served: Some(KeyId(6)), debts: vec![(None, 2), (Some(KeyId(5)), 1)] };
     QueueState { record, turns }
@@ -112,6 +114,31 @@ fn moves() -> Moves {
             on_the_way: Some(on_the_way),
         },
     }
+}
+
+fn tasks() -> Tasks {
+    let id = |created: u64, uid: &str| TaskId { created: Timestamp(created), uid: uid.to_owned() };
+    let order = Order {
+        work: Work::Purge(vec![State::Ready, State::Dead]),
+        stored_before: Some(Timestamp(27)),
+        max_messages: 28,
+        max_per_second: 29,
+    };
+    let record = Record {
+        order: order.clone(),
+        started: Timestamp(30),
+        end: 31,
+        scanned: 32,
+        total: 33,
+        processed: 34,
+        failed: 35,
+        second: Timestamp(36),
+        in_second: 37,
+        is_over: true,
+    };
+    let redrive = Order { work: Work::Redrive, stored_before: None, ..order };
+    let other = Record { order: redrive, is_over: false, ..record.clone() };
+    Tasks { known: [(id(38, "t1"), record), (id(38, "t2"), other)].into(), forgotten: Some(id(39, "t0")) }
 }
 
 fn memories() -> Vec<Memorized> {

@@ -15,6 +15,7 @@ use crate::moving::{Place, Placement};
 use crate::settings::Settings;
 use crate::store::codec;
 use crate::store::tables::FILE;
+use crate::task::Task;
 use crate::time::Timestamp;
 
 /// A store, as a whole.
@@ -320,6 +321,10 @@ fn describe(command: &Command) -> String {
         }
         Command::Redrive(selection) => format!("redrive messages of queue {}", selection.queue.0),
         Command::Purge(selection) => format!("purge messages of queue {}", selection.queue.0),
+        Command::Task(Task { queue, id, cancel: true, .. }) => {
+            format!("end task {} of queue {}", id.uid, queue.0)
+        }
+        Command::Task(Task { queue, id, .. }) => format!("go on with task {} of queue {}", id.uid, queue.0),
         Command::Place(_)
         | Command::Arrive(_)
         | Command::Import(_)

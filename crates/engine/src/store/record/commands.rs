@@ -5,6 +5,7 @@ mod moving;
 mod queues;
 mod selections;
 mod sends;
+mod tasks;
 
 use super::Payloads;
 use crate::command::{Command, NewMessage};
@@ -30,6 +31,7 @@ pub(super) fn write(out: &mut Writer, command: &Command) {
         Command::Import(import) => moving::write_import(out.u8(14), import),
         Command::Depart(depart) => moving::write_depart(out.u8(15), depart),
         Command::Forget(forget) => moving::write_forget(out.u8(16), forget),
+        Command::Task(task) => tasks::write_task(out.u8(17), task),
     }
 }
 
@@ -52,6 +54,7 @@ pub(super) fn read(input: &mut Reader<'_>, payloads: &mut Payloads<'_>) -> Optio
         14 => Command::Import(moving::read_import(input, payloads)?),
         15 => Command::Depart(moving::read_depart(input)?),
         16 => Command::Forget(moving::read_forget(input)?),
+        17 => Command::Task(tasks::read_task(input)?),
         _ => return None,
     })
 }
@@ -78,7 +81,8 @@ pub(super) fn each_message<'a>(commands: &'a [Command], mut each: impl FnMut(&'a
             | Command::Place(_)
             | Command::Arrive(_)
             | Command::Depart(_)
-            | Command::Forget(_) => {}
+            | Command::Forget(_)
+            | Command::Task(_) => {}
         }
     }
 }

@@ -4,6 +4,7 @@ use super::words::{Words, each, in_words, list};
 use super::{START, World};
 use crate::command::{Blocked, Cancel, Command, Delete, Filter, Mode, Pause, Reply, Selection};
 use crate::message::{DeadReason, Message, State};
+use crate::task::{Order, Progress, Task, TaskId, Work};
 use crate::time::Timestamp;
 
 impl World {
@@ -114,6 +115,28 @@ impl World {
         };
         assert_eq!(done.next, None, "a short story has one page");
         format!("{} of {}", done.changed, done.matched)
+    }
+
+    pub(super) fn task(&mut self, words: &Words<'_>) -> String {
+        let states = words.options.get("state").map(|states| states.split(',').map(parse_state).collect());
+        let order = Order {
+            work: if words.has("purge") { Work::Purge(states.unwrap_or_default()) } else { Work::Redrive },
+            stored_before: words.ms("to").map(|ms| START.plus_ms(ms)),
+            max_messages: words.number("max").unwrap_or(0),
+            max_per_second: words.number("rate").unwrap_or(0),
+        };
+        let uid = words.plain[0].to_owned();
+        let created = uid.trim_start_matches(char::is_alphabetic).parse().unwrap();
+        let id = TaskId { created: Timestamp(created), uid };
+        let task = Task { queue: self.queue, id, order, cancel: words.has("end") };
+        match self.one(Command::Task(task)) {
+            Ok(Reply::Task(Progress { state, total, processed, failed })) => {
+                let failed = if failed > 0 { format!(" failed={failed}") } else { String::new() };
+                format!("{processed} of {total}{failed} {}", format!("{state:?}").to_lowercase())
+            }
+            Ok(reply) => panic!("{reply:?}"),
+            Err(refused) => refused,
+        }
     }
 
     pub(super) fn cancel(&mut self, words: &Words<'_>) -> String {

@@ -16,6 +16,7 @@ use crate::moving::{
 };
 use crate::settings::{Backoff, BackoffPolicy, Expired, Settings};
 use crate::slots::Slot;
+use crate::task::{Order, Task, TaskId, Work};
 
 /// No two fields of a command with the same content, so that none can be taken for another.
 pub(super) fn every_command() -> Vec<Command> {
@@ -81,7 +82,19 @@ pub(super) fn every_command() -> Vec<Command> {
         Command::Purge(Selection { filter: Filter::default(), after: None, mode: Mode::DryRun, ..selection }),
     ];
     commands.extend(moving_commands(queue));
+    commands.extend(task_commands(queue));
     commands
+}
+
+fn task_commands(queue: QueueId) -> [Command; 2] {
+    let id = TaskId { created: Timestamp(55), uid: "t1".into() };
+    let work = Work::Purge(vec![State::Ready, State::Dead]);
+    let order = Order { work, stored_before: Some(Timestamp(56)), max_messages: 57, max_per_second: 58 };
+    let redrive = Order { work: Work::Redrive, stored_before: None, ..order.clone() };
+    [
+        Command::Task(Task { queue, id: id.clone(), order, cancel: false }),
+        Command::Task(Task { queue, id, order: redrive, cancel: true }),
+    ]
 }
 
 fn moving_commands(queue: QueueId) -> [Command; 5] {
@@ -192,7 +205,27 @@ fn commands() -> impl Strategy<Value = Command> {
         (queues(), vec(ids(), 0..4)).prop_map(|(queue, ids)| Command::Cancel(Cancel { queue, ids })),
         selections().prop_map(Command::Redrive),
         selections().prop_map(Command::Purge),
+        tasks().prop_map(Command::Task),
     ]
+}
+
+fn tasks() -> impl Strategy<Value = Task> {
+    let states = vec(select(vec![State::Ready, State::Delayed, State::Dead]), 0..4);
+    let work = option::of(states).prop_map(|states| states.map_or(Work::Redrive, Work::Purge));
+    let order = (work, option::of(any::<u64>()), any::<u64>(), any::<u64>()).prop_map(
+        |(work, before, max_messages, max_per_second)| Order {
+            work,
+            stored_before: before.map(Timestamp),
+            max_messages,
+            max_per_second,
+        },
+    );
+    (queues(), any::<u64>(), texts(), order, any::<bool>()).prop_map(
+        |(queue, created, uid, order, cancel)| {
+            let id = TaskId { created: Timestamp(created), uid };
+            Task { queue, id, order, cancel }
+        },
+    )
 }
 
 fn configures() -> impl Strategy<Value = Configure> {
