@@ -8,7 +8,7 @@ use ackwell_proto::v1::produce_request::Frame as Produced;
 use ackwell_proto::v1::{
     Access, ArriveRequest, CancelRequest, CommitRequest, ExplainRequest, ExtendRequest, GetRequest, Grant,
     ImportRequest, PauseRequest, PeekRequest, ProduceOpen, ProduceRequest, PurgeRequest, RedriveRequest,
-    RouteRequest, SendRequest, SettleRequest, StatsRequest, Verb,
+    RouteRequest, RunTaskRequest, SendRequest, SettleRequest, StatsRequest, Verb,
 };
 use ackwell_proto::{Failure, Reason};
 use ackwell_tests::caller::{Caller, ack, delivered, failure, message};
@@ -86,6 +86,10 @@ async fn call(caller: &Caller, name: &str) -> Result<(), Status> {
             let arrive = ArriveRequest { queue: queue(), ..ArriveRequest::default() };
             caller.shard.clone().arrive(arrive).await.map(drop)
         }
+        "RunTask" => {
+            let run = RunTaskRequest { queue: queue(), ..RunTaskRequest::default() };
+            caller.shard.clone().run_task(run).await.map(drop)
+        }
         "Import" => {
             let import = ImportRequest { queue: queue(), ..ImportRequest::default() };
             caller.shard.clone().import(import).await.map(drop)
@@ -103,7 +107,7 @@ async fn consume(caller: &Caller) -> Result<(), Status> {
 }
 
 /// Every call, and who may make it. `Commit` needs both verbs where it does both.
-const CALLS: [(&str, &[&str]); 20] = [
+const CALLS: [(&str, &[&str]); 21] = [
     ("Send", &["send", "both"]),
     ("Produce", &["send", "both"]),
     ("Commit sends", &["send", "both"]),
@@ -122,6 +126,7 @@ const CALLS: [(&str, &[&str]); 20] = [
     ("Stats", &["send", "consume", "both", "peek", "admin", "operator"]),
     ("WatchStats", &["send", "consume", "both", "peek", "admin", "operator"]),
     ("Route", &["send", "consume", "both", "peek", "admin", "operator"]),
+    ("RunTask", &["operator"]),
     // Of other shards, which no token proves.
     ("Arrive", &[]),
     ("Import", &[]),

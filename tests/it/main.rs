@@ -19,4 +19,5 @@ mod outcomes;
 mod refusals;
 mod sidecar;
 mod stopping;
+mod tasks;
 mod tls;

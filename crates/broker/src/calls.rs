@@ -12,7 +12,7 @@ use tonic::codegen::{Service, http};
 use tower::Layer;
 
 /// Of the API; whatever else is called is `other`, so that nobody makes up labels.
-const METHODS: [&str; 18] = [
+const METHODS: [&str; 19] = [
     "Queues/Send",
     "Queues/Produce",
     "Queues/Receive",
@@ -31,6 +31,7 @@ const METHODS: [&str; 18] = [
     "QueueAdmin/Pause",
     "Shard/Configure",
     "Shard/Route",
+    "Shard/RunTask",
 ];
 const PACKAGE: &str = "/ackwell.v1.";
 /// The JSON of curl.

@@ -1,6 +1,7 @@
 //! The API's messages from and to the engine's. Past this module nothing is validated again.
 
 pub(crate) mod moves;
+pub(crate) mod tasks;
 
 use std::fmt::Display;
 

@@ -9,6 +9,7 @@ mod produce;
 mod queues;
 mod scaler;
 mod shard;
+mod tasks;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

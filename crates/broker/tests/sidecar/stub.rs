@@ -11,7 +11,7 @@ use ackwell_proto::v1::{
     ArriveRequest, ArriveResponse, CommitRequest, CommitResponse, ConfigureRequest, ConfigureResponse,
     ConsumeRequest, ConsumeResponse, Delivery, ExtendRequest, ExtendResponse, ImportRequest, ImportResponse,
     ProduceRequest, ProduceResponse, ReceiveRequest, ReceiveResponse, RouteRequest, RouteResponse,
-    SendRequest, SendResponse, SettleRequest, SettleResponse, SettleResult,
+    RunTaskRequest, RunTaskResponse, SendRequest, SendResponse, SettleRequest, SettleResponse, SettleResult,
 };
 use futures::Stream;
 use tokio::net::TcpListener;
@@ -124,6 +124,10 @@ impl Shard for Alone {
     }
 
     async fn import(&self, _: Request<ImportRequest>) -> Result<Response<ImportResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn run_task(&self, _: Request<RunTaskRequest>) -> Result<Response<RunTaskResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

@@ -2639,6 +2639,66 @@ pub struct Slots {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunTaskRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Uid of the QueueTask: 1 to 64 bytes.
+    #[prost(string, tag = "2")]
+    pub uid: ::prost::alloc::string::String,
+    /// When it was made. What is older than a task that the shard forgot is never begun.
+    #[prost(message, optional, tag = "3")]
+    pub created: ::core::option::Option<::prost_types::Timestamp>,
+    /// Nothing more of it shall be done.
+    #[prost(bool, tag = "4")]
+    pub cancel: bool,
+    /// What is said of these in the first call holds.
+    /// At most so many messages; 0: all.
+    #[prost(uint64, tag = "5")]
+    pub max_messages: u64,
+    /// At most so many in a second; 0: as fast as it goes.
+    #[prost(uint64, tag = "6")]
+    pub max_per_second: u64,
+    /// Only messages that were stored earlier.
+    #[prost(message, optional, tag = "7")]
+    pub stored_before: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(oneof = "run_task_request::Work", tags = "8, 9")]
+    pub work: ::core::option::Option<run_task_request::Work>,
+}
+/// Nested message and enum types in `RunTaskRequest`.
+pub mod run_task_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Work {
+        #[prost(message, tag = "8")]
+        Redrive(super::RedriveWork),
+        #[prost(message, tag = "9")]
+        Purge(super::PurgeWork),
+    }
+}
+/// Dead messages get another life: those that were Dead when the task began.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedriveWork {}
+/// Messages in these states are gone for good: those that were stored when the task began. STATE_IN_FLIGHT is refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeWork {
+    /// At least one.
+    #[prost(enumeration = "State", repeated, tag = "1")]
+    pub states: ::prost::alloc::vec::Vec<i32>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunTaskResponse {
+    #[prost(enumeration = "TaskState", tag = "1")]
+    pub state: i32,
+    /// Messages that there were when it began, or as many of them as it may take.
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
+    /// Done.
+    #[prost(uint64, tag = "3")]
+    pub processed: u64,
+    /// Could not be done: their bodies are corrupt.
+    #[prost(uint64, tag = "4")]
+    pub failed: u64,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Verb {
@@ -2706,6 +2766,45 @@ impl BackoffPolicy {
             "BACKOFF_POLICY_CONSTANT" => Some(Self::Constant),
             "BACKOFF_POLICY_LINEAR" => Some(Self::Linear),
             "BACKOFF_POLICY_EXPONENTIAL" => Some(Self::Exponential),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TaskState {
+    Unspecified = 0,
+    /// There is more to do at once.
+    Running = 1,
+    /// There is more to do in the next second.
+    Waiting = 2,
+    /// It is done, or was ended.
+    Over = 3,
+    /// The shard has forgotten it, or never heard of it and forgot newer ones: nothing is done.
+    Forgotten = 4,
+}
+impl TaskState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TASK_STATE_UNSPECIFIED",
+            Self::Running => "TASK_STATE_RUNNING",
+            Self::Waiting => "TASK_STATE_WAITING",
+            Self::Over => "TASK_STATE_OVER",
+            Self::Forgotten => "TASK_STATE_FORGOTTEN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TASK_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "TASK_STATE_RUNNING" => Some(Self::Running),
+            "TASK_STATE_WAITING" => Some(Self::Waiting),
+            "TASK_STATE_OVER" => Some(Self::Over),
+            "TASK_STATE_FORGOTTEN" => Some(Self::Forgotten),
             _ => None,
         }
     }
@@ -2872,6 +2971,29 @@ pub mod shard_client {
             req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.Shard", "Import"));
             self.inner.unary(req, path, codec).await
         }
+        /// Operator: does a part of a task, as much as takes a second, or ends it. Safe to repeat: the shard keeps what it did of each
+        /// task. docs/adr/0011-tasks-are-kept-by-shards.md says more.
+        pub async fn run_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RunTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RunTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/ackwell.v1.Shard/RunTask");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.Shard", "RunTask"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2910,6 +3032,12 @@ pub mod shard_server {
             &self,
             request: tonic::Request<super::ImportRequest>,
         ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status>;
+        /// Operator: does a part of a task, as much as takes a second, or ends it. Safe to repeat: the shard keeps what it did of each
+        /// task. docs/adr/0011-tasks-are-kept-by-shards.md says more.
+        async fn run_task(
+            &self,
+            request: tonic::Request<super::RunTaskRequest>,
+        ) -> std::result::Result<tonic::Response<super::RunTaskResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct ShardServer<T> {
@@ -3144,6 +3272,49 @@ pub mod shard_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ImportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.Shard/RunTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct RunTaskSvc<T: Shard>(pub Arc<T>);
+                    impl<T: Shard> tonic::server::UnaryService<super::RunTaskRequest>
+                    for RunTaskSvc<T> {
+                        type Response = super::RunTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RunTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shard>::run_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RunTaskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

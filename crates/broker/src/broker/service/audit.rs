@@ -2,6 +2,7 @@
 //! by. No line says what is in a message.
 
 use ackwell_engine::command::Selected;
+use ackwell_engine::task::{Progress, TaskState};
 use ackwell_proto::Failure;
 use tracing::{info, warn};
 
@@ -36,6 +37,15 @@ pub(super) fn paused(by: &Allowed, paused: bool) {
 pub(super) fn configured(by: &Allowed, generation: u64) {
     let (queue, who) = (by.served.name(), name(by));
     info!(act = "configure", queue, who, generation, "audit");
+}
+
+/// The end of a task, each time the operator hears of it.
+pub(super) fn worked(by: &Allowed, task: &str, progress: &Progress) {
+    if progress.state == TaskState::Over {
+        let (queue, who) = (by.served.name(), name(by));
+        let Progress { processed, failed, .. } = progress;
+        info!(act = "task", queue, who, task, processed, failed, "audit");
+    }
 }
 
 fn name(by: &Allowed) -> &str {

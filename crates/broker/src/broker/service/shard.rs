@@ -4,14 +4,14 @@ use ackwell_engine::message::QueueId;
 use ackwell_engine::{Command, Reply};
 use ackwell_proto::v1::{
     ArriveRequest, ArriveResponse, ConfigureRequest, ConfigureResponse, ImportRequest, ImportResponse,
-    Moving, RouteRequest, RouteResponse, shard_server,
+    Moving, RouteRequest, RouteResponse, RunTaskRequest, RunTaskResponse, shard_server,
 };
 use ackwell_proto::{Failure, Reason};
 use tonic::{Request, Response, Status};
 
 use super::{Service, audit};
 use crate::broker::access::{Caller, Verb};
-use crate::broker::convert::moves;
+use crate::broker::convert::{moves, tasks};
 use crate::broker::refusal::failure;
 use crate::broker::served::Served;
 use crate::clock;
@@ -68,6 +68,17 @@ impl shard_server::Shard for Service {
             Reply::Refused(refused) => Err(failure(&refused).into()),
             other => unreachable!("an Import is not answered by {other:?}"),
         }
+    }
+
+    async fn run_task(&self, request: Request<RunTaskRequest>) -> Result<Response<RunTaskResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let allowed = self.queues.allow(&caller, Verb::Configure, &request.queue)?;
+        let task = tasks::task(allowed.served.id, request)?;
+        let uid = task.id.uid.clone();
+        let progress = self.work_on(task).await?;
+        audit::worked(&allowed, &uid, &progress);
+        Ok(Response::new(tasks::progress_to(progress)))
     }
 }
 

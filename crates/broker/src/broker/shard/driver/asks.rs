@@ -101,6 +101,7 @@ pub(super) fn arriving(batch: &[(Command, Then)]) -> HashMap<QueueId, u64> {
             // Slots that are let go of may have had any number wait.
             Command::Import(import) => (import.queue, import.messages.len().max(1)),
             Command::Place(place) => (place.queue, 1),
+            Command::Task(task) => (task.queue, 1),
             Command::Configure(_)
             | Command::Delete(_)
             | Command::Receive(_)
