@@ -1,6 +1,7 @@
-//! The `Queue` resource: what users write, what the operator answers, and what its children are called.
+//! The `Queue` and `QueueTask` resources: what users write, what the operator answers, and what their children are called.
 //!
 //! - [`Queue`], [`QueueSpec`], [`QueueStatus`]: the custom resource. The CRD in `crds/` is generated from them.
+//! - [`QueueTask`], [`QueueTaskSpec`], [`QueueTaskStatus`]: what is done once with the messages of a Queue.
 //! - [`ValidatedQueue`]: a Queue whose every rule holds, parsed once. Outside of a cluster it is read with
 //!   [`ValidatedQueue::from_manifest`], which refuses what the API server would refuse.
 //! - [`names`], [`conditions`]: names, labels, condition types and reasons.
@@ -15,6 +16,7 @@ mod rules;
 mod schema;
 mod spec;
 mod status;
+mod task;
 mod template;
 mod validated;
 
@@ -25,6 +27,10 @@ pub use spec::{
     OperatorUpgrade, Queue, QueueSpec, Retention, Rollout, Scheduling, Storage, Verb,
 };
 pub use status::{MessageCounts, QueueStatus, StorageStatus, VolumeState, VolumeStatus};
+pub use task::{
+    Purge, PurgeTarget, QueueTask, QueueTaskSpec, QueueTaskStatus, Redrive, ShardProgress, ShardTaskState,
+    TaskState,
+};
 pub use template::{Template, TemplateMetadata};
 pub use validated::{InvalidQueue, PodTemplate, ValidatedQueue};
 
@@ -33,5 +39,5 @@ use kube::CustomResourceExt;
 
 /// The definitions that a cluster needs.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Queue::crd()]
+    vec![Queue::crd(), QueueTask::crd()]
 }

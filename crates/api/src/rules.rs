@@ -47,8 +47,22 @@ pub(crate) const MESSAGE_BYTES: Rule = (
      quantity(string(self.maxMessageBytes)).compareTo(quantity('16Mi')) <= 0",
     "limits.maxMessageBytes must be 1 to 16Mi",
 );
+pub(crate) const ONE_WORK: Rule = (
+    "[has(self.redrive), has(self.purge)].filter(given, given).size() == 1",
+    "spec must have exactly one of redrive and purge",
+);
+pub(crate) const TASK_CHANGES: Rule = (
+    "self.queueName == oldSelf.queueName && \
+     has(self.redrive) == has(oldSelf.redrive) && (!has(self.redrive) || self.redrive == oldSelf.redrive) && \
+     has(self.purge) == has(oldSelf.purge) && (!has(self.purge) || self.purge == oldSelf.purge)",
+    "what a task does cannot be changed, only spec.cancel and spec.ttlSecondsAfterFinished: make another task",
+);
+pub(crate) const CANCEL_IS_TAKEN_BACK: Rule =
+    ("self.cancel || !oldSelf.cancel", "spec.cancel cannot be taken back: make another task");
 /// Patterns in the schema: as a rule in CEL over a list they cost more than the API server allows.
 pub(crate) const SERVICE_ACCOUNT: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+/// As in [`NAME`].
+pub(crate) const QUEUE: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 pub(crate) const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 const MIN_STORAGE_BYTES: u64 = 256 << 20;
