@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use ackwell_api::Queue;
 use ackwell_api::conditions::types;
+use ackwell_api::{Queue, TaskState};
 use kube::ResourceExt;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -22,6 +22,10 @@ type QueueLabels<const N: usize> = [(&'static str, String); N];
 /// struggling API server up to a minute.
 const RECONCILE_SECONDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0, 60.0];
 
+/// What `QueueTasks` do, and how they end.
+const WORKS: [&str; 2] = ["redrive", "purge"];
+const TASK_ENDS: [&str; 4] = ["succeeded", "failed", "rejected", "cancelled"];
+
 /// All metrics of this process. Cheap to update from everywhere.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -31,6 +35,7 @@ pub(crate) struct Metrics {
     seconds: Histogram,
     leader: Gauge<i64>,
     undecodable: Counter<u64, AtomicU64>,
+    tasks: Family<Labels<2>, Counter>,
     conditions: Family<QueueLabels<3>, Gauge<i64>>,
     shards: Family<QueueLabels<2>, Gauge<i64>>,
     ready_shards: Family<QueueLabels<2>, Gauge<i64>>,
@@ -46,6 +51,7 @@ impl Metrics {
             seconds: Histogram::new(RECONCILE_SECONDS),
             leader: Gauge::default(),
             undecodable: Counter::default(),
+            tasks: Family::default(),
             conditions: Family::default(),
             shards: Family::default(),
             ready_shards: Family::default(),
@@ -63,6 +69,9 @@ impl Metrics {
         for class in ["transient", "waiting", "user", "bug"] {
             _ = self.errors.get_or_create(&[("class", class)]);
         }
+        for (work, state) in WORKS.into_iter().flat_map(|work| TASK_ENDS.map(|state| (work, state))) {
+            _ = self.tasks.get_or_create(&[("work", work), ("state", state)]);
+        }
     }
 
     fn register(&mut self) {
@@ -72,7 +81,9 @@ impl Metrics {
         registry.register("applies", "Child objects, by kind and outcome", self.applies.clone());
         registry.register("reconcile_duration_seconds", "How long visits take", self.seconds.clone());
         registry.register("leader", "1 on the replica that reconciles", self.leader.clone());
-        registry.register("undecodable_objects", "Queues that could not be read", self.undecodable.clone());
+        let unreadable = "Queues and QueueTasks that could not be read";
+        registry.register("undecodable_objects", unreadable, self.undecodable.clone());
+        registry.register("tasks", "QueueTasks that are over, by work and end", self.tasks.clone());
         let condition = "Conditions of Queues: 1 True, 0 False, -1 Unknown";
         registry.register("queue_condition", condition, self.conditions.clone());
         registry.register("queue_shards", "Shards that the Queue asks for", self.shards.clone());
@@ -101,6 +112,18 @@ impl Metrics {
 
     pub(crate) fn undecodable(&self) {
         self.undecodable.inc();
+    }
+
+    /// A `QueueTask` is over.
+    pub(crate) fn task_ended(&self, work: &'static str, state: TaskState) {
+        let state = match state {
+            TaskState::Succeeded => "succeeded",
+            TaskState::Failed => "failed",
+            TaskState::Rejected => "rejected",
+            TaskState::Cancelled => "cancelled",
+            TaskState::Pending | TaskState::Running => return,
+        };
+        self.tasks.get_or_create(&[("work", work), ("state", state)]).inc();
     }
 
     /// What the Queue says of itself.

@@ -1,7 +1,7 @@
 //! Makes Queues real: each change to a Queue or to anything it is made of leads to one visit of five steps.
 //!
 //! `dereference` (caches), `validate` (pure), `build` (pure), `apply` (writes children), `update_status` (writes the
-//! status). [`storage`] and [`rollout`] (pure) plan what takes several visits. A visit is safe to repeat and remembers nothing that a later one needs. Deleting needs no visit: garbage
+//! status). [`tasks`] does `QueueTasks`. [`storage`] and [`rollout`] (pure) plan what takes several visits. A visit is safe to repeat and remembers nothing that a later one needs. Deleting needs no visit: garbage
 //! collection follows the owner references.
 
 mod apply;
@@ -18,6 +18,7 @@ mod placement;
 mod rollout;
 mod shards;
 mod storage;
+mod tasks;
 mod turns;
 mod update_status;
 mod validate;
@@ -39,6 +40,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::apply::{Applied, Applier, ApplyError};
 use self::caches::Caches;
@@ -157,7 +159,10 @@ async fn run_scope(
     context.find_rollouts();
     tracing::info!(namespace = namespace.as_deref().unwrap_or("all"), "visiting Queues");
     let guarded = |queue: QueueRef| guarded(&queue);
-    Controller::new(api, watcher::Config::default())
+    let controller = Controller::new(api, watcher::Config::default());
+    let tasks = tasks::run(Arc::clone(&context), namespace, controller.store(), shutdown.clone());
+    let tasks = AbortOnDropHandle::new(tokio::spawn(tasks));
+    controller
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(ReceiverStream::new(visits).map(guarded))
         .reconcile_all_on(WatchStream::from_changes(authority).map(drop))
@@ -166,6 +171,8 @@ async fn run_scope(
         .run(visit_measured, back_off, Arc::clone(&context))
         .for_each(|result| finished(&context, result))
         .await;
+    // One that panicked has said so.
+    drop(tasks.await);
 }
 
 /// One visit, counted.

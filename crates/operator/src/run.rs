@@ -5,7 +5,8 @@
 //! | Group | Resources | Verbs |
 //! |---|---|---|
 //! | `ackwell.dev` | `queues` | get, list, watch |
-//! | `ackwell.dev` | `queues/status` | patch |
+//! | `ackwell.dev` | `queues/status`, `queuetasks/status` | patch |
+//! | `ackwell.dev` | `queuetasks` | get, list, watch, patch, delete |
 //! | `apps` | `statefulsets` | get, list, watch, create, patch, delete |
 //! | core | `configmaps`, `services`, `serviceaccounts` | get, list, watch, create, patch |
 //! | `networking.k8s.io` | `networkpolicies` | get, list, watch, create, patch, delete |

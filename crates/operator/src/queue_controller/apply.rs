@@ -255,7 +255,7 @@ impl Applier<'_> {
     }
 }
 
-async fn request<K, T>(
+pub(super) async fn request<K, T>(
     operation: &'static str,
     child: &K,
     call: impl Future<Output = Result<T, kube::Error>>,

@@ -5,10 +5,10 @@ mod link;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ackwell_api::names;
-use ackwell_proto::v1::{Moving, QueueConfig, StatsResponse};
+use ackwell_proto::v1::{Moving, QueueConfig, RunTaskRequest, RunTaskResponse, StatsResponse};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -38,7 +38,8 @@ pub(crate) struct ShardView {
 }
 
 struct Link {
-    address: SocketAddr,
+    ordinal: u32,
+    peer: Arc<Peer>,
     config: watch::Sender<QueueConfig>,
     view: watch::Receiver<ShardView>,
     _task: AbortOnDropHandle<()>,
@@ -68,7 +69,7 @@ impl Shards {
         let links = all.entry(key.clone()).or_default();
         let serving: BTreeMap<String, (u32, SocketAddr)> =
             observed.pods.iter().filter_map(serving_pod).collect();
-        links.retain(|uid, link| serving.get(uid).is_some_and(|(_, address)| *address == link.address));
+        links.retain(|uid, link| serving.get(uid).is_some_and(|(_, address)| *address == link.peer.address));
         for (uid, (ordinal, address)) in serving {
             let link = links
                 .entry(uid)
@@ -81,6 +82,23 @@ impl Shards {
     pub(super) fn views(&self, queue: &QueueRef) -> Vec<ShardView> {
         let all = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(queue).into_iter().flat_map(BTreeMap::values).map(|link| link.view.borrow().clone()).collect()
+    }
+
+    /// Has the broker of a shard do a part of a task; the error says why it did not answer.
+    pub(super) async fn run_task(
+        &self,
+        queue: &QueueRef,
+        ordinal: u32,
+        request: RunTaskRequest,
+    ) -> Result<RunTaskResponse, String> {
+        let peer = self.peer(queue, ordinal).ok_or_else(|| format!("shard {ordinal} does not serve"))?;
+        link::run_task(&peer, request).await.map_err(|error| format!("shard {ordinal}: {error}"))
+    }
+
+    fn peer(&self, queue: &QueueRef, ordinal: u32) -> Option<Arc<Peer>> {
+        let all = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = all.get(queue)?.values().find(|link| link.ordinal == ordinal)?;
+        Some(Arc::clone(&link.peer))
     }
 
     /// Ends the links of a Queue that is gone.
@@ -100,12 +118,13 @@ impl Shards {
             watch::channel(ShardView { ordinal, pod: pod.to_owned(), ..ShardView::default() });
         let name = names::server_name(queue.namespace.as_deref().unwrap_or_default(), &queue.name, ordinal);
         let peer = Peer { address, name, authority: self.authority.clone(), token: self.token.clone() };
-        let task = link::run(peer, configs, views, self.visit.clone(), queue.clone());
-        Link { address, config, view, _task: AbortOnDropHandle::new(tokio::spawn(task)) }
+        let peer = Arc::new(peer);
+        let task = link::run(Arc::clone(&peer), configs, views, self.visit.clone(), queue.clone());
+        Link { ordinal, peer, config, view, _task: AbortOnDropHandle::new(tokio::spawn(task)) }
     }
 }
 
-fn serving_pod((ordinal, pod): &(u32, std::sync::Arc<Pod>)) -> Option<(String, (u32, SocketAddr))> {
+fn serving_pod((ordinal, pod): &(u32, Arc<Pod>)) -> Option<(String, (u32, SocketAddr))> {
     let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     serves(pod).then_some((pod.uid()?, (*ordinal, SocketAddr::new(address, names::GRPC_PORT))))
 }

@@ -24,7 +24,7 @@ use super::shards::ShardView;
 use super::validate::Plan;
 
 /// Field manager of the status.
-const STATUS_MANAGER: &str = "ackwell-operator-status";
+pub(super) const STATUS_MANAGER: &str = "ackwell-operator-status";
 /// Counts change all the time; every write costs the API server and all who watch.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(10);
 

@@ -13,7 +13,8 @@ use ackwell_proto::v1::{
     ArriveRequest, ArriveResponse, CancelRequest, CancelResponse, ConfigureRequest, ConfigureResponse,
     ExplainRequest, ExplainResponse, GetRequest, GetResponse, ImportRequest, ImportResponse, Moving,
     PauseRequest, PauseResponse, PeekRequest, PeekResponse, Placement, PurgeRequest, PurgeResponse,
-    RedriveRequest, RedriveResponse, RouteRequest, RouteResponse, StatsRequest, StatsResponse,
+    RedriveRequest, RedriveResponse, RouteRequest, RouteResponse, RunTaskRequest, RunTaskResponse,
+    StatsRequest, StatsResponse,
 };
 use anyhow::Context;
 use futures::StreamExt;
@@ -31,6 +32,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
+
+use crate::tasks;
 
 /// Serves until the process ends, with the certificate of whichever broker is called.
 pub(crate) async fn serve(address: SocketAddrV4, client: &Client) {
@@ -134,6 +137,13 @@ impl Shard for Broker {
 
     async fn route(&self, _: Request<RouteRequest>) -> Result<Response<RouteResponse>, Status> {
         unasked()
+    }
+
+    async fn run_task(&self, request: Request<RunTaskRequest>) -> Result<Response<RunTaskResponse>, Status> {
+        if !request.metadata().contains_key("authorization") {
+            return Err(Status::unauthenticated("the operator shows no token"));
+        }
+        Ok(Response::new(tasks::work_on(&request.into_inner())))
     }
 }
 

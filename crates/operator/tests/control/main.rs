@@ -13,4 +13,5 @@ mod operator;
 mod plane;
 mod scenarios;
 mod steady;
+mod tasks;
 mod world;

@@ -6,13 +6,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 
-use ackwell_api::Queue;
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};
 use kube::client::ClientBuilder;
 use kube::config::AuthInfo;
-use kube::{Api, Client, Config, CustomResourceExt};
+use kube::{Api, Client, Config, ResourceExt};
 use serde_json::json;
 
 use crate::faults::Faults;
@@ -102,11 +101,12 @@ fn config(port: u16) -> Config {
 async fn prepare(client: &Client) {
     let parameters = PatchParams::apply("test").force();
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let name = Queue::crd_name();
-    crds.patch(name, &parameters, &Patch::Apply(Queue::crd())).await.unwrap();
-    kube::runtime::wait::await_condition(crds, name, kube::runtime::wait::conditions::is_crd_established())
-        .await
-        .unwrap();
+    for crd in ackwell_api::crds() {
+        let name = &crd.name_any();
+        crds.patch(name, &parameters, &Patch::Apply(&crd)).await.unwrap();
+        let established = kube::runtime::wait::conditions::is_crd_established();
+        kube::runtime::wait::await_condition(crds.clone(), name, established).await.unwrap();
+    }
     let classes: Api<StorageClass> = Api::all(client.clone());
     for (name, growable) in CLASSES {
         let default = (name == "standard").to_string();

@@ -1,6 +1,7 @@
 //! Each write of each scenario is spoiled in each way, and each kind of object is heard of late. The end is always that of the
 //! run in which nothing was.
 
+use ackwell_api::QueueTask;
 use futures::StreamExt;
 use futures::stream::iter;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -8,13 +9,14 @@ use serde_json::{Value, json};
 
 use crate::faults::{Fault, Faults};
 use crate::node::BROKEN;
+use crate::tasks;
 use crate::world::{World, until};
 
 /// Runs at the same time: most of their time they wait for the control plane.
 const PARALLEL: usize = 8;
 
 /// What an operator can hear of too late to act on it.
-const HEARD_OF: [&str; 4] = ["queues", "statefulsets", "pods", "persistentvolumeclaims"];
+const HEARD_OF: [&str; 5] = ["queues", "queuetasks", "statefulsets", "pods", "persistentvolumeclaims"];
 
 /// What somebody does to a Queue.
 struct Scenario {
@@ -31,6 +33,10 @@ enum Act {
     Change(Value),
     /// Changes the spec, and waits until the pod of shard 1 is one of the new template.
     Break(Value),
+    /// Makes a `QueueTask` of this name, and waits until it is over.
+    Order(&'static str, Value),
+    /// The same, and waits until it is gone.
+    OrderAndForget(&'static str, Value),
     /// Deletes the Queue, and waits until only its volumes are left.
     Delete,
 }
@@ -101,6 +107,7 @@ impl Run {
             self.act(act).await;
         }
         self.world.assert_consistent();
+        tasks::assert_once(&self.world.namespace);
         let claims_after = self.world.uids::<PersistentVolumeClaim>().await;
         assert!(claims.iter().all(|claim| claims_after.iter().any(|one| one == claim)), "a volume is gone");
         if scenario.keeps_pods {
@@ -128,6 +135,20 @@ impl Run {
                         .get("ackwell-orders-1")
                         .is_some_and(|uid| Some(uid) != old.get("ackwell-orders-1"));
                     if replaced { Ok(()) } else { Err(now) }
+                })
+                .await;
+            }
+            Act::Order(name, spec) => {
+                self.world.order(name, spec).await.unwrap();
+                self.world.until_over(name).await;
+            }
+            Act::OrderAndForget(name, spec) => {
+                self.world.order(name, spec).await.unwrap();
+                until(&format!("{name} to go"), async || {
+                    match self.world.api::<QueueTask>().get_opt(name).await.unwrap() {
+                        None => Ok(()),
+                        Some(task) => Err(task.status),
+                    }
                 })
                 .await;
             }
@@ -231,4 +252,14 @@ async fn delete_and_make_again() {
     let acts = vec![Act::Delete, Act::Change(two_shards())];
     survives_every_fault(Scenario { name: "again", before: Some(two_shards()), acts, keeps_pods: false })
         .await;
+}
+
+/// What was done is done once, however often it is asked for: with bounds for all shards, without, and when it is forgotten.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn task() {
+    let bounded = json!({"queueName": "orders", "redrive": {"maxMessages": tasks::MAX, "maxPerSecond": 100}});
+    let unbounded = json!({"queueName": "orders", "purge": {"target": "All"}, "ttlSecondsAfterFinished": 1});
+    let acts = vec![Act::Order("bounded", bounded), Act::OrderAndForget("unbounded", unbounded)];
+    survives_every_fault(Scenario { name: "task", before: Some(two_shards()), acts, keeps_pods: true }).await;
 }

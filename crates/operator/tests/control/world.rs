@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use ackwell_api::Queue;
 use ackwell_api::names::PLACEMENT_ANNOTATION;
+use ackwell_api::{Queue, QueueTask, QueueTaskStatus};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, ValidationDirective,
+};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -25,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Many worlds at once look at one API server.
 const PAUSE: Duration = Duration::from_millis(300);
 /// What differs from run to run, or tells of the way and not of its end.
-const VOLATILE: [&str; 13] = [
+const VOLATILE: [&str; 15] = [
     "uid",
     "resourceVersion",
     "generation",
@@ -39,6 +41,8 @@ const VOLATILE: [&str; 13] = [
     "podIP",
     "podIPs",
     "collisionCount",
+    "startTime",
+    "completionTime",
 ];
 
 /// A condition of a claim that its protector sets by what it has heard of pods so far: it may stay behind them.
@@ -99,6 +103,32 @@ impl World {
         }
     }
 
+    /// Makes a `QueueTask`, or changes its spec.
+    pub(crate) async fn order(&self, name: &str, spec: &Value) -> kube::Result<QueueTask> {
+        let manifest = json!({
+            "apiVersion": "ackwell.dev/v1alpha1",
+            "kind": "QueueTask",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        let tasks = self.api::<QueueTask>();
+        if tasks.get_metadata_opt(name).await?.is_some() {
+            return tasks.patch(name, &PatchParams::default(), &Patch::Merge(manifest)).await;
+        }
+        let field_validation = Some(ValidationDirective::Strict);
+        let parameters = PatchParams { field_validation, ..PatchParams::apply("test") };
+        tasks.patch(name, &parameters, &Patch::Apply(manifest)).await
+    }
+
+    /// Waits until a `QueueTask` is over.
+    pub(crate) async fn until_over(&self, name: &str) -> QueueTaskStatus {
+        until(&format!("{}: {name} to be over", self.namespace), async || {
+            let status = self.api::<QueueTask>().get(name).await.unwrap().status.unwrap_or_default();
+            if status.state.is_final() { Ok(status) } else { Err(status) }
+        })
+        .await
+    }
+
     pub(crate) async fn annotate(&self, name: &str, value: Option<&str>) {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {name: value}}}));
         self.api::<Queue>().patch("orders", &PatchParams::default(), &patch).await.unwrap();
@@ -156,6 +186,7 @@ impl World {
     pub(crate) async fn state(&self) -> Value {
         let kinds = [
             ApiResource::erase::<Queue>(&()),
+            ApiResource::erase::<QueueTask>(&()),
             ApiResource::erase::<ServiceAccount>(&()),
             ApiResource::erase::<ConfigMap>(&()),
             ApiResource::erase::<Service>(&()),

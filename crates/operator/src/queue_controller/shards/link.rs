@@ -4,11 +4,15 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ackwell_proto::v1::queue_admin_client::QueueAdminClient;
 use ackwell_proto::v1::shard_client::ShardClient;
-use ackwell_proto::v1::{ConfigureRequest, ConfigureResponse, QueueConfig, StatsRequest, StatsResponse};
+use ackwell_proto::v1::{
+    ConfigureRequest, ConfigureResponse, QueueConfig, RunTaskRequest, RunTaskResponse, StatsRequest,
+    StatsResponse,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -22,6 +26,8 @@ use crate::queue_controller::QueueRef;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// How often a broker may report its counts.
 const STATS_INTERVAL_SECONDS: i64 = 5;
+/// Longest wait for a part of a task, which takes a second where nobody else is served.
+const PART_DEADLINE: Duration = Duration::from_secs(15);
 /// Detects a broker that vanished without closing its connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Wait before each new attempt.
@@ -31,9 +37,9 @@ const WATCH_MOVES: Duration = Duration::from_secs(1);
 /// Failures in a row before people hear of it: a restart takes less.
 const FAILURES_TOLERATED: u32 = 5;
 
-/// Why a session with a broker ended.
+/// Why a call to a broker failed, or a session with it ended.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error("there is no authority yet that could have signed its certificate")]
     NoAuthority,
     #[error("read the token of this operator: {0}")]
@@ -44,8 +50,8 @@ enum Error {
     Connect(#[from] tonic::transport::Error),
     #[error("{0}: {message}", message = .1.message())]
     Call(&'static str, Status),
-    #[error("{0}: no answer within {seconds} s", seconds = DEADLINE.as_secs())]
-    Timeout(&'static str),
+    #[error("{0}: no answer within {seconds} s", seconds = .1.as_secs())]
+    Timeout(&'static str, Duration),
     #[error("the broker ended the stream of counts")]
     Ended,
 }
@@ -85,7 +91,7 @@ struct News {
 
 /// Keeps a session with the broker until the task is dropped.
 pub(super) async fn run(
-    peer: Peer,
+    peer: Arc<Peer>,
     mut configs: watch::Receiver<QueueConfig>,
     view: watch::Sender<ShardView>,
     visit: mpsc::Sender<QueueRef>,
@@ -180,6 +186,13 @@ async fn configure(
     Ok(is_moving)
 }
 
+/// A part of a task, by a connection of its own: others are rare, and this takes a second.
+pub(super) async fn run_task(peer: &Peer, task: RunTaskRequest) -> Result<RunTaskResponse, Error> {
+    let request = peer.request(task)?;
+    let mut client = ShardClient::new(connect(peer).await?);
+    within(PART_DEADLINE, "RunTask", client.run_task(request)).await
+}
+
 fn stats_request(queue: String) -> StatsRequest {
     let interval = prost_types::Duration { seconds: STATS_INTERVAL_SECONDS, nanos: 0 };
     StatsRequest { queue, interval: Some(interval) }
@@ -196,7 +209,15 @@ async fn answer<T>(
     call: &'static str,
     response: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, Error> {
-    let response = timeout(DEADLINE, response).await.map_err(|_| Error::Timeout(call))?;
+    within(DEADLINE, call, response).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: &'static str,
+    response: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Error> {
+    let response = timeout(limit, response).await.map_err(|_| Error::Timeout(call, limit))?;
     response.map(Response::into_inner).map_err(|status| Error::Call(call, status))
 }
 

@@ -53,6 +53,11 @@ impl Shard for Broker {
     async fn import(&self, _: Request<ImportRequest>) -> Result<Response<ImportResponse>, Status> {
         Err(Status::unimplemented("shards speak to each other"))
     }
+
+    async fn run_task(&self, request: Request<RunTaskRequest>) -> Result<Response<RunTaskResponse>, Status> {
+        assert_eq!(request.metadata().get("authorization").unwrap(), TOKEN);
+        Err(Status::not_found(request.into_inner().uid))
+    }
 }
 
 #[tonic::async_trait]
@@ -153,7 +158,7 @@ async fn link_to(authority: Authority, (certificate, key): &(String, String)) ->
     let (view_sender, view) = watch::channel(ShardView::default());
     let (visit, visits) = mpsc::channel(8);
     let queue = QueueRef::new("orders").within("shop");
-    let link = run(peer(address, authority), config_receiver, view_sender, visit, queue);
+    let link = run(peer(address, authority).into(), config_receiver, view_sender, visit, queue);
     let serve = async { server.await.unwrap() };
     let tasks = [tokio::spawn(serve), tokio::spawn(link)].map(AbortOnDropHandle::new);
     Scene { configs, view, visits, configured, reports, _tasks: tasks }
@@ -210,7 +215,7 @@ async fn broker_that_stays_away_is_reported() {
     let (view_sender, mut view) = watch::channel(ShardView::default());
     let (visit, _visits) = mpsc::channel(8);
     let queue = QueueRef::new("orders").within("shop");
-    let link = run(peer(address, authority_of(&fresh())), config_receiver, view_sender, visit, queue);
+    let link = run(peer(address, authority_of(&fresh())).into(), config_receiver, view_sender, visit, queue);
     let _task = AbortOnDropHandle::new(tokio::spawn(link));
     let away = soon(view.wait_for(|view| view.unreachable.is_some())).await.unwrap();
     assert!(away.unreachable.as_ref().unwrap().starts_with(&address.to_string()));
