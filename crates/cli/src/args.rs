@@ -208,6 +208,8 @@ mod tests {
             "ackwell man folder",
             "ackwell redrive orders --yes",
             "ackwell purge orders --all --yes",
+            "ackwell redrive orders --namespace shop --rate 50 --max 5 --wait 2m",
+            "ackwell purge shop/orders --context production --state dead --older-than 7d --yes --wait 0s",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }

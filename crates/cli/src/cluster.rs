@@ -52,6 +52,7 @@ pub(crate) struct Kind {
 }
 
 pub(crate) const QUEUES: Kind = Kind::new("apis/ackwell.dev/v1alpha1", "queues");
+pub(crate) const TASKS: Kind = Kind::new("apis/ackwell.dev/v1alpha1", "queuetasks");
 pub(crate) const PODS: Kind = Kind::new("api/v1", "pods");
 pub(crate) const CLAIMS: Kind = Kind::new("api/v1", "persistentvolumeclaims");
 pub(crate) const EVENTS: Kind = Kind::new("api/v1", "events");
@@ -80,6 +81,11 @@ pub(crate) fn short_name(queue: &str) -> &str {
 }
 
 impl Place {
+    /// Whether a cluster is meant at all.
+    pub(crate) fn is_named(&self) -> bool {
+        self.namespace.is_some() || self.context.is_some()
+    }
+
     /// Reads the kubeconfig; nobody is asked yet.
     pub(crate) async fn open(&self, queue: Option<&str>) -> anyhow::Result<Cluster> {
         let of_name = queue.and_then(|queue| Some(queue.split_once('/')?.0));
@@ -154,6 +160,14 @@ impl Cluster {
         let request = Request::patch(path)
             .header("content-type", "application/merge-patch+json")
             .body(serde_json::to_vec(change)?)?;
+        limited(self.client.request(request)).await?.map_err(told)
+    }
+
+    /// Makes an object, and answers with all of it.
+    pub(crate) async fn create(&self, kind: Kind, object: &Value) -> anyhow::Result<Value> {
+        let path = self.path(kind, &format!("?fieldManager={FIELD_MANAGER}"));
+        let request = Request::post(path).header("content-type", "application/json");
+        let request = request.body(serde_json::to_vec(object)?)?;
         limited(self.client.request(request)).await?.map_err(told)
     }
 

@@ -34,6 +34,7 @@ mod shown;
 mod stats;
 mod status;
 mod suspend;
+mod task;
 mod top;
 mod verify;
 mod wait;

@@ -1,22 +1,27 @@
 //! `ackwell purge`: messages removed for good.
 
+use std::time::Duration;
+
 use ackwell_client::{PurgeRequest, PurgeResponse};
 use clap::{Args, CommandFactory, error::ErrorKind};
 use serde_json::json;
 
 use crate::args::{Cli, Output, Target};
 use crate::filter::{Filter, StateName};
-use crate::{Outcome, confirm, output};
+use crate::task::{self, IN_A_CLUSTER, Order, Ordered, refused};
+use crate::{Outcome, confirm, duration, output};
 
 /// Remove messages for good, in every state but in flight.
 ///
-/// Look first with --dry-run. To remove every message, without a filter, say --all.
+/// Look first with --dry-run. To remove every message, without a filter, say --all. With --namespace or --context it makes a
+/// QueueTask, with your kubeconfig, and waits until the operator has done it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   ackwell purge orders --state dead --dry-run
   ackwell purge orders --header tenant=acme
-  ackwell purge orders --all")]
+  ackwell purge orders --all
+  ackwell purge orders --namespace shop --state dead --older-than 7d")]
 pub(crate) struct Purge {
     #[command(flatten)]
     target: Target,
@@ -43,11 +48,24 @@ pub(crate) struct Purge {
 
     #[command(flatten)]
     filter: Filter,
+
+    #[command(flatten)]
+    ordered: Ordered,
+
+    /// Only messages that were stored so long ago.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, help_heading = IN_A_CLUSTER)]
+    older_than: Option<Duration>,
 }
 
 impl Purge {
     pub(crate) async fn run(self, output: Output) -> anyhow::Result<Outcome> {
         self.check()?;
+        if self.ordered.place.is_named() {
+            return self.order(output).await;
+        }
+        if self.older_than.is_some() {
+            return Err(refused("--older-than is for a queue of a cluster: name it with --namespace"));
+        }
         let client = self.target.connect().await?;
         let request = PurgeRequest {
             queue: self.target.queue,
@@ -75,6 +93,38 @@ impl Purge {
             Output::Text => output::line(&purged(answer))?,
         }
         Ok(Outcome::Done)
+    }
+
+    /// By the operator.
+    async fn order(self, output: Output) -> anyhow::Result<Outcome> {
+        let queue = &self.target.queue;
+        let (target, messages) = self.target_of_task()?;
+        let seconds = self.older_than.unwrap_or_default().as_secs();
+        let order = Order {
+            work: "purge",
+            fields: json!({"target": target, "olderThanSeconds": seconds}),
+            queue,
+            question: if self.yes {
+                String::new()
+            } else {
+                format!("Remove {messages} of {queue} for good?")
+            },
+        };
+        task::order(&self.ordered, order, output).await
+    }
+
+    /// And in words.
+    fn target_of_task(&self) -> anyhow::Result<(&'static str, &'static str)> {
+        let is_plain = !self.dry_run && self.filter.is_empty() && self.max_messages == 0;
+        match (is_plain, self.all, self.states.as_slice()) {
+            (true, true, []) => Ok(("All", "all messages")),
+            (true, false, [StateName::Ready]) => Ok(("Ready", "all ready messages")),
+            (true, false, [StateName::Dead]) => Ok(("DeadLetter", "all dead messages")),
+            _ => Err(refused(
+                "a task of a cluster removes --all, --state ready or --state dead, and --older-than; for more, call a broker \
+                 with --address and without --namespace",
+            )),
+        }
     }
 
     /// What is removed does not come back: a filter that was forgotten must not mean everything.

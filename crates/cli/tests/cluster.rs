@@ -7,6 +7,7 @@
 mod plane;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 
 use plane::{Ended, Shop, until};
 use serde_json::{Value, json};
@@ -210,6 +211,68 @@ fn restart_waits_for_new_pods() {
     shop.patch("queue", "orders", &json!({"metadata": {"annotations": {"ackwell.dev/paused": "yes"}}}));
     let refused = shop.run(&["restart", "orders"]);
     assert!(refused.code == 1 && refused.stderr.contains("ackwell.dev/paused"), "{refused:?}");
+}
+
+/// Promise: a redrive of a queue of a cluster is a task that the operator does; who ordered it sees how far it is and how it ended.
+#[test]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+fn redrive_makes_a_task_and_waits_for_it() {
+    let shop = shop_with_a_queue("tasks");
+    let mut ordering = shop.start(&["redrive", "orders", "--max", "7", "--rate", "5", "-o", "json"]);
+    until("the task", || {
+        let names = shop.names("queuetasks");
+        if names.len() == 1 { Ok(()) } else { Err(names) }
+    });
+    let name = shop.names("queuetasks").remove(0);
+    let spec = shop.get("queuetask", &name)["spec"].take();
+    assert!(name.starts_with("redrive-orders-"), "{name}");
+    assert_eq!(
+        (&spec["queueName"], &spec["redrive"]),
+        (&json!("orders"), &json!({"maxMessages": 7, "maxPerSecond": 5}))
+    );
+    let progress =
+        |state: &str, processed: u32| json!({"status": {"state": state, "processed": processed, "total": 7}});
+    shop.patch("queuetask", &name, &progress("Running", 3));
+    let mut said = BufReader::new(ordering.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line == format!("{name}: running, 3 of 7")), "it says how far it is");
+    shop.patch("queuetask", &name, &progress("Succeeded", 7));
+    let ended = Ended::new(&ordering.wait_with_output().unwrap());
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        (ended.code, &told["state"], &told["processed"]),
+        (0, &json!("Succeeded"), &json!(7)),
+        "{ended:?}"
+    );
+
+    let made = shop.run(&["purge", "orders", "--state", "dead", "--older-than", "7d", "--wait", "0s"]);
+    assert!(made.code == 0 && made.stdout.contains("pending"), "{made:?}");
+    let purge = shop.names("queuetasks").into_iter().find(|name| name.starts_with("purge-")).unwrap();
+    let spec = shop.get("queuetask", &purge)["spec"]["purge"].take();
+    assert_eq!(spec, json!({"target": "DeadLetter", "olderThanSeconds": 604_800}));
+    let late = shop.run(&["redrive", "orders", "--wait", "1s"]);
+    assert!(late.code == 1 && late.stderr.contains("goes on"), "{late:?}");
+}
+
+/// Promise: what a task cannot do is refused before one is made; so is what a person may not order.
+#[test]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+fn tasks_that_cannot_be_are_refused_before_they_are_made() {
+    let shop = shop_with_a_queue("no-tasks");
+    for args in [
+        &["redrive", "orders", "--dry-run"][..],
+        &["redrive", "orders", "--header", "a=b"],
+        &["purge", "orders", "--state", "delayed"],
+        &["purge", "orders", "--all", "--max", "3"],
+    ] {
+        let refused = shop.run(args);
+        assert!(refused.code == 2 && refused.stderr.contains("a task of a cluster"), "{refused:?}");
+    }
+    let nobody = shop.run(&["redrive", "logs"]);
+    assert!(nobody.code == 1 && nobody.stderr.contains("there is no queue logs"), "{nobody:?}");
+    shop.restrict(&json!([{"apiGroups": ["ackwell.dev"], "resources": ["queues"], "verbs": ["get"]}]));
+    let refused = shop.run(&["redrive", "orders"]);
+    assert!(refused.code == 1 && refused.stderr.contains("cannot create resource"), "{refused:?}");
+    assert_eq!(shop.names("queuetasks"), Vec::<String>::new());
 }
 
 /// Promise: the bundle has what can be had, names what cannot, and has no secrets.

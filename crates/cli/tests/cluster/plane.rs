@@ -29,10 +29,9 @@ impl Plane {
         static PLANE: OnceLock<Plane> = OnceLock::new();
         PLANE.get_or_init(|| {
             let plane = Self::start();
-            let crd = format!("{REPOSITORY}/crds/queues.ackwell.dev.yaml");
-            plane.kubectl(&["apply", "--server-side", "--filename", &crd], "");
-            let established = ["--for=condition=Established", "crd/queues.ackwell.dev", "--timeout=60s"];
-            plane.kubectl(&[&["wait"], &established[..]].concat(), "");
+            plane.kubectl(&["apply", "--server-side", "--filename", &format!("{REPOSITORY}/crds")], "");
+            let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+            plane.kubectl(&established, "");
             plane
         })
     }
@@ -131,6 +130,12 @@ impl Shop {
 
     pub(crate) fn get(&self, kind: &str, name: &str) -> Value {
         serde_json::from_str(&self.kubectl(&["get", kind, name, "--output=json"], "")).unwrap()
+    }
+
+    /// The names of all objects of a kind.
+    pub(crate) fn names(&self, kind: &str) -> Vec<String> {
+        let names = self.kubectl(&["get", kind, "--output=jsonpath={.items[*].metadata.name}"], "");
+        names.split_whitespace().map(str::to_owned).collect()
     }
 
     fn kubectl(&self, args: &[&str], stdin: &str) -> String {
