@@ -22,7 +22,7 @@ fn flags_of_the_deployment_exist_and_suffice() {
     let deployment = read("charts/ackwell/templates/deployment.yaml");
     let flags: Vec<&str> = deployment.lines().filter_map(|line| line.trim().strip_prefix("- --")).collect();
     let example = |flag: &&str| {
-        let (name, value) = flag.split_once('=').unwrap();
+        let Some((name, value)) = flag.split_once('=') else { return format!("--{flag}") };
         let value = match value {
             "{{ .Values.image.pullPolicy }}" => "Never",
             "{{ .Values.log.format }}" => "json",
