@@ -122,6 +122,9 @@ fn settings_change_under_load_without_a_restart() {
         patch(&namespace, &json!({"delivery": {"ackTimeoutSeconds": seconds}, "limits": limits}));
         // Ready says that every shard has confirmed them.
         wait_up_to_date(&namespace);
+        let queue = namespace.get("queue", "orders").unwrap();
+        let runs = |ordinal| json!({"ordinal": ordinal, "generation": queue["metadata"]["generation"]});
+        assert_eq!(queue["status"]["shardStates"], json!([0, 1].map(runs)));
         load.wait_flows();
     }
     assert_eq!([0, 1].map(|ordinal| broker(&namespace, ordinal)), before);

@@ -26,7 +26,7 @@ pub use spec::{
     AccessMode, Backoff, BackoffPolicy, Client, DeletionPolicy, Delivery, ExpiredPolicy, Limits,
     OperatorUpgrade, Queue, QueueSpec, Retention, Rollout, Scheduling, Storage, Verb,
 };
-pub use status::{MessageCounts, QueueStatus, StorageStatus, VolumeState, VolumeStatus};
+pub use status::{MessageCounts, QueueStatus, ShardState, StorageStatus, VolumeState, VolumeStatus};
 pub use task::{
     Purge, PurgeTarget, QueueTask, QueueTaskSpec, QueueTaskStatus, Redrive, ShardProgress, ShardTaskState,
     TaskState,

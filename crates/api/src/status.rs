@@ -34,6 +34,12 @@ pub struct QueueStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
 
+    /// Each broker that exists, by ordinal.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["ordinal".into()]))]
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub shard_states: Vec<ShardState>,
+
     /// Messages of all shards that serve, sampled at most every 10 seconds. Absent while no broker serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<MessageCounts>,
@@ -51,6 +57,18 @@ pub struct QueueStatus {
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
+}
+
+/// One broker.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardState {
+    /// The shard.
+    pub ordinal: i32,
+
+    /// The generation of the spec whose settings it runs: the newest that it confirmed. Absent until it confirmed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
 }
 
 /// Messages by state.

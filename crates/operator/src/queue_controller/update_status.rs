@@ -4,11 +4,11 @@ mod conditions;
 pub(super) mod events;
 mod messages;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ackwell_api::{Queue, QueueStatus, StorageStatus, names};
+use ackwell_api::{Queue, QueueStatus, ShardState, StorageStatus, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::Recorder;
@@ -138,11 +138,26 @@ fn compute(facts: &Facts<'_>, now: &Time) -> QueueStatus {
         ready_shards: i32::try_from(conditions::serving(facts)).unwrap_or(i32::MAX),
         selector: Some(names::selector(&name)),
         endpoint: Some(names::endpoint(&namespace, &name)),
+        shard_states: shard_states(facts, before),
         messages: counts.messages,
         oldest_ready_seconds: counts.oldest_ready_seconds,
         storage: storage(facts, before),
         conditions: conditions::compute(facts, counts.messages, now),
     }
+}
+
+/// What each broker confirmed. One that cannot be asked now runs what it confirmed before, at least.
+fn shard_states(facts: &Facts<'_>, before: Option<&QueueStatus>) -> Vec<ShardState> {
+    let now = |ordinal: u32| facts.shards.iter().find(|shard| shard.ordinal == ordinal)?.generation;
+    let earlier =
+        |ordinal: i32| before?.shard_states.iter().find(|state| state.ordinal == ordinal)?.generation;
+    let state = |ordinal: u32| {
+        let number = i32::try_from(ordinal).ok()?;
+        let generation = now(ordinal).and_then(|generation| generation.try_into().ok());
+        Some(ShardState { ordinal: number, generation: generation.or_else(|| earlier(number)) })
+    };
+    let ordinals: BTreeSet<u32> = facts.observed.pods.iter().map(|(ordinal, _)| *ordinal).collect();
+    ordinals.into_iter().filter_map(state).collect()
 }
 
 /// Where this visit did not get as far, the last one did.
@@ -176,6 +191,8 @@ mod tests {
     use ackwell_api::MessageCounts;
 
     use super::*;
+    use crate::queue_controller::fixtures::{pod, queue};
+    use crate::queue_controller::validate::validate;
 
     fn status(ready: i64) -> QueueStatus {
         let messages = Some(MessageCounts { ready, ..MessageCounts::default() });
@@ -205,5 +222,24 @@ mod tests {
         assert_eq!(decide(None, &status(0), SOON), Write::Now);
         let started = QueueStatus { ready_shards: 1, ..status(5) };
         assert_eq!(decide(Some(&status(5)), &started, SOON), Write::Now);
+    }
+
+    /// Promise: people see which settings each broker runs, also of one that cannot be asked.
+    #[test]
+    fn settings_of_each_broker_are_told() {
+        let mut queue = queue(|spec| spec.shards = 2);
+        let pods = vec![(0, pod(0, true).into()), (1, pod(1, false).into())];
+        let observed = Observed { pods, ..Observed::default() };
+        let plan = validate(&queue, &observed).unwrap();
+        let shards = [ShardView { ordinal: 0, generation: Some(7), ..ShardView::default() }];
+        let told = |queue: &Queue| {
+            let facts = Facts { queue, outcome: Ok(&plan), observed: &observed, shards: &shards };
+            shard_states(&facts, queue.status.as_ref())
+        };
+        let state = |ordinal, generation| ShardState { ordinal, generation };
+        assert_eq!(told(&queue), [state(0, Some(7)), state(1, None)]);
+        let before = vec![state(0, Some(6)), state(1, Some(6)), state(2, Some(6))];
+        queue.status = Some(QueueStatus { shard_states: before, ..QueueStatus::default() });
+        assert_eq!(told(&queue), [state(0, Some(7)), state(1, Some(6))]);
     }
 }
