@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ackwell_client::{PurgeRequest, PurgeResponse};
+use anyhow::bail;
 use clap::{Args, CommandFactory, error::ErrorKind};
 use serde_json::json;
 
@@ -99,7 +100,7 @@ impl Purge {
     async fn order(self, output: Output) -> anyhow::Result<Outcome> {
         let queue = &self.target.queue;
         let (target, messages) = self.target_of_task()?;
-        let seconds = self.older_than.unwrap_or_default().as_secs();
+        let seconds = whole_seconds(self.older_than)?;
         let order = Order {
             work: "purge",
             fields: json!({"target": target, "olderThanSeconds": seconds}),
@@ -148,4 +149,13 @@ fn would_purge(answer: PurgeResponse) -> String {
 fn purged(answer: PurgeResponse) -> String {
     let PurgeResponse { matched, purged } = answer;
     format!("{purged} of {} removed", output::count(matched, "matching message"))
+}
+
+/// Of an age of which a task knows the seconds only; 0 means any age there, which nobody gives.
+fn whole_seconds(age: Option<Duration>) -> anyhow::Result<u64> {
+    match age {
+        None => Ok(0),
+        Some(age) if age >= Duration::from_secs(1) && age.subsec_nanos() == 0 => Ok(age.as_secs()),
+        Some(_) => bail!("--older-than takes whole seconds in a cluster, 1s at least"),
+    }
 }
