@@ -116,6 +116,7 @@ impl Tasks {
             Step::Begin(shards) => self.note(task, status::begun(&scene, shards), SOON).await,
             Step::Wait(why) => self.note(task, status::waiting(&scene, &why), LATER).await,
             Step::End(outcome) => self.note(task, status::ended(&scene, &outcome), SOON).await,
+            Step::LeaveOut => self.note(task, status::left_out(&scene), SOON).await,
             Step::Run(asks) => self.work(&scene, asks).await,
         }
     }

@@ -44,6 +44,8 @@ pub(super) enum Step {
     Begin(Vec<i32>),
     /// For something that will be different by itself, or by a person.
     Wait(String),
+    /// What it has done elsewhere may come to shards where it has not begun: it never begins there.
+    LeaveOut,
     /// Shards are asked.
     Run(Vec<Ask>),
     /// It is over.
@@ -107,6 +109,9 @@ pub(super) fn next(scene: &Scene<'_>) -> Step {
     }
     if let Some(why) = obstacle(scene, queue).filter(|_| !task.spec.cancel) {
         return Step::Wait(why);
+    }
+    if scene.is_moving && scene.progress().iter().any(|shard| shard.state == ShardTaskState::Pending) {
+        return Step::LeaveOut;
     }
     match scene.shards {
         Some(shards) if !scene.has_begun() => {

@@ -47,6 +47,15 @@ pub(super) fn waiting(scene: &Scene<'_>, why: &str) -> QueueTaskStatus {
     make(scene, scene.progress().to_vec(), &waits)
 }
 
+/// It does nothing in shards where it has not begun.
+pub(super) fn left_out(scene: &Scene<'_>) -> QueueTaskStatus {
+    let mut progress = scene.progress().to_vec();
+    let pending = progress.iter_mut().filter(|shard| shard.state == ShardTaskState::Pending);
+    pending.for_each(|shard| shard.state = ShardTaskState::Done);
+    let why = "messages are on their way from shard to shard: where it had not begun is left out".to_owned();
+    make(scene, progress, &Outcome::new(TaskState::Running, "Running", why))
+}
+
 pub(super) fn ended(scene: &Scene<'_>, outcome: &Outcome) -> QueueTaskStatus {
     make(scene, scene.progress().to_vec(), outcome)
 }

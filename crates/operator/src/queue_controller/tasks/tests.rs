@@ -90,10 +90,25 @@ fn obstacles_are_waited_for_and_dead_ends_are_ends() {
     assert!(says(&plan::next(&fresh(None))).contains("Rejected"));
     assert!(says(&plan::next(&scene(&running, None))).contains("QueueGone"));
     assert!(says(&plan::next(&fresh(Some(&other)))).contains("earlier Queue"));
-    let moving = Scene { is_moving: true, ..scene(&running, Some(&queue)) };
-    assert!(matches!(plan::next(&moving), Step::Run(_)), "what has begun goes on");
     let nothing = self::task(&json!({}));
     assert!(says(&plan::next(&scene(&nothing, Some(&queue)))).contains("NothingToDo"));
+}
+
+/// Promise: a move brings no message to a part of the task that had not begun, which would do it a second time.
+#[test]
+fn shards_that_have_not_begun_are_left_out_of_a_move() {
+    let (queue, task) = (fixtures::queue(|_| {}), task(&json!({"redrive": {}})));
+    let fresh = scene(&task, Some(&queue));
+    let begun = with_status(&task, begun(&fresh, vec![0, 1]));
+    let answers: [Answer; 1] = [(0, Ok(told(Told::Running, 1, 2)))];
+    let running = with_status(&task, after(&scene(&begun, Some(&queue)), &answers));
+    let moving = |task| Scene { is_moving: true, ..scene(task, Some(&queue)) };
+    assert_eq!(plan::next(&moving(&running)), Step::LeaveOut);
+    let rest = with_status(&task, status::left_out(&moving(&running)));
+    for scene in [moving(&rest), scene(&rest, Some(&queue))] {
+        let Step::Run(asks) = plan::next(&scene) else { panic!("what has begun goes on") };
+        assert_eq!(asks.iter().map(|ask| ask.ordinal).collect::<Vec<_>>(), [0]);
+    }
 }
 
 #[test]
@@ -245,7 +260,7 @@ proptest! {
                     after(&scene, &answers)
                 }
                 Step::Rest(_) | Step::Acknowledge | Step::Delete => break,
-                Step::Adopt(_) => unreachable!("it has an owner"),
+                Step::Adopt(_) | Step::LeaveOut => unreachable!("it has an owner, and nothing moves"),
             };
             // The API server takes no status that was made of an older one.
             if matches!(fate, Fate::Done | Fate::Unheard) {
