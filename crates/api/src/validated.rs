@@ -108,6 +108,13 @@ impl ValidatedQueue {
         (number(created) << GENERATION_BITS) + number(metadata.generation.unwrap_or(0))
     }
 
+    /// The generation of the spec that is in one of [`Self::generation`]; `None`: it is of another Queue of this name.
+    pub fn spec_generation(&self, generation: u64) -> Option<i64> {
+        let number = generation & ((1 << GENERATION_BITS) - 1);
+        (generation >> GENERATION_BITS == self.generation() >> GENERATION_BITS)
+            .then(|| i64::try_from(number).unwrap_or(i64::MAX))
+    }
+
     /// Who may do what.
     pub fn grants(&self) -> Vec<Grant> {
         let grant = |client: &Client| Grant {

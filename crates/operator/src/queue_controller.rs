@@ -226,7 +226,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     plan.obstacles.extend(applier.ask_for_room(&plan.storage).await?);
     // Large, and kept over many waits.
     let mut children = Box::new(build::build(&plan, observed, &context.options.broker));
-    children.network_policy = build::network_policy(&plan, &context.options.reach);
+    children.network_policy = build::network_policy(&plan, observed, &context.options.reach);
     plan.rollout = context.steer(&mut children.stateful_set, &plan, observed);
     // Before the pods that mount it.
     context.certificates.ensure(&plan, &applier).await?;
@@ -235,6 +235,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     }
     context.replace_stuck(queue, &plan.rollout).await?;
     context.shards.sync(&plan, observed);
+    plan.obstacles.extend(applier.limit(queue, &context.caches, &children).await?);
     if let Some(set) = apply::recreation_is_due(&plan, observed) {
         applier.orphan_pods(queue, set).await?;
     }

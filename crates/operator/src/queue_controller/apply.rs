@@ -29,6 +29,7 @@ use super::build::Children;
 use super::caches::Caches;
 use super::dereference::Observed;
 use super::error::{Class, classify, what_it_says};
+use super::validate::Obstacle;
 use crate::certificates::SecretData;
 use crate::metrics::Metrics;
 
@@ -91,8 +92,6 @@ impl Applier<'_> {
         self.one(&caches.service_accounts, &children.service_account).await?;
         self.one(&caches.services, &children.shards_service).await?;
         self.one(&caches.services, &children.service).await?;
-        self.optional(&caches.network_policies, queue, children.network_policy.as_ref()).await?;
-        self.optional(&caches.disruption_budgets, queue, children.disruption_budget.as_ref()).await?;
         let set = &children.stateful_set;
         if let Some(known) = &observed.stateful_set {
             let is_noted = self.follow(set, known).await?;
@@ -108,6 +107,29 @@ impl Applier<'_> {
         self.one(&caches.config_maps, &children.config_map).await?;
         self.one(&caches.stateful_sets, set).await?;
         Ok(true)
+    }
+
+    /// Applies what limits others, which the Queue itself can do without. What of it a person keeps from being is answered.
+    pub(super) async fn limit(
+        &self,
+        queue: &Queue,
+        caches: &Caches,
+        children: &Children,
+    ) -> Result<Vec<Obstacle>, ApplyError> {
+        let policy = children.network_policy.as_ref();
+        let budget = children.disruption_budget.as_ref();
+        let limited = [
+            self.optional(&caches.network_policies, queue, policy).await,
+            self.optional(&caches.disruption_budgets, queue, budget).await,
+        ];
+        let mut obstacles = Vec::new();
+        for error in limited.into_iter().filter_map(Result::err) {
+            match error.class() {
+                Class::User => obstacles.push(Obstacle::new(error.reason(), error.to_string())),
+                _ => return Err(error),
+            }
+        }
+        Ok(obstacles)
     }
 
     /// Whether there is no set, whatever the cache knows, and shall be one.

@@ -12,7 +12,7 @@ mod tests;
 
 use ackwell_api::names;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -50,9 +50,14 @@ pub(super) fn build(plan: &Plan, observed: &Observed, image: &BrokerImage) -> Ch
 
 /// Who reaches the brokers' messages, where that is limited at all. The ports of an application beside a broker are its own
 /// matter, and a policy for its pod would close them.
-pub(super) fn network_policy(plan: &Plan, reach: &Reach) -> Option<NetworkPolicy> {
+pub(super) fn network_policy(plan: &Plan, observed: &Observed, reach: &Reach) -> Option<NetworkPolicy> {
+    let is_embedded = |pod: &Pod| {
+        let spec = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref());
+        spec.unwrap_or_default().iter().any(|container| container.name == names::BROKER_CONTAINER)
+    };
+    let any_is = plan.queue.template().is_some() || observed.pods.iter().any(|(_, pod)| is_embedded(pod));
     match reach {
-        Reach::Namespaces(from) if plan.queue.template().is_none() => Some(network_policy::build(plan, from)),
+        Reach::Namespaces(from) if !any_is => Some(network_policy::build(plan, from)),
         _ => None,
     }
 }

@@ -148,13 +148,16 @@ fn compute(facts: &Facts<'_>, now: &Time) -> QueueStatus {
 
 /// What each broker confirmed. One that cannot be asked now runs what it confirmed before, at least.
 fn shard_states(facts: &Facts<'_>, before: Option<&QueueStatus>) -> Vec<ShardState> {
-    let now = |ordinal: u32| facts.shards.iter().find(|shard| shard.ordinal == ordinal)?.generation;
+    let queue = facts.outcome.ok().map(|plan| &plan.queue);
+    let now = |ordinal: u32| {
+        let shard = facts.shards.iter().find(|shard| shard.ordinal == ordinal)?;
+        queue?.spec_generation(shard.generation?)
+    };
     let earlier =
         |ordinal: i32| before?.shard_states.iter().find(|state| state.ordinal == ordinal)?.generation;
     let state = |ordinal: u32| {
         let number = i32::try_from(ordinal).ok()?;
-        let generation = now(ordinal).and_then(|generation| generation.try_into().ok());
-        Some(ShardState { ordinal: number, generation: generation.or_else(|| earlier(number)) })
+        Some(ShardState { ordinal: number, generation: now(ordinal).or_else(|| earlier(number)) })
     };
     let ordinals: BTreeSet<u32> = facts.observed.pods.iter().map(|(ordinal, _)| *ordinal).collect();
     ordinals.into_iter().filter_map(state).collect()
@@ -231,15 +234,20 @@ mod tests {
         let pods = vec![(0, pod(0, true).into()), (1, pod(1, false).into())];
         let observed = Observed { pods, ..Observed::default() };
         let plan = validate(&queue, &observed).unwrap();
-        let shards = [ShardView { ordinal: 0, generation: Some(7), ..ShardView::default() }];
+        let confirmed = plan.queue.generation();
+        let current = queue.metadata.generation;
+        let view = |ordinal, generation| ShardView { ordinal, generation, ..ShardView::default() };
+        // The other one is a broker on the volume of another Queue of this name.
+        let shards = [view(0, Some(confirmed)), view(1, Some(confirmed + (1 << 20)))];
         let told = |queue: &Queue| {
             let facts = Facts { queue, outcome: Ok(&plan), observed: &observed, shards: &shards };
             shard_states(&facts, queue.status.as_ref())
         };
         let state = |ordinal, generation| ShardState { ordinal, generation };
-        assert_eq!(told(&queue), [state(0, Some(7)), state(1, None)]);
-        let before = vec![state(0, Some(6)), state(1, Some(6)), state(2, Some(6))];
+        assert!(current.is_some_and(|number| number > 0));
+        assert_eq!(told(&queue), [state(0, current), state(1, None)]);
+        let before = [0, 1, 2].map(|ordinal| state(ordinal, Some(1))).to_vec();
         queue.status = Some(QueueStatus { shard_states: before, ..QueueStatus::default() });
-        assert_eq!(told(&queue), [state(0, Some(7)), state(1, Some(6))]);
+        assert_eq!(told(&queue), [state(0, current), state(1, Some(1))]);
     }
 }

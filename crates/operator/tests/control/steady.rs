@@ -346,6 +346,21 @@ async fn network_and_evictions_are_limited_as_the_queue_is() {
     assert_eq!(reached_from(&world).await, [&*world.namespace, "none", "web"]);
 }
 
+/// Promise: a policy that somebody else gave this name is left alone and named, and the Queue does without.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn foreign_policy_is_named_and_the_queue_serves() {
+    let world = World::new("foreign", Faults::default()).await;
+    let foreign = json!({"metadata": {"name": "ackwell-orders"}, "spec": {"podSelector": {}}});
+    let policies = world.api::<NetworkPolicy>();
+    policies.create(&PostParams::default(), &serde_json::from_value(foreign).unwrap()).await.unwrap();
+    world.change(&json!({"storage": {"size": "1Gi"}})).await.unwrap();
+    world.until_condition("Stalled", "True/OwnershipConflict").await;
+    world.until_condition("Ready", "True/AllShardsReady").await;
+    let labels = policies.get("ackwell-orders").await.unwrap().metadata.labels;
+    assert_eq!(labels, None, "it is as it was");
+}
+
 /// The namespaces whose pods the network lets through to messages, sorted.
 async fn reached_from(world: &World) -> Vec<String> {
     let policy = world.api::<NetworkPolicy>().get("ackwell-orders").await.unwrap();

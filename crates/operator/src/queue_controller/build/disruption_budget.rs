@@ -10,11 +10,12 @@ use super::{Plan, metadata};
 pub(super) fn build(plan: &Plan) -> Option<PodDisruptionBudget> {
     let queue = plan.queue.name().name();
     let labels = Some(names::selector_labels(queue));
+    // A broker that is not ready serves nobody, and may go in any case. A pod that is not ready for its application may serve.
+    let evict_unhealthy = plan.queue.template().is_none().then_some("AlwaysAllow");
     let spec = PodDisruptionBudgetSpec {
         max_unavailable: Some(IntOrString::Int(1)),
         selector: Some(LabelSelector { match_labels: labels, ..LabelSelector::default() }),
-        // A broker that is not ready serves nobody: it may go in any case.
-        unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+        unhealthy_pod_eviction_policy: evict_unhealthy.map(str::to_owned),
         ..PodDisruptionBudgetSpec::default()
     };
     (plan.shards > 1).then(|| PodDisruptionBudget {

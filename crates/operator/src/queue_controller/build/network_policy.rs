@@ -34,13 +34,13 @@ fn messages(plan: &Plan, from: &BTreeSet<String>) -> NetworkPolicyIngressRule {
     let own = plan.queue.name().namespace().to_owned();
     let namespaces: BTreeSet<_> = granted.chain([own]).chain(from.iter().cloned()).collect();
     NetworkPolicyIngressRule {
-        ports: Some(vec![port("grpc")]),
+        ports: Some(vec![port(names::GRPC_PORT)]),
         from: Some(namespaces.into_iter().map(pods_of).collect()),
     }
 }
 
 fn open() -> NetworkPolicyIngressRule {
-    NetworkPolicyIngressRule { ports: Some(vec![port("http")]), from: None }
+    NetworkPolicyIngressRule { ports: Some(vec![port(names::HTTP_PORT)]), from: None }
 }
 
 fn pods_of(namespace: String) -> NetworkPolicyPeer {
@@ -51,6 +51,7 @@ fn pods_of(namespace: String) -> NetworkPolicyPeer {
     }
 }
 
-fn port(name: &str) -> NetworkPolicyPort {
-    NetworkPolicyPort { port: Some(IntOrString::String(name.to_owned())), ..NetworkPolicyPort::default() }
+/// By number: not every network knows the names of the ports of native sidecars.
+fn port(number: u16) -> NetworkPolicyPort {
+    NetworkPolicyPort { port: Some(IntOrString::Int(number.into())), ..NetworkPolicyPort::default() }
 }

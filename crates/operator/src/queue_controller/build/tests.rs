@@ -25,7 +25,7 @@ fn children(edit: impl FnOnce(&mut QueueSpec)) -> Children {
     let published = Published { issuer: "https://kubernetes.default.svc".to_owned(), keys: "{}".to_owned() };
     let plan = validate(&queue(edit), &observed).unwrap().with_access(published, "ackwell-system/ackwell");
     let reach = Reach::Namespaces(BTreeSet::from(["ackwell-system".to_owned(), "keda".to_owned()]));
-    Children { network_policy: network_policy(&plan, &reach), ..build(&plan, &observed, &image()) }
+    Children { network_policy: network_policy(&plan, &observed, &reach), ..build(&plan, &observed, &image()) }
 }
 
 fn json_of(children: &Children) -> Value {

@@ -17,7 +17,9 @@ const POD_IP: &str = "POD_IP";
 pub(super) fn build(plan: &Plan, image: &BrokerImage, template: &PodSpec) -> PodSpec {
     let queue = plan.queue.name().name();
     let mut spec = placed(plan, template);
-    spec.service_account_name = template.service_account_name.clone().or(Some(names::child(queue)));
+    // The older name of the field means the same.
+    let named = template.service_account_name.clone().or(spec.service_account.take());
+    spec.service_account_name = named.or(Some(names::child(queue)));
     spec.automount_service_account_token = template.automount_service_account_token.or(Some(false));
     spec.enable_service_links = template.enable_service_links.or(Some(false));
     spec.security_context = Some(security(template));
