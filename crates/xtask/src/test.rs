@@ -251,7 +251,9 @@ fn e2e(
 fn e2e_in(session: &mut Session<'_>, options: &Options, cluster: &kubernetes::Running) -> anyhow::Result<()> {
     let tools = tools::provide(session.workspace)?;
     if options.wants(Layer::E2e) {
-        let all = e2e_tests_on(session, cluster, &tools)?;
+        let mut all = e2e_tests_on(session, cluster, &tools)?;
+        // They wait for most of their time: a shard that drains takes two minutes.
+        all.args(["--", "--test-threads=4"]);
         session.step("e2e", all)?;
         outages(session, cluster, &tools)?;
     }
