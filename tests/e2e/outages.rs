@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ackwell_tests::caller::{delivered, message};
+use ackwell_tests::caller::{delivered, message, reject};
 use ackwell_tests::cluster::{self, Kubectl, Namespace, PortForward, Signal, kill_process};
 use ackwell_tests::wait::{now, until, until_async};
 use serde_json::{Value, json};
@@ -62,6 +62,80 @@ fn killed_leader_is_followed_within_seconds() {
     let queue = namespace.get("queues.ackwell.dev", "orders").unwrap();
     assert_eq!(queue["status"]["storage"]["floor"], "512Mi");
     assert_eq!(load.finish().refused, Vec::<String>::new());
+}
+
+/// Promise: a redrive and a purge are done once and whole, though the operator that does them is killed, and a broker, while messages
+/// flow.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "ends what other tests need: cargo xtask test --only e2e runs it after them"]
+async fn tasks_are_done_once_though_the_leader_and_a_broker_die() {
+    let (operators, namespace) = (operators(), Namespace::new("tasks"));
+    namespace.queue(&ORDERS.replace("spec:\n", "spec:\n  shards: 2\n"));
+    let dead = make_dead(&namespace).await;
+    let load = Load::start(&namespace);
+    let redrive = json!({"redrive": {"maxPerSecond": 30, "maxMessages": dead - 20}});
+    order(&namespace, "redrive", &redrive);
+    until("the redrive to be in the middle", LIMIT, || {
+        let processed = task(&namespace, "redrive")?["processed"].as_u64().unwrap_or_default();
+        anyhow::ensure!(processed >= 30, "{processed}");
+        Ok(())
+    });
+    kill_process(&operators, &leader(&operators), "ackwell-operator").unwrap();
+    let pod = namespace.get("pod", "ackwell-orders-0").unwrap();
+    kill_process(&namespace, &pod, "ackwelld").unwrap();
+    assert_eq!(done(&namespace, "redrive"), (dead - 20, dead - 20));
+    let purge = json!({"purge": {"target": "DeadLetter"}});
+    order(&namespace, "purge", &purge);
+    kill_process(&operators, &leader(&operators), "ackwell-operator").unwrap();
+    assert_eq!(done(&namespace, "purge"), (20, 20));
+    load.wait_flows();
+    load.finish();
+    for ordinal in 0..2 {
+        let forward = PortForward::start(&namespace, &format!("ackwell-orders-{ordinal}"), 7400);
+        let stats = forward.caller("orders").await.stats().await;
+        assert_eq!((stats.dead, stats.ready), (0, 0), "all that was redriven came, and the rest is gone");
+    }
+}
+
+/// Dead messages in both shards.
+async fn make_dead(namespace: &Namespace) -> u64 {
+    let mut count = 0;
+    for ordinal in 0..2 {
+        let forward = PortForward::start(namespace, &format!("ackwell-orders-{ordinal}"), 7400);
+        let caller = forward.caller("orders").await;
+        caller.send((0..100).map(|n| message(format!("dead {n}"))).collect()).await.unwrap();
+        while caller.stats().await.ready > 0 {
+            let deliveries = caller.receive(100, Duration::ZERO).await.unwrap();
+            caller.settle(deliveries.iter().map(reject).collect()).await.unwrap();
+        }
+        count += caller.stats().await.dead;
+    }
+    count
+}
+
+fn order(namespace: &Namespace, name: &str, work: &Value) {
+    let mut spec = work.clone();
+    spec["queueName"] = json!("orders");
+    let (api, kind) = ("ackwell.dev/v1alpha1", "QueueTask");
+    namespace.apply(
+        &json!({"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec}).to_string(),
+    );
+}
+
+fn task(namespace: &Namespace, name: &str) -> anyhow::Result<Value> {
+    Ok(namespace.get("queuetasks.ackwell.dev", name)?["status"].take())
+}
+
+/// What a task did, and what there was, once it is done.
+fn done(namespace: &Namespace, name: &str) -> (u64, u64) {
+    let status = until("the task to be over", LIMIT, || {
+        let status = task(namespace, name)?;
+        anyhow::ensure!(!["", "Pending", "Running"].contains(&text(&status["state"])), "{status}");
+        Ok(status)
+    });
+    assert_eq!(status["state"], "Succeeded", "{status}");
+    let [processed, total] = ["processed", "total"].map(|field| status[field].as_u64().unwrap());
+    (processed, total)
 }
 
 /// Promise: a leader that stood still while its lease ran out sets nothing back when it wakes up, and ends.
