@@ -108,7 +108,9 @@ impl Purge {
             question: if self.yes {
                 String::new()
             } else {
-                format!("Remove {messages} of {queue} for good?")
+                let age =
+                    if seconds > 0 { format!(" that are older than {seconds}s") } else { String::new() };
+                format!("Remove {messages} of {queue}{age} for good?")
             },
         };
         task::order(&self.ordered, order, output).await

@@ -44,7 +44,9 @@ pub(crate) async fn order(ordered: &Ordered, order: Order<'_>, output: Output) -
     let name = short_name(order.queue);
     // It would be rejected, and somebody would have to look why.
     cluster.queue(name).await?;
-    if !order.question.is_empty() && confirm::is_possible() && !confirm::ask(&order.question)? {
+    // The namespace may be that of the kubeconfig, which nobody sees.
+    let question = format!("In namespace {}: {}", cluster.namespace(), order.question);
+    if !order.question.is_empty() && confirm::is_possible() && !confirm::ask(&question)? {
         output::note(format_args!("nothing was changed"));
         return Ok(Outcome::Incomplete);
     }
@@ -83,7 +85,8 @@ async fn wait(cluster: &Cluster, task: &str, limit: Duration) -> anyhow::Result<
         Ok(left)
     };
     let waited = until(limit, look).await;
-    waited.with_context(|| format!("{task} goes on; `kubectl get queuetasks.ackwell.dev {task}` shows it"))
+    let again = format!("kubectl get queuetasks.ackwell.dev {task} --namespace {}", cluster.namespace());
+    waited.with_context(|| format!("{task} goes on; `{again}` shows it"))
 }
 
 /// `None`: it is over.
