@@ -98,6 +98,8 @@ async fn last_words_of_the_application_are_stored() {
     assert_eq!(application.lines_with("failed"), Vec::<Value>::new());
 
     let last = application.lines_with("sent").pop().unwrap();
+    // A pod whose application has not been started is Pending though its broker serves, and kubectl forwards to none such.
+    namespace.wait("pod/ackwell-orders-0", "jsonpath={.status.phase}=Running", LIMIT);
     let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
     let caller = forward.caller("orders").await;
     loop {
