@@ -80,11 +80,15 @@ fn layers(session: &mut Session<'_>, options: &Options) -> anyhow::Result<()> {
     }
     // First of all and in the background: it takes longest, and nothing waits for it until e2e.
     let kubernetes = options.wants_cluster().then(|| Kubernetes::prepare(session, options));
+    let cargo_deny = options.wants(Layer::Lint).then(|| cargo_deny(session)).transpose()?;
     if options.wants(Layer::Lint) {
         lint(session)?;
     }
     if options.wants(Layer::Unit) {
         session.step("unit", session.workspace.cargo(["test", "--no-fail-fast"]))?;
+    }
+    if let Some(cargo_deny) = cargo_deny {
+        licences(session, cargo_deny)?;
     }
     let built = needs_binaries && session.step("binaries", binaries(session.workspace, options))?;
     // They need processors and no clock, and what `it` tests waits for minutes.
@@ -120,13 +124,23 @@ fn lint(session: &mut Session<'_>) -> anyhow::Result<()> {
         Ok(tools) => chart(session, &tools)?,
         Err(error) => _ = session.fail("chart", &error),
     }
-    alerts(session)?;
-    if child::succeeds(&mut workspace.cargo(["deny", "--version"])) {
-        // Not `advisories`: their database lies on a host that a build may not reach. `cargo deny check` has them.
-        session.step("licences", workspace.cargo(["deny", "check", "licenses", "bans", "sources"]))?;
-    } else {
-        session.skip("licences", 0, "cargo-deny is not installed");
+    alerts(session)
+}
+
+/// Compiled in the background where it is missing: it needs minutes, and seconds later.
+fn cargo_deny(session: &Session<'_>) -> anyhow::Result<Background> {
+    Ok(session.background("cargo-deny", &tools::install_cargo_deny(session.workspace)?))
+}
+
+fn licences(session: &mut Session<'_>, cargo_deny: Background) -> anyhow::Result<()> {
+    if !cargo_deny.end(session)? {
+        session.fail("licences", &anyhow::anyhow!("there is no cargo-deny"));
+        return Ok(());
     }
+    // Not `advisories`: their database lies on a host that a build may not reach. `cargo deny check` has them.
+    let mut check = tools::cargo_deny(session.workspace)?;
+    check.args(["check", "licenses", "bans", "sources"]);
+    session.step("licences", check)?;
     Ok(())
 }
 

