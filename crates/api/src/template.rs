@@ -3,7 +3,7 @@
 //! The schema names the fields that rules speak of, and lets the rest of a pod's pass: all of it would be many times the rest of
 //! the CRD. What is no field of a pod is found when the template is read, before anything is made of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::PodSpec;
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -20,7 +20,7 @@ use crate::schema::Violation;
 const MAX_BYTES: usize = 256 << 10;
 /// Names of what we put into the pod begin so, or are those of the broker and of its volume.
 const OWN_PREFIX: &str = "ackwell";
-/// What is no field of a pod is listed so far: it all goes into one condition.
+/// What is no field of a pod, or stands twice in a list, is listed so far: it all goes into one condition.
 const MAX_UNKNOWN: usize = 10;
 
 const LABELS: Rule = (
@@ -35,10 +35,14 @@ const ANNOTATIONS: Rule = (
 );
 const SHARED: Rule = (
     "!(has(self.hostNetwork) && self.hostNetwork) && !(has(self.hostPID) && self.hostPID) && \
-     !(has(self.shareProcessNamespace) && self.shareProcessNamespace)",
-    "template.spec may not have hostNetwork, hostPID or shareProcessNamespace: the broker is in the same pod",
+     !(has(self.hostIPC) && self.hostIPC) && !(has(self.shareProcessNamespace) && self.shareProcessNamespace)",
+    "template.spec may not have hostNetwork, hostPID, hostIPC or shareProcessNamespace: the broker is in the same pod",
 );
-const SHARED_FIELDS: [&str; 3] = ["hostNetwork", "hostPID", "shareProcessNamespace"];
+const SHARED_FIELDS: [&str; 4] = ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"];
+const NAMES: Rule = (
+    "!has(self.dnsPolicy) || self.dnsPolicy in ['ClusterFirst', 'ClusterFirstWithHostNet']",
+    "template.spec.dnsPolicy must be ClusterFirst: the shards find each other by the names of the cluster",
+);
 const PLACED: Rule = (
     "!has(self.nodeName) && !has(self.nodeSelector) && !has(self.affinity) && !has(self.tolerations) && \
      !has(self.topologySpreadConstraints) && !has(self.priorityClassName) && !has(self.imagePullSecrets)",
@@ -116,10 +120,57 @@ impl Template {
         }
         let spec: PodSpec = serde_json::from_value(self.spec.clone())
             .map_err(|error| vec![Violation::new(at, format!("is not the spec of a pod: {error}"))])?;
-        let mut unknown = Vec::new();
-        find_unknown(at, &self.spec, &json!(spec), &mut unknown);
-        if unknown.is_empty() { Ok(spec) } else { Err(unknown) }
+        let mut found = Vec::new();
+        find_unknown(at, &self.spec, &json!(spec), &mut found);
+        found.extend(repeated(at, &self.spec));
+        if found.is_empty() { Ok(spec) } else { Err(found) }
     }
+}
+
+/// Everything that stands twice in a list whose items the API server tells apart by a field: it answers with a failure of its
+/// own when pods are made of that.
+fn repeated(at: &str, spec: &Value) -> Vec<Violation> {
+    let of_containers = ["initContainers", "containers"].into_iter().flat_map(|list| {
+        let of = move |index| format!("{at}.{list}[{index}]");
+        let containers = items(&spec[list]).iter().enumerate();
+        containers.flat_map(move |(index, container)| twice(&of(index), container, &KEYS_OF_CONTAINER))
+    });
+    twice(at, spec, &KEYS_OF_POD).into_iter().chain(of_containers).collect()
+}
+
+const KEYS_OF_POD: [(&str, &[&str]); 3] =
+    [("containers", &["name"]), ("initContainers", &["name"]), ("volumes", &["name"])];
+const KEYS_OF_CONTAINER: [(&str, &[&str]); 4] = [
+    ("env", &["name"]),
+    ("ports", &["containerPort", "protocol"]),
+    ("volumeMounts", &["mountPath"]),
+    ("volumeDevices", &["devicePath"]),
+];
+
+/// What repeats in the lists of `object`, each with the fields by which its items are told apart.
+fn twice(at: &str, object: &Value, lists: &[(&str, &[&str])]) -> Vec<Violation> {
+    let in_list = |(list, keys): &(&str, &[&str])| {
+        let mut seen = BTreeSet::new();
+        let key = |item: &Value| keys.iter().map(|key| shown(&item[*key])).collect::<Vec<_>>().join("/");
+        let again: Vec<_> =
+            items(&object[*list]).iter().map(key).filter(|key| !seen.insert(key.clone())).collect();
+        let violation = |key| Violation::new(format!("{at}.{list}"), format!("has {key} more than once"));
+        again.into_iter().take(MAX_UNKNOWN).map(violation).collect::<Vec<_>>()
+    };
+    lists.iter().flat_map(in_list).collect()
+}
+
+/// A port whose protocol is not said is one of TCP.
+fn shown(key: &Value) -> String {
+    match key {
+        Value::String(text) => text.clone(),
+        Value::Null => "TCP".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn items(list: &Value) -> &[Value] {
+    list.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// Everything in `written` that `read`, which was made from it, does not have.
@@ -159,6 +210,7 @@ pub(crate) fn broken(template: &Template) -> Vec<Violation> {
         ("spec", SHARED, SHARED_FIELDS.iter().any(is_true)),
         ("spec", PLACED, PLACED_FIELDS.iter().any(is_set)),
         ("spec", ENDED, ENDED_FIELDS.iter().any(is_set)),
+        ("spec", NAMES, spec["dnsPolicy"].as_str().is_some_and(|policy| !policy.starts_with("ClusterFirst"))),
     ];
     let violation = |path: &str, rule: Rule| Violation::new(format!("spec.template.{path}"), rule.1);
     let of_pod = of_pod.into_iter().filter(|(_, _, breaks)| *breaks);
@@ -182,8 +234,11 @@ const OWN_LABELS: [&str; 4] = [
 type Check = fn(&str, &Value) -> Vec<(String, Rule)>;
 
 fn of_items(path: &str, list: &Value, check: Check) -> Vec<(String, Rule)> {
-    let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
-    items.iter().enumerate().flat_map(|(index, item)| check(&format!("{path}[{index}]"), item)).collect()
+    items(list)
+        .iter()
+        .enumerate()
+        .flat_map(|(index, item)| check(&format!("{path}[{index}]"), item))
+        .collect()
 }
 
 fn container(path: &str, container: &Value) -> Vec<(String, Rule)> {
@@ -262,11 +317,12 @@ fn pod() -> Value {
     ];
     let own = [
         ("restartPolicy", json!({"type": "string", "enum": ["Always"]})),
+        ("dnsPolicy", json!({"type": "string"})),
         ("containers", containers("The application's containers.", 1)),
         ("initContainers", containers("Run when the broker and the sidecar do.", 0)),
         ("volumes", named("The application's volumes.", VOLUME_NAME, &json!({}))),
     ];
-    let of_pod = [SHARED, PLACED, ENDED].map(validation);
+    let of_pod = [SHARED, PLACED, ENDED, NAMES].map(validation);
     let properties: BTreeMap<_, _> = names.into_iter().chain(elsewhere).chain(own).collect();
     json!({
         "description": "The spec of a pod, as Kubernetes has it: containers, initContainers, volumes, serviceAccountName, \

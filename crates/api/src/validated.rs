@@ -24,6 +24,8 @@ pub struct ValidatedQueue {
     settings: QueueSettings,
     /// Large, and mostly not there.
     template: Option<Box<PodTemplate>>,
+    /// What is wrong with the template, if it could not be read.
+    not_a_pod: Vec<Violation>,
     queue: Queue,
 }
 
@@ -76,7 +78,23 @@ impl ValidatedQueue {
         };
         let queue: Queue = serde_json::from_value(manifest.clone()).map_err(unreadable)?;
         refuse(name, rules::broken(&queue))?;
+        let queue = Self::assume_valid(queue)?;
+        queue.assert_pod()?;
+        Ok(queue)
+    }
+
+    /// The same as [`Self::try_from`], but for a template that is no pod: the rest of the Queue is valid all the same.
+    pub fn with_any_template(queue: Queue) -> Result<Self, InvalidQueue> {
+        let name = queue.metadata.name.clone().unwrap_or_default();
+        let value = serde_json::to_value(&queue)
+            .map_err(|error| InvalidQueue::Unreadable { name: name.clone(), message: error.to_string() })?;
+        refuse(&name, schema::violations(&value).into_iter().chain(rules::broken(&queue)).collect())?;
         Self::assume_valid(queue)
+    }
+
+    /// Refuses a template that is no pod.
+    pub fn assert_pod(&self) -> Result<(), InvalidQueue> {
+        refuse(self.name.name(), self.not_a_pod.clone())
     }
 
     /// Namespace and name.
@@ -94,9 +112,14 @@ impl ValidatedQueue {
         &self.queue.spec
     }
 
-    /// The application beside each broker, if there is one.
+    /// The application beside each broker, if there is one and it can be read.
     pub fn template(&self) -> Option<&PodTemplate> {
         self.template.as_deref()
+    }
+
+    /// Whether there is an application beside each broker.
+    pub fn is_embedded(&self) -> bool {
+        self.queue.spec.template.is_some()
     }
 
     /// Grows with every change of the spec, also when the Queue was deleted and made again: its brokers find their
@@ -155,10 +178,11 @@ impl ValidatedQueue {
         let invalid = |message: String| InvalidQueue::Unreadable { name: text.to_owned(), message };
         let name = QueueName::parse(text, namespace).map_err(|error| invalid(error.to_string()))?;
         let settings = settings(&queue.spec).map_err(|error| invalid(error.to_string()))?;
-        let template = queue.spec.template.as_ref().map(|template| read(template).map(Box::new)).transpose();
-        let template =
-            template.map_err(|violations| InvalidQueue::Violations { name: text.to_owned(), violations })?;
-        Ok(Self { name, settings, template, queue })
+        let (template, not_a_pod) = match queue.spec.template.as_ref().map(read).transpose() {
+            Ok(template) => (template.map(Box::new), Vec::new()),
+            Err(violations) => (None, violations),
+        };
+        Ok(Self { name, settings, template, not_a_pod, queue })
     }
 }
 
@@ -166,11 +190,9 @@ impl TryFrom<Queue> for ValidatedQueue {
     type Error = InvalidQueue;
 
     fn try_from(queue: Queue) -> Result<Self, Self::Error> {
-        let name = queue.metadata.name.clone().unwrap_or_default();
-        let value = serde_json::to_value(&queue)
-            .map_err(|error| InvalidQueue::Unreadable { name: name.clone(), message: error.to_string() })?;
-        refuse(&name, schema::violations(&value).into_iter().chain(rules::broken(&queue)).collect())?;
-        Self::assume_valid(queue)
+        let queue = Self::with_any_template(queue)?;
+        queue.assert_pod()?;
+        Ok(queue)
     }
 }
 

@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::apply::{Applied, Applier, ApplyError};
+use self::build::Children;
 use self::caches::Caches;
 use self::certificates::Certificates;
 use self::dereference::{Observed, dereference};
@@ -202,6 +203,9 @@ async fn visit(queue: &Queue, context: &Context) -> Result<Action, Error> {
         dereference(&context.caches, &queue.namespace().unwrap_or_default(), &queue.name_any());
     observed.shards = context.shards.views(&QueueRef::from_obj(queue));
     let outcome = make(queue, &observed, context).await;
+    if waits_for_a_person(outcome.as_ref()) {
+        context.turns.give_back(&QueueRef::from_obj(queue));
+    }
     let shards = context.shards.views(&QueueRef::from_obj(queue));
     let facts = Facts { queue, outcome: outcome.as_ref(), observed: &observed, shards: &shards };
     let counts = context.status.update(&facts, &clock::now(), clock::monotonic()).await?;
@@ -210,6 +214,11 @@ async fn visit(queue: &Queue, context: &Context) -> Result<Action, Error> {
     let certificate = context.certificates.next_look(&QueueRef::from_obj(queue));
     let again = [counts, plan.rollout.revisit, obstacle].into_iter().flatten().min();
     Ok(Action::requeue(again.map_or(certificate, |again| again.min(certificate))))
+}
+
+/// Whether nothing happens until somebody does something: meanwhile others may replace their brokers.
+fn waits_for_a_person(outcome: Result<&Plan, &Error>) -> bool {
+    outcome.map_or_else(|error| error.class() == Class::User, |plan| plan.paused)
 }
 
 /// Steps 2 to 4, and the settings for the brokers.
@@ -230,7 +239,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     plan.rollout = context.steer(&mut children.stateful_set, &plan, observed);
     // Before the pods that mount it.
     context.certificates.ensure(&plan, &applier).await?;
-    if !applier.apply((queue, observed), &context.caches, &children).await? {
+    if !context.apply(queue, observed, &mut plan, &mut children).await? {
         return Ok(plan);
     }
     context.replace_stuck(queue, &plan.rollout).await?;
@@ -316,10 +325,32 @@ impl Context {
         let scene = Scene { plan, observed, shards: &shards, now: &now };
         let rollout = rollout::steer(desired, &scene, || self.turns.take(&queue));
         match rollout.state {
-            State::Done | State::Held => self.turns.give_back(&queue),
-            State::Unsettled | State::Rolling | State::Halted { .. } | State::Waiting => {}
+            State::Done | State::Held | State::Kept => self.turns.give_back(&queue),
+            // The others need not wait for somebody's application. What goes on of itself once that is ready, goes on.
+            _ if rollout::waits_for_applications(plan, observed) => self.turns.give_back(&queue),
+            State::Rolling => self.turns.goes_on(queue),
+            State::Unsettled | State::Halted { .. } | State::Waiting => {}
         }
         rollout
+    }
+
+    /// Applies the children. A template that the API server refuses leaves the pods what they are, and the rest is applied.
+    async fn apply(
+        &self,
+        queue: &Queue,
+        observed: &Observed,
+        plan: &mut Plan,
+        children: &mut Children,
+    ) -> Result<bool, ApplyError> {
+        let apply =
+            async |children: &_| self.applier().apply((queue, observed), &self.caches, children).await;
+        let refused = match apply(children).await {
+            Err(error) if error.class() == Class::User && plan.may_keep_template(observed) => error,
+            done => return done,
+        };
+        plan.keep_template(&refused.into());
+        plan.rollout = self.steer(&mut children.stateful_set, plan, observed);
+        apply(children).await
     }
 
     async fn replace_stuck(&self, queue: &Queue, rollout: &Rollout) -> Result<(), ApplyError> {

@@ -119,6 +119,18 @@ fn template_that_is_no_pod_is_refused_with_path() {
             "spec.template.spec: is not the spec of a pod",
         ),
         (json!({"containers": [{"name": "app", "args": [big]}]}), "it may have at most 262144"),
+        (
+            json!({"containers": [{"name": "app"}], "volumes": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}),
+            "spec.template.spec.volumes: has a more than once",
+        ),
+        (
+            json!({"containers": [{"name": "a"}, {"name": "b", "env": [{"name": "X"}, {"name": "X"}]}]}),
+            "spec.template.spec.containers[1].env: has X more than once",
+        ),
+        (
+            json!({"containers": [{"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 80, "protocol": "TCP"}]}]}),
+            "spec.template.spec.containers[0].ports: has 80/TCP more than once",
+        ),
     ] {
         let manifest = manifest(&json!({"spec": {"template": {"spec": spec}}}));
         let error = ValidatedQueue::from_manifest(&manifest).unwrap_err().to_string();
@@ -136,7 +148,7 @@ fn template_that_is_no_pod_is_refused_with_path() {
 #[test]
 fn template_is_read_as_kubernetes_reads_it() {
     let container = json!({"name": "app", "env": [], "securityContext": {}, "resources": {"limits": {"cpu": 1}},
-        "ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": 80}, "periodSeconds": null}});
+        "ports": [{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}], "livenessProbe": {"httpGet": {"port": 80}, "periodSeconds": null}});
     let template = json!({"spec": {"containers": [container], "volumes": [{"name": "a", "emptyDir": {}}]}});
     let queue = ValidatedQueue::from_manifest(&manifest(&json!({"spec": {"template": template}}))).unwrap();
     assert_eq!(queue.template().unwrap().spec.containers[0].name, "app");

@@ -55,7 +55,7 @@ pub(super) fn network_policy(plan: &Plan, observed: &Observed, reach: &Reach) ->
         let spec = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref());
         spec.unwrap_or_default().iter().any(|container| container.name == names::BROKER_CONTAINER)
     };
-    let any_is = plan.queue.template().is_some() || observed.pods.iter().any(|(_, pod)| is_embedded(pod));
+    let any_is = plan.queue.is_embedded() || observed.pods.iter().any(|(_, pod)| is_embedded(pod));
     match reach {
         Reach::Namespaces(from) if !any_is => Some(network_policy::build(plan, from)),
         _ => None,

@@ -16,7 +16,7 @@ use kube::ResourceExt;
 use siphasher::sip::SipHasher13;
 
 use super::dereference::Observed;
-use super::shards::{ShardView, is_ready, ready_since};
+use super::shards::{ShardView, is_ready, ready_since, serves};
 use super::validate::Plan;
 
 /// Label by which the StatefulSet controller tells templates apart.
@@ -57,6 +57,8 @@ pub(super) enum State {
     Waiting,
     /// The user wants to keep the image.
     Held,
+    /// The template of the spec cannot be followed.
+    Kept,
 }
 
 /// What a rollout is decided from.
@@ -78,6 +80,13 @@ pub(super) fn is_held_back(set: &StatefulSet) -> bool {
     partition(set) > 0
 }
 
+/// Whether all brokers serve, and it is applications beside them that are not ready.
+pub(super) fn waits_for_applications(plan: &Plan, observed: &Observed) -> bool {
+    let mut pods = observed.pods.iter().map(|(_, pod)| pod);
+    let all_are_there = u32::try_from(observed.pods.len()) == Ok(plan.replicas());
+    all_are_there && pods.clone().all(|pod| serves(pod)) && pods.any(|pod| !is_ready(pod))
+}
+
 /// Steers `desired`: which template it has, and from which ordinal on pods follow it. `may_begin` is asked when this Queue
 /// has something to begin with.
 pub(super) fn steer(
@@ -91,6 +100,10 @@ pub(super) fn steer(
         set(desired, partition);
         return Rollout::default();
     };
+    if scene.plan.keeps_template {
+        keep_template(desired, live);
+        return Rollout { state: State::Kept, ..Rollout::default() };
+    }
     if begins(desired, scene.observed) {
         if scene.plan.replicas() == 0 {
             // Brokers that are still stopping may be told to go on before they have.

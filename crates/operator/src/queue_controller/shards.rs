@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ackwell_api::names;
 use ackwell_proto::v1::{Moving, QueueConfig, RunTaskRequest, RunTaskResponse, StatsResponse};
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use tokio::sync::{mpsc, watch};
@@ -134,20 +134,29 @@ pub(super) fn serves(pod: &Pod) -> bool {
     let statuses = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_deref());
     let broker =
         statuses.unwrap_or_default().iter().find(|container| container.name == names::BROKER_CONTAINER);
-    broker.map_or_else(|| is_ready(pod), |broker| broker.ready && pod.metadata.deletion_timestamp.is_none())
+    let is_up = |broker: &ContainerStatus| {
+        broker.ready && !is_cut_off(pod) && pod.metadata.deletion_timestamp.is_none()
+    };
+    broker.map_or_else(|| is_ready(pod), is_up)
+}
+
+/// Whether the node of `pod` is not heard of: its containers are then what they last were, and it is not ready all the same.
+fn is_cut_off(pod: &Pod) -> bool {
+    let is = |type_, status| condition(pod, type_).is_some_and(|condition| condition.status == status);
+    is("Ready", "False") && is("ContainersReady", "True")
 }
 
 /// Whether all in `pod` is ready.
 pub(super) fn is_ready(pod: &Pod) -> bool {
-    let ready = readiness(pod).is_some_and(|condition| condition.status == "True");
+    let ready = condition(pod, "Ready").is_some_and(|condition| condition.status == "True");
     ready && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// Since when it is ready, or not.
 pub(super) fn ready_since(pod: &Pod) -> Option<&Time> {
-    readiness(pod)?.last_transition_time.as_ref()
+    condition(pod, "Ready")?.last_transition_time.as_ref()
 }
 
-fn readiness(pod: &Pod) -> Option<&PodCondition> {
-    pod.status.as_ref()?.conditions.as_deref()?.iter().find(|condition| condition.type_ == "Ready")
+fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.as_deref()?.iter().find(|condition| condition.type_ == type_)
 }

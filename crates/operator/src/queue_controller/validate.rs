@@ -18,7 +18,7 @@ use super::placement::{self, Drain, Scene, Step};
 use super::rollout::Rollout;
 use super::storage::{self, Storage};
 use crate::identity::Published;
-use crate::webhook::{Refusal, named_queues};
+use crate::webhook::named_queues;
 
 /// Characters of a time, and some; anybody can write anything into an annotation, and this comes into every pod.
 const MAX_RESTARTED: usize = 64;
@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(super) access: Option<Access>,
     /// Queues that applications beside the brokers use besides this one.
     pub(super) other_queues: BTreeSet<QueueName>,
+    /// The template cannot be followed: pods stay what they are, and all else goes on.
+    pub(super) keeps_template: bool,
 }
 
 /// Something that only a person can move out of the way. The rest goes on.
@@ -90,6 +92,20 @@ impl Plan {
     pub(super) fn suspended(&self) -> bool {
         self.queue.spec().suspend
     }
+
+    /// Whether pods can stay what they are though that of the spec is another application.
+    pub(super) fn may_keep_template(&self, observed: &Observed) -> bool {
+        self.queue.is_embedded() && !self.keeps_template && observed.stateful_set.is_some()
+    }
+
+    /// Leaves the pods what they are, because of `error`.
+    pub(super) fn keep_template(&mut self, error: &Error) {
+        self.keeps_template = true;
+        let text = format!(
+            "the pods keep the template they have, since that of the spec cannot be followed: {error}"
+        );
+        self.obstacles.push(Obstacle::new(error.reason(), text));
+    }
 }
 
 /// Asserts every rule of `queue` and plans what can be done with what exists.
@@ -97,8 +113,13 @@ pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error
     let paused = queue.annotations().contains_key(PAUSED_ANNOTATION);
     let restarted = queue.annotations().get(RESTARTED_ANNOTATION);
     let restarted = restarted.map(|when| when.chars().take(MAX_RESTARTED).collect());
-    let queue = ValidatedQueue::try_from(queue.clone())?;
-    let other_queues = other_queues(&queue)?;
+    let queue = ValidatedQueue::with_any_template(queue.clone())?;
+    let (other_queues, bad_template) = match other_queues(&queue) {
+        Ok(others) => (others, None),
+        // There is nothing yet that could stay.
+        Err(error) if observed.stateful_set.is_none() => return Err(error),
+        Err(error) => (BTreeSet::new(), Some(error)),
+    };
     let step = placement::next(&Scene {
         wanted: queue.spec().shards,
         noted: observed.placement(),
@@ -112,7 +133,7 @@ pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error
     let shards = step.shards;
     let storage = storage::assess(&queue, shards, observed);
     let obstacles = drain_blocked(&step).into_iter().chain(storage.obstacles()).collect();
-    Ok(Plan {
+    let mut plan = Plan {
         queue,
         shards,
         step,
@@ -124,16 +145,22 @@ pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error
         obstacles,
         access: None,
         other_queues,
-    })
+        keeps_template: false,
+    };
+    if let Some(error) = bad_template {
+        plan.keep_template(&error);
+    }
+    Ok(plan)
 }
 
-/// Those that the pod template names.
-fn other_queues(queue: &ValidatedQueue) -> Result<BTreeSet<QueueName>, Refusal> {
+/// Those that the pod template names, if it is one that pods can be made of.
+fn other_queues(queue: &ValidatedQueue) -> Result<BTreeSet<QueueName>, Error> {
+    queue.assert_pod()?;
     let annotations = queue.template().map(|template| &template.metadata.annotations);
     let Some(text) = annotations.and_then(|annotations| annotations.get(QUEUES_ANNOTATION)) else {
         return Ok(BTreeSet::new());
     };
-    named_queues(text, queue.name().namespace())
+    Ok(named_queues(text, queue.name().namespace())?)
 }
 
 /// Whether all that there is is older than the Queue.
@@ -163,6 +190,8 @@ fn drain_blocked(step: &Step) -> Option<Obstacle> {
 #[cfg(test)]
 mod tests {
     use ackwell_api::names::SHARDS_ANNOTATION;
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use serde_json::json;
 
     use super::*;
     use crate::queue_controller::fixtures::{claim, queue, stateful_set};
@@ -196,6 +225,37 @@ mod tests {
         assert_eq!((plan.shards, plan.replicas()), (3, 0));
         let resumed = validate(&queue(|spec| spec.shards = 1), &observed).unwrap();
         assert_eq!((resumed.shards, resumed.replicas()), (3, 3));
+    }
+
+    /// Volumes grow, certificates are renewed and settings told, whatever somebody wrote for the application.
+    #[test]
+    fn template_that_is_no_pod_keeps_the_pods_and_nothing_else() {
+        let template = |template: serde_json::Value| {
+            let edit = |spec: &mut ackwell_api::QueueSpec| {
+                spec.storage.size = Quantity("2Gi".to_owned());
+                spec.template = serde_json::from_value(template).unwrap();
+            };
+            queue(edit)
+        };
+        let containers = json!([{"name": "worker"}]);
+        let no_names = json!({"ackwell.dev/queues": "No Name"});
+        for broken in [
+            json!({"spec": {"containers": [{"name": "worker", "imagee": "a"}]}}),
+            json!({"metadata": {"annotations": no_names}, "spec": {"containers": containers}}),
+        ] {
+            let queue = template(broken);
+            let plan = validate(&queue, &running(1, "1Gi")).unwrap();
+            // This class cannot grow, which is found all the same.
+            let told: Vec<_> = plan.obstacles.iter().map(|obstacle| obstacle.reason).collect();
+            assert_eq!(told, [reasons::EXPANSION_UNSUPPORTED, reasons::INVALID_SPEC]);
+            assert!(plan.keeps_template);
+            let error = validate(&queue, &Observed::default()).unwrap_err();
+            assert_eq!(
+                error.class(),
+                crate::queue_controller::error::Class::User,
+                "nothing is there to be kept"
+            );
+        }
     }
 
     #[test]

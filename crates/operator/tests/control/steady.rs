@@ -178,7 +178,8 @@ async fn unready_application_holds_up_no_broker() {
     assert_eq!(service.publish_not_ready_addresses, Some(true));
 }
 
-/// Promise: what is no pod is said in the status, with its place, and changes nothing of what runs.
+/// Promise: what is no pod is said in the status, with its place, and changes nothing of what runs; the rest of the Queue is
+/// followed.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the control plane: cargo xtask test --only e2e"]
 async fn template_that_is_no_pod_is_stalled() {
@@ -197,7 +198,14 @@ async fn template_that_is_no_pod_is_stalled() {
         })
         .await;
     }
-    assert_eq!(world.uids::<Pod>().await, pods);
+    world.change(&json!({"storage": {"size": "2Gi"}, "shards": 2})).await.unwrap();
+    until("a second pod and larger volumes", async || {
+        let found = (world.uids::<Pod>().await.len(), requested(&world).await);
+        if found == (2, "2Gi".to_owned()) { Ok(()) } else { Err(found) }
+    })
+    .await;
+    let now = world.uids::<Pod>().await;
+    assert_eq!(now.get("ackwell-orders-0"), pods.get("ackwell-orders-0"));
     world.change(&json!({"template": null})).await.unwrap();
     world.until_settled().await;
 }

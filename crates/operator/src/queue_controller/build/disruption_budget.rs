@@ -11,7 +11,7 @@ pub(super) fn build(plan: &Plan) -> Option<PodDisruptionBudget> {
     let queue = plan.queue.name().name();
     let labels = Some(names::selector_labels(queue));
     // A broker that is not ready serves nobody, and may go in any case. A pod that is not ready for its application may serve.
-    let evict_unhealthy = plan.queue.template().is_none().then_some("AlwaysAllow");
+    let evict_unhealthy = (!plan.queue.is_embedded()).then_some("AlwaysAllow");
     let spec = PodDisruptionBudgetSpec {
         max_unavailable: Some(IntOrString::Int(1)),
         selector: Some(LabelSelector { match_labels: labels, ..LabelSelector::default() }),

@@ -10,8 +10,7 @@ use super::{Plan, metadata};
 pub(super) fn ready(plan: &Plan) -> Service {
     let queue = plan.queue.name().name();
     // A pod may be unready because of its application, which may wait for this very Service; its broker serves all the same.
-    let is_embedded = plan.queue.template().is_some();
-    let publish_not_ready_addresses = is_embedded.then_some(true);
+    let publish_not_ready_addresses = plan.queue.is_embedded().then_some(true);
     let spec = ServiceSpec { ports: Some(vec![grpc()]), publish_not_ready_addresses, ..spec(queue) };
     Service { metadata: metadata(plan, names::child(queue)), spec: Some(spec), ..Service::default() }
 }

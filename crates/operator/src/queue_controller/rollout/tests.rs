@@ -1,6 +1,7 @@
 use ackwell_proto::v1::StatsResponse;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSetStatus;
+use k8s_openapi::api::core::v1::ContainerStatus;
 
 use super::*;
 use crate::queue_controller::BrokerImage;
@@ -241,6 +242,43 @@ fn queue_waits_for_its_turn_with_the_template_it_has() {
 fn rollout_that_began_goes_on_without_asking() {
     let stage = Stage { turn: false, ..stage(3) };
     assert_eq!(stage.outcome(), (2, State::Rolling));
+}
+
+/// Whatever else the spec asks for, and in the middle of a rollout, too.
+#[test]
+fn template_that_cannot_be_followed_changes_no_pod() {
+    let edit = |spec: &mut ackwell_api::QueueSpec| {
+        spec.shards = 3;
+        let container = serde_json::json!({"name": "worker", "imagee": "worker:1"});
+        spec.template =
+            serde_json::from_value(serde_json::json!({"spec": {"containers": [container]}})).unwrap();
+    };
+    let stage = Stage { image: "broker:2", edit, ..stage(2) };
+    let (desired, rollout) = stage.steer();
+    let live = stage.observed.stateful_set.as_deref().unwrap();
+    assert_eq!((partition(&desired), rollout.state), (2, State::Kept));
+    assert_eq!((template(&desired), desired.annotations()), (template(live), live.annotations()));
+}
+
+/// It may be so for ever, and other Queues wait for their turn.
+#[test]
+fn applications_that_are_not_ready_are_told_from_brokers_that_do_not_serve() {
+    let mut stage = stage(2);
+    let waits = |stage: &Stage| waits_for_applications(&stage.plan(), &stage.observed);
+    assert!(!waits(&stage), "all is ready");
+    for (broker_serves, expected) in [(false, false), (true, true)] {
+        let mut pod = pod(2, false);
+        let broker = ContainerStatus {
+            name: BROKER_CONTAINER.to_owned(),
+            ready: broker_serves,
+            ..ContainerStatus::default()
+        };
+        pod.status.as_mut().unwrap().init_container_statuses = Some(vec![broker]);
+        stage.observed.pods[2] = (2, pod.into());
+        assert_eq!(waits(&stage), expected);
+    }
+    stage.observed.pods.remove(0);
+    assert!(!waits(&stage), "a broker is away");
 }
 
 #[test]

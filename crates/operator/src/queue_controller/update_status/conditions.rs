@@ -125,7 +125,7 @@ fn in_background(plan: &Plan) -> Option<Finding> {
             let text = "the brokers keep their image and template until spec.rollout.operatorUpgrade is Roll";
             return Some(Finding::no(reasons::ROLLOUT_HELD, text));
         }
-        State::Done | State::Unsettled | State::Rolling | State::Halted { .. } => {}
+        State::Done | State::Unsettled | State::Rolling | State::Halted { .. } | State::Kept => {}
     }
     plan.storage.growing().map(|text| Finding::yes(reasons::EXPANDING, text))
 }

@@ -6,7 +6,7 @@ use ackwell_proto::exit::OTHER_FORMAT;
 use ackwell_proto::v1::Moving;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodCondition,
 };
 
 use kube::ResourceExt;
@@ -210,6 +210,11 @@ fn broker_and_application_of_one_pod_are_told_apart() {
         ("False/PodFailing".into(), "shard 1: container worker: CrashLoopBackOff: because".into())
     );
     assert_eq!(beside(false, pod(1, false).into()).ready().0, "False/ShardsStarting");
+    let mut cut_off = pod(1, false);
+    let conditions = cut_off.status.as_mut().unwrap().conditions.as_mut().unwrap();
+    let (type_, status) = ("ContainersReady".to_owned(), "True".to_owned());
+    conditions.push(PodCondition { type_, status, ..PodCondition::default() });
+    assert_eq!(beside(true, cut_off.into()).ready().0, "False/ShardsStarting", "its node is not heard of");
     let other = ended(pod(1, false), OTHER_FORMAT, ContainerState::default());
     let words = beside(true, other).words();
     assert!(words.contains(&"Stalled=False/UpToDate".to_owned()), "its exit code is its own: {words:?}");
