@@ -8,7 +8,9 @@ use ackwell_tests::cluster::{Namespace, PortForward};
 use ackwell_tests::wait::{self, until_async};
 use serde_json::json;
 
+use crate::load::Load;
 use crate::manifests::ORDERS;
+use crate::operations::two_shards;
 use crate::queue::{LIMIT, patch, text};
 
 /// Pods end within their grace period; nothing else is waited for.
@@ -35,6 +37,22 @@ async fn recreated_queue_serves_the_old_messages() {
     let forward = PortForward::start(&namespace, "ackwell-orders-0", 7400);
     let delivery = forward.caller("orders").await.receive_one().await;
     assert_eq!((&delivered(&delivery).id, delivered(&delivery).body.as_ref()), (&id, b"kept".as_slice()));
+}
+
+/// Promise: whoever deletes a Queue in the middle of its work and makes it again has lost nothing that was confirmed, and its callers
+/// have waited.
+#[test]
+fn queue_deleted_under_load_goes_on_when_it_is_made_again() {
+    let namespace = Namespace::new("delete-load");
+    namespace.queue(&two_shards());
+    let load = Load::start(&namespace);
+    namespace.expect(&["delete", "queues.ackwell.dev", "orders", "--timeout=20s"]);
+    for ordinal in [0, 1] {
+        namespace.wait(&format!("pod/ackwell-orders-{ordinal}"), "delete", GONE);
+    }
+    namespace.queue(&two_shards());
+    load.wait_flows();
+    assert_eq!(load.finish().refused, Vec::<String>::new());
 }
 
 /// Promise: a Queue that says so takes its volumes with it; until then a change of mind counts.
