@@ -22,6 +22,8 @@ var calls = map[string]call{
 	"cancel":         cancelMessages,
 	"to_message":     toMessage,
 	"to_cloud_event": toCloudEvent,
+	"seal":           seal,
+	"open":           open,
 }
 
 func send(ctx context.Context, client *ackwell.Client, c *command) (object, error) {
@@ -126,4 +128,22 @@ func toMessage(_ context.Context, _ *ackwell.Client, c *command) (object, error)
 func toCloudEvent(_ context.Context, _ *ackwell.Client, c *command) (object, error) {
 	event, err := c.Message.message().CloudEvent()
 	return object{"cloud_event": eventJSON(event)}, err
+}
+
+func seal(_ context.Context, _ *ackwell.Client, c *command) (object, error) {
+	ring, err := c.keyring()
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := ring.Seal(c.Queue, c.Message.message())
+	return object{"message": messageJSON(sealed)}, err
+}
+
+func open(_ context.Context, _ *ackwell.Client, c *command) (object, error) {
+	ring, err := c.keyring()
+	if err != nil {
+		return nil, err
+	}
+	opened, err := ring.Open(c.Queue, c.Message.message())
+	return object{"message": messageJSON(opened)}, err
 }

@@ -50,6 +50,18 @@ type command struct {
 	Reason         string        `json:"reason"`
 	Traceparent    string        `json:"traceparent"`
 	CloudEvent     cloudEvent    `json:"cloud_event"`
+
+	Keys          map[string][]byte `json:"keys"`
+	Current       string            `json:"current"`
+	AllowUnsealed bool              `json:"allow_unsealed"`
+}
+
+func (c *command) keyring() (*ackwell.Keyring, error) {
+	ring, err := ackwell.NewKeyring(c.Current, c.Keys)
+	if err == nil && c.AllowUnsealed {
+		ring = ring.AllowUnsealed()
+	}
+	return ring, err
 }
 
 type settlements struct {

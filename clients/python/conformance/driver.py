@@ -47,6 +47,8 @@ class Driver:
             "consume_stop": self.consume_stop,
             "to_message": protocol.to_message,
             "to_cloud_event": protocol.to_cloud_event,
+            "seal": protocol.seal,
+            "open": protocol.open_sealed,
         }
 
     def serve(self):

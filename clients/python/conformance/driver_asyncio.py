@@ -46,6 +46,8 @@ class Driver:
             "consume_stop": self.consume_stop,
             "to_message": self.to_message,
             "to_cloud_event": self.to_cloud_event,
+            "seal": self.seal,
+            "open": self.open_sealed,
         }
 
     async def serve(self, reader):
@@ -154,6 +156,12 @@ class Driver:
 
     async def to_cloud_event(self, command):
         return protocol.to_cloud_event(command)
+
+    async def seal(self, command):
+        return protocol.seal(command)
+
+    async def open_sealed(self, command):
+        return protocol.open_sealed(command)
 
     # Producers
 

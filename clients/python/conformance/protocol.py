@@ -7,7 +7,7 @@ import os
 import threading
 
 import ackwell
-from ackwell import cloudevents
+from ackwell import cloudevents, sealing
 
 _lock = threading.Lock()
 # Not print: a line is written as a whole, and at once.
@@ -173,6 +173,18 @@ def to_cloud_event(command):
     shown = {name: getattr(event, name) or None for name in names}
     shown |= {"data": encoded(event.data), "extensions": dict(event.extensions) or None}
     return {"cloud_event": without_none(shown)}
+
+
+def seal(command):
+    return {"message": message_json(keyring(command).seal(command["queue"], message(command["message"])))}
+
+
+def open_sealed(command):
+    return {"message": message_json(keyring(command).open(command["queue"], message(command["message"])))}
+
+
+def keyring(command):
+    return sealing.Keyring(command["current"], command["keys"], allow_unsealed=command.get("allow_unsealed", False))
 
 
 def encoded(data):

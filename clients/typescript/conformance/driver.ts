@@ -11,6 +11,7 @@ import {
   type Consumer,
   currentTrace,
   type Delivery,
+  Keyring,
   type Message,
   nack,
   type Producer,
@@ -125,7 +126,18 @@ const calls: Record<string, Call> = {
     const more = Object.keys(extensions ?? {}).length > 0 ? { extensions } : {};
     return { cloud_event: { ...event, ...more, data: base64(data) } };
   },
+  async seal({ queue, message, ...keyring }) {
+    return { message: messageJson({ ...emptyMessage, ...keyringOf(keyring).seal(queue, messageOf(message)) } as StoredMessage) };
+  },
+  async open({ queue, message, ...keyring }) {
+    const sealed = { ...emptyMessage, ...messageOf(message) } as StoredMessage;
+    return { message: messageJson(keyringOf(keyring).open(queue, sealed)) };
+  },
 };
+
+function keyringOf({ current, keys, allow_unsealed }: Command): Keyring {
+  return new Keyring(current, keys, { allowUnsealed: allow_unsealed });
+}
 
 const emptyMessage = { body: Buffer.alloc(0), headers: {}, id: "", attempts: 0, deliveries: 0, history: [], bodyBytes: 0 };
 

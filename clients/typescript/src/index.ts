@@ -19,4 +19,5 @@ export { type Attempt, Delivery, type Message, type State, type StoredMessage } 
 export type { Sent } from "./outbox.js";
 export { ack, nack, Reject, Release, Retry, reject, release, type Settled, type Settlement } from "./outcome.js";
 export { Producer, type ProducerOptions, type Taken } from "./producer.js";
+export { Keyring, type KeyringOptions, OpenError, type OpenFailure, SEALED_KEY_HEADER, SEALED_QUEUE_HEADER } from "./sealing.js";
 export { currentTrace, type TraceContext, withTrace } from "./trace.js";

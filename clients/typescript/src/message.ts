@@ -193,6 +193,7 @@ export function duration(spanMs: number): Duration {
   return { seconds: BigInt(seconds), nanos: Math.round((spanMs - seconds * 1000) * 1e6) };
 }
 
-function bytes(body: Uint8Array | string): Buffer {
+/** @internal */
+export function bytes(body: Uint8Array | string): Buffer {
   return typeof body === "string" ? Buffer.from(body, "utf8") : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
 }

@@ -29,6 +29,8 @@ mod outcome;
 mod pauses;
 mod producer;
 mod retry;
+#[cfg(feature = "sealing")]
+pub mod sealing;
 mod session;
 mod settlement;
 mod token;

@@ -26,6 +26,8 @@ def filled(value, variables, key=None):
             return [filled(item, variables | {"i": number}) for number in range(count)]
         case {"text": length}:
             return "x" * length
+        case {"differs_from": other}:
+            return {"differs_from": filled(other, variables, key)}
         case {"now_plus": span_ms}:
             return round(time.time() * 1000) + span_ms
     if isinstance(value, dict):
@@ -66,6 +68,8 @@ def compare(expected, actual, where="answer"):
             check(actual is not None, where, "anything", actual)
         case {"absent": True}:
             check(actual is None, where, "nothing", actual)
+        case {"differs_from": other}:
+            check(actual is not None and actual != other, where, f"anything but {other!r}", actual)
         case {"one_of": choices}:
             check(actual in choices, where, f"one of {choices}", actual)
         case {"after": [time_ms, span_ms]}:

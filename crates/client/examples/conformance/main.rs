@@ -156,6 +156,8 @@ impl Driver {
                 Ok(event) => Ok(json!({"cloud_event": words::event_json(&event)})),
                 Err(error) => Err(Refused::client(&error)),
             },
+            "seal" => seal(&queue, command),
+            "open" => open(&queue, command),
             "producer_flush" => self.tell_line(command, Line::Flush).await,
             "producer_close" => self.tell_line(command, Line::Close).await,
             "consume_stop" => self.consume_stop(command).await,
@@ -432,6 +434,16 @@ async fn cancel(client: &Client, queue: &str, command: &Value) -> Answer {
     let ids = list(&command["message_ids"]).filter_map(Value::as_str).map(str::to_owned).collect();
     let results = client.cancel(queue, ids).await?;
     Ok(json!({"results": words::each(results, |()| json!({}))}))
+}
+
+fn seal(queue: &str, command: &Value) -> Answer {
+    let sealed = words::keyring(command)?.seal(queue, words::message(&command["message"]));
+    Ok(json!({"message": words::message_json(&sealed.map_err(|error| Refused::client(&error))?)}))
+}
+
+fn open(queue: &str, command: &Value) -> Answer {
+    let opened = words::keyring(command)?.open(queue, &words::message(&command["message"]));
+    Ok(json!({"message": words::message_json(&opened.map_err(|error| Refused::client(&error))?)}))
 }
 
 fn answer(command: &Value, result: Answer) {

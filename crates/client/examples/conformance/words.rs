@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use ackwell_client::sealing::Keyring;
 use ackwell_client::{
     Available, CloudEvent, Delivery, Error, Message, Outcome, Sent, SettleResult, Settlement, State, ack,
     nack, reject, release,
@@ -215,6 +216,16 @@ pub(crate) fn event_json(event: &CloudEvent) -> Value {
         shown["extensions"] = Value::Object(extensions.collect::<Map<_, _>>());
     }
     shown
+}
+
+pub(crate) fn keyring(command: &Value) -> Result<Keyring, Refused> {
+    let keys = texts(&command["keys"]).into_iter();
+    let keys = keys.map(|(id, key)| Keyring::parse_key(&key).map(|key| (id, key)));
+    let keyring =
+        keys.collect::<Result<Vec<_>, _>>().and_then(|keys| Keyring::new(text(command, "current"), keys));
+    let allows_unsealed = command["allow_unsealed"].as_bool().unwrap_or_default();
+    let keyring = keyring.map_err(|error| Refused::client(&error))?;
+    Ok(if allows_unsealed { keyring.allow_unsealed() } else { keyring })
 }
 
 pub(crate) fn at_ms(at: &prost_types::Timestamp) -> Value {

@@ -41,7 +41,11 @@ final class Calls {
             Map.entry("to_message", (client, command) ->
                     Json.object("message", Json.message(Json.cloudEvent(command.getAsJsonObject("cloud_event")).toMessage()))),
             Map.entry("to_cloud_event", (client, command) ->
-                    Json.object("cloud_event", Json.cloudEvent(CloudEvent.from(Json.message(command.getAsJsonObject("message")))))));
+                    Json.object("cloud_event", Json.cloudEvent(CloudEvent.from(Json.message(command.getAsJsonObject("message")))))),
+            Map.entry("seal", (client, command) ->
+                    Json.object("message", Json.message(Json.keyring(command).seal(queue(command), message(command))))),
+            Map.entry("open", (client, command) ->
+                    Json.object("message", Json.message(Json.keyring(command).open(queue(command), message(command))))));
 
     private Calls() { }
 
@@ -49,8 +53,12 @@ final class Calls {
         return command.get("queue").getAsString();
     }
 
+    private static Message message(JsonObject command) {
+        return Json.message(command.getAsJsonObject("message"));
+    }
+
     private static JsonObject send(AckwellClient client, JsonObject command) {
-        Message message = Json.message(command.getAsJsonObject("message"));
+        Message message = message(command);
         if (!command.has("traceparent")) {
             return Json.sent(client.send(queue(command), message));
         }

@@ -10,6 +10,7 @@ import dev.ackwell.client.Attempt;
 import dev.ackwell.client.CloudEvent;
 import dev.ackwell.client.Delivery;
 import dev.ackwell.client.ExtendResult;
+import dev.ackwell.client.Keyring;
 import dev.ackwell.client.Message;
 import dev.ackwell.client.Receipt;
 import dev.ackwell.client.SendResult;
@@ -146,6 +147,13 @@ final class Json {
                 text(json, "dataschema"),
                 texts(json, "extensions"),
                 bytes(json.get("data")));
+    }
+
+    static Keyring keyring(JsonObject json) {
+        Map<String, byte[]> keys = new HashMap<>();
+        texts(json, "keys").forEach((id, key) -> keys.put(id, Keyring.parseKey(key)));
+        Keyring keyring = Keyring.of(text(json, "current"), keys);
+        return json.has("allow_unsealed") && json.get("allow_unsealed").getAsBoolean() ? keyring.allowingUnsealed() : keyring;
     }
 
     // Out of the library
