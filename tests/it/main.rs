@@ -21,3 +21,4 @@ mod sidecar;
 mod stopping;
 mod tasks;
 mod tls;
+mod traces;

@@ -14,7 +14,7 @@ use rcgen::{
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, IpAddr, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -77,6 +77,19 @@ impl Shown {
     /// The flags of a broker that shows it.
     pub fn flags(&self) -> [&str; 4] {
         ["--tls-cert", text(&self.certificate), "--tls-key", text(&self.key)]
+    }
+
+    /// A server of HTTP/2 that shows it.
+    pub fn server(&self) -> ServerConfig {
+        let key = PrivateKeyDer::from_pem_file(&self.key).expect("a key is there");
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_no_client_auth()
+            .with_single_cert(vec![self.current()], key)
+            .expect("the key is the certificate's");
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config
     }
 
     /// The certificate in the file.

@@ -3,6 +3,7 @@
 //! - [`processes`]: brokers, sidecars and the CLI as processes of this machine.
 //! - [`caller`]: an application that uses nothing but the generated stubs.
 //! - [`certificates`]: authorities of a test, and what brokers show.
+//! - [`collector`]: whom processes tell their spans.
 //! - [`cluster`]: a real cluster, and what is installed in it.
 //! - [`dice`], [`ledger`], [`numbered`], [`proxy`]: what the chaos test and its applications share, and the network between.
 //! - [`keyed`]: a load of keyed messages, and what must hold of it.
@@ -12,6 +13,7 @@
 pub mod caller;
 pub mod certificates;
 pub mod cluster;
+pub mod collector;
 pub mod dice;
 pub mod keyed;
 pub mod ledger;

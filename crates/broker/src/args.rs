@@ -1,4 +1,4 @@
-//! The command line of `ackwelld`, and the only place that knows its environment variables.
+//! The command line of `ackwelld`, and the only place that knows its environment variables, but for those of [`Variables`].
 
 use std::net::{AddrParseError, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ackwell_proto::QueueName;
 use ackwell_proto::v1::QueueConfig;
 use ackwelld::tls::ServerFiles;
+use ackwelld::traces::Variables;
 use ackwelld::{broker, sidecar};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -83,6 +84,8 @@ pub(crate) struct Broker {
     /// Read again when it changes. Without it, where there is a certificate, no messages move.
     #[arg(long = "broker-ca", requires = "tls_cert")]
     authorities: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) traces: Variables,
 }
 
 #[derive(clap::Args)]
@@ -115,6 +118,8 @@ pub(crate) struct Sidecar {
     /// Token of a ServiceAccount to show to brokers. Read again when it changes.
     #[arg(long, requires = "broker_ca")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) traces: Variables,
 }
 
 #[derive(clap::Args)]

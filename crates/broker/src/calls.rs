@@ -1,4 +1,4 @@
-//! What callers asked for and how it ended, counted for `/metrics`. Of the process, which is one broker or one sidecar.
+//! What callers asked for and how it ended, counted for `/metrics` and told to [`traces`]. Of the process, which is one broker or one sidecar.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -10,6 +10,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tower::Layer;
+
+use crate::traces;
 
 /// Of the API; whatever else is called is `other`, so that nobody makes up labels.
 const METHODS: [&str; 19] = [
@@ -117,7 +119,7 @@ fn index_of(reason: Reason) -> usize {
     Reason::ALL.iter().position(|known| *known == reason).expect("ALL has every reason")
 }
 
-/// Counts the calls of a server.
+/// Counts the calls of a server, and lets them be traced.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CountCalls;
 
@@ -149,10 +151,15 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let method = method_of(request.uri().path());
+        let traced = traces::begin(method_name(method), request.headers());
         let answer = self.0.call(request);
         Box::pin(async move {
-            let response = answer.await?;
-            CALLS[method][result_of(&response)].fetch_add(1, Ordering::Relaxed);
+            let response = traces::carried(traced.clone(), answer).await?;
+            let result = result_of(&response);
+            CALLS[method][result].fetch_add(1, Ordering::Relaxed);
+            if let Some(traced) = traced {
+                traced.end(result_name(result));
+            }
             Ok(response)
         })
     }

@@ -11,6 +11,13 @@ pub(crate) fn now() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The same, for spans, which nobody decides by.
+pub(crate) fn nanos() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "this is where time is read")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// To see how long something takes.
 pub(crate) fn stopwatch() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "this is where time is read")]

@@ -3,7 +3,7 @@
 //! - [`broker`]: drives the engine and serves it over gRPC.
 //! - [`sidecar`]: the same API on 127.0.0.1, routed to brokers, with retries.
 //!
-//! - [`tls`]: between the two.
+//! - [`tls`]: between the two. [`traces`]: what both record of messages.
 //!
 //! Neither knows Kubernetes: their world is a file, a directory, flags and gRPC.
 
@@ -14,8 +14,10 @@ mod clock;
 mod exposition;
 mod http;
 mod json;
+pub mod logs;
 mod producer;
 mod receiving;
 pub mod sidecar;
 mod stream_end;
 pub mod tls;
+pub mod traces;

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use ackwell_engine::StoreError;
 use ackwell_proto::exit;
+use ackwelld::logs;
+use ackwelld::traces::{self, Recorder, Variables};
 use anyhow::Context as _;
 use args::{Args, Drain, LogFormat, Role};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 
 /// The engine has a thread of its own; these serve connections.
 const BROKER_THREADS: usize = 2;
@@ -20,7 +21,10 @@ const SIDECAR_THREADS: usize = 1;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    start_logging(&args.log, args.log_format);
+    match args.log_format {
+        LogFormat::Json => logs::in_json(&args.log),
+        LogFormat::Text => logs::for_people(&args.log),
+    }
     match run(args.role) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,18 +44,38 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
 fn run(role: Role) -> anyhow::Result<()> {
     match role {
         Role::Broker(args) => {
+            let traces = args.traces.clone();
             let options = args.options()?;
-            runtime(BROKER_THREADS)?
-                .block_on(async { ackwelld::broker::run(options, |_| {}, stopped()?).await })
+            logs::tell_broker(&options);
+            let recorder = Recorder::Broker(options.ordinal);
+            runtime(BROKER_THREADS)?.block_on(traced(&traces, recorder, async {
+                ackwelld::broker::run(options, |_| {}, stopped()?).await
+            }))
         }
         Role::Sidecar(args) => {
+            let traces = args.traces.clone();
             let options = args.options()?;
-            runtime(SIDECAR_THREADS)?
-                .block_on(async { ackwelld::sidecar::run(options, |_| {}, stopped()?).await })
+            runtime(SIDECAR_THREADS)?.block_on(traced(&traces, Recorder::Sidecar, async {
+                ackwelld::sidecar::run(options, |_| {}, stopped()?).await
+            }))
         }
         Role::Drain(Drain { address }) => ackwelld::sidecar::tell_to_drain(address)
             .with_context(|| format!("tell the sidecar on {address} to drain")),
     }
+}
+
+/// What ended last is still exported.
+async fn traced(
+    variables: &Variables,
+    recorder: Recorder,
+    role: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let exporter = traces::start(variables, recorder);
+    let ended = role.await;
+    if let Some(exporter) = exporter {
+        exporter.flush().await;
+    }
+    ended
 }
 
 fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
@@ -68,13 +92,4 @@ fn stopped() -> std::io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => info!("told to stop: SIGINT"),
         }
     })
-}
-
-fn start_logging(filter: &str, format: LogFormat) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => logger.json().flatten_event(true).init(),
-        LogFormat::Text => logger.init(),
-    }
 }

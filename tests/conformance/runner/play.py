@@ -41,7 +41,7 @@ class Play:
                 ) from error
 
     def step(self, step):
-        for kind in ("call", "await", "event", "silence", "queue", "stored", "network", "signal", "exits", "volume"):
+        for kind in ("call", "await", "event", "silence", "queue", "stored", "network", "signal", "exits", "volume", "spans"):
             if kind in step:
                 return getattr(self, f"do_{kind}")(step)
         for process in (*self.world.brokers, self.world.sidecar):
@@ -126,6 +126,16 @@ class Play:
 
     def do_stored(self, step):
         compare(filled(step["stored"], self.variables), self.world.looking.messages(), "stored")
+
+    # Traces
+
+    def do_spans(self, step):
+        expected, spans = filled(step["spans"], self.variables), []
+        until = time.monotonic() + self.within(step)
+        while not matches(expected, spans := self.world.collector.spans()):
+            if time.monotonic() > until:
+                compare(expected, spans, "spans")
+            time.sleep(POLL_SECONDS)
 
     # Processes
 

@@ -95,9 +95,10 @@ class Process:
 class Broker(Process):
     """One shard of the queue."""
 
-    def __init__(self, name, folder, volume):
+    def __init__(self, name, folder, volume, more=()):
         super().__init__(name, folder)
         self.data = volume / name
+        self.more = more
 
     def write_config(self, overrides, shard_addresses):
         config = queue_config(overrides, shard_addresses)
@@ -105,7 +106,7 @@ class Broker(Process):
 
     def arguments(self):
         config = self.folder / f"{self.name}.json"
-        return ["broker", "--config", str(config), "--data", str(self.data)]
+        return ["broker", "--config", str(config), "--data", str(self.data), *self.more]
 
     def fail_writes(self):
         """From now on the system refuses its writes, but for the start of each file."""
@@ -134,14 +135,15 @@ class Broker(Process):
 class Sidecar(Process):
     """What the application talks to."""
 
-    def __init__(self, name, folder, broker_address):
+    def __init__(self, name, folder, broker_address, more=()):
         super().__init__(name, folder)
+        self.more = more
         self.broker_address = broker_address
         self.socket = self.folder / "sidecar.sock"
 
     def arguments(self):
         queues = ["--namespace", NAMESPACE, "--queues", QUEUE, "--broker-address", self.broker_address]
-        return ["sidecar", *queues, "--unix-socket", str(self.socket)]
+        return ["sidecar", *queues, "--unix-socket", str(self.socket), *self.more]
 
 
 def binary(name):

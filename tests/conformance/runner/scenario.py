@@ -23,6 +23,8 @@ class Scenario:
     through: str
     # Of a volume of its own that the brokers share; 0: they have none.
     volume_mib: int
+    # Whether brokers and sidecar tell a collector what they do.
+    traces: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def load_scenario(file):
         raise ValueError(f"{file.name} does not begin with its promise")
     lines = source.split("\n")
     comment = [line.removeprefix("# ") for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]]
-    known = {"steps", "queue", "shards", "through", "volume_mib"}
+    known = {"steps", "queue", "shards", "through", "volume_mib", "traces"}
     content = yaml.safe_load(source)
     if unknown := set(content) - known:
         raise ValueError(f"{file.name}: unknown fields {unknown}")
@@ -79,6 +81,7 @@ def load_scenario(file):
         content.get("shards", 1),
         through,
         content.get("volume_mib", 0),
+        content.get("traces", False),
     )
 
 

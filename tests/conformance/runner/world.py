@@ -2,6 +2,7 @@
 
 import contextlib
 
+from .collector import Collector
 from .driver import Driver
 from .looking import Looking
 from .neighbour import Neighbour
@@ -21,13 +22,17 @@ class World(contextlib.ExitStack):
         self.drivers = {}
         self.volume = self.enter_context(Volume(folder / "volume", scenario.volume_mib))
         data = self.volume.path
-        self.brokers = [Broker(f"broker-{shard}", folder, data) for shard in range(scenario.shards)]
+        self.collector = Collector() if scenario.traces else None
+        traces = self.collector.arguments() if scenario.traces else []
+        if scenario.traces:
+            self.callback(self.collector.close)
+        self.brokers = [Broker(f"broker-{shard}", folder, data, traces) for shard in range(scenario.shards)]
         addresses = [broker.address for broker in self.brokers]
         for broker in self.brokers:
             self.callback(broker.end)
             broker.write_config(scenario.queue, addresses)
             broker.start()
-        self.sidecar = Sidecar("sidecar", folder, addresses[0])
+        self.sidecar = Sidecar("sidecar", folder, addresses[0], traces)
         self.callback(self.sidecar.end)
         self.sidecar.start()
         self.network = Proxy(addresses[0] if scenario.through == "broker" else self.sidecar.address)

@@ -10,6 +10,7 @@ use crate::calls;
 use crate::clock;
 use crate::exposition::Kind::{Counter, Gauge, Histogram};
 use crate::exposition::{Family, Page};
+use crate::traces;
 
 /// A queue, as it stands.
 struct Queue {
@@ -221,6 +222,14 @@ const VOLUME_FREE: Family = Family(
     "Free on the volume, with what the broker keeps back for acks.",
 );
 
+const SPANS: Family =
+    Family("ackwell_spans_exported_total", Counter, "Spans that the collector of traces took.");
+const DROPPED_SPANS: Family = Family(
+    "ackwell_spans_dropped_total",
+    Counter,
+    "Spans that no collector took, by reason: queue_full, export_failed or rejected.",
+);
+
 /// All metrics. What the store would have to say is left out while it is not open.
 pub(super) async fn text(service: &Service) -> String {
     let mut page = Page::default();
@@ -232,6 +241,8 @@ pub(super) async fn text(service: &Service) -> String {
         CALLS,
         calls::calls().map(|(method, result, count)| ([("method", method), ("result", result)], count)),
     );
+    page.add_one(SPANS, traces::exported());
+    page.add(DROPPED_SPANS, traces::dropped().map(|(reason, count)| ([("reason", reason)], count)));
     page.add(REFUSED_ITEMS, calls::refused().map(|(reason, count)| ([("reason", reason)], count)));
     let (counts, sum) = service.shard.measures().commits();
     page.add_histogram(COMMITS, &COMMIT_SECONDS, &counts, sum);

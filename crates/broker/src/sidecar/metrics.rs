@@ -4,6 +4,7 @@ use super::service::Sidecar;
 use crate::calls;
 use crate::exposition::Kind::{Counter, Gauge};
 use crate::exposition::{Family, Labels, Page};
+use crate::traces;
 
 const BUILD: Family =
     Family("ackwell_sidecar_build_info", Gauge, "Always 1; the label is the sidecar's version.");
@@ -28,6 +29,14 @@ const FAILING: Family = Family(
     "Shards whose last call failed: its broker did not answer.",
 );
 
+const SPANS: Family =
+    Family("ackwell_sidecar_spans_exported_total", Counter, "Spans that the collector of traces took.");
+const DROPPED_SPANS: Family = Family(
+    "ackwell_sidecar_spans_dropped_total",
+    Counter,
+    "Spans that no collector took, by reason: queue_full, export_failed or rejected.",
+);
+
 /// All metrics, of the queues that were used.
 pub(super) fn text(sidecar: &Sidecar) -> String {
     let mut page = Page::default();
@@ -36,6 +45,8 @@ pub(super) fn text(sidecar: &Sidecar) -> String {
         CALLS,
         calls::calls().map(|(method, result, count)| ([("method", method), ("result", result)], count)),
     );
+    page.add_one(SPANS, traces::exported());
+    page.add(DROPPED_SPANS, traces::dropped().map(|(reason, count)| ([("reason", reason)], count)));
     page.add_one(STREAMS, sidecar.open_streams());
     page.add_one(SENDING, sidecar.sending_bytes());
     let queues = sidecar.router.queues();

@@ -24,6 +24,7 @@ use super::receipt::Receipt;
 use super::retry::{DEFAULT_BUDGET, Deadline};
 use super::route::Queue;
 use super::shard_channel::ShardChannel;
+use crate::traces;
 
 /// As in the API.
 const DEFAULT_WAIT: Duration = Duration::from_secs(20);
@@ -164,7 +165,7 @@ impl Receiver {
         let request = ReceiveRequest { max_messages, ..self.request.clone() };
         let nothing = self.handout(Vec::new());
         let question = Question { nothing, shard, request, wait_until };
-        self.tasks.spawn(question.ask(give, deadline));
+        self.tasks.spawn(traces::carried(traces::this_call(), question.ask(give, deadline)));
         Asked(answer)
     }
 }

@@ -31,6 +31,7 @@ use super::shard_channel::ShardChannel;
 use super::{admin, commit, consume, find, produce, send, settle};
 use crate::clock;
 use crate::tls::Trust;
+use crate::traces;
 
 /// Sends that wait for a broker are held in memory; more of them are refused.
 const MAX_SENDING_KIB: usize = 128 << 10;
@@ -159,7 +160,10 @@ impl Queues for Service {
         let request = request.into_inner();
         let _sending = self.sending(&request)?;
         let queue = self.router.queue(&request.queue)?;
-        self.answer(send::send(&queue, request, deadline)).await
+        traces::sends(|| queue.full_name().to_owned(), &request.messages);
+        let response = self.answer(send::send(&queue, request, deadline)).await?;
+        traces::sent(&response.get_ref().results);
+        Ok(response)
     }
 
     async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>, Status> {
@@ -175,6 +179,7 @@ impl Queues for Service {
         };
         let response = self.receive_unless_draining(receiver).await?;
         queue.held.add(&response.deliveries, clock::now().0);
+        traces::receives(|| queue.full_name().to_owned(), &response.deliveries);
         Ok(Response::new(response))
     }
 
@@ -203,7 +208,9 @@ impl Queues for Service {
         let SettleRequest { queue, settlements } = request.into_inner();
         let queue = self.router.queue(&queue)?;
         let receipts: Vec<_> = settlements.iter().map(|settlement| settlement.receipt.clone()).collect();
+        traces::settles(|| queue.full_name().to_owned(), &settlements);
         let response = self.answer(settle::settle(&queue, settlements, deadline)).await?;
+        traces::settled(&response.get_ref().results);
         settle::forget(&queue, &receipts, &response.get_ref().results);
         Ok(response)
     }
@@ -212,6 +219,7 @@ impl Queues for Service {
         let deadline = Deadline::of(request.metadata(), DEFAULT_BUDGET);
         let request = request.into_inner();
         let _sending = self.sending(&request)?;
+        traces::commits(|name| Some(self.router.queue(name).ok()?.full_name().to_owned()), &request);
         self.answer(commit::commit(&self.router, request, deadline)).await
     }
 

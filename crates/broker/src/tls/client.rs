@@ -28,6 +28,7 @@ use tonic::{Request, Status};
 use super::ServerFiles;
 use super::files::{Followed, follow};
 use super::server::certified_key;
+use crate::traces::{self, TRACEPARENT};
 
 /// Whom to believe that they are a broker, and the token to show them. By default whoever answers, and none: on one machine
 /// only.
@@ -38,7 +39,7 @@ pub(crate) struct Trust {
     token: Option<Arc<Followed<MetadataValue<Ascii>>>>,
 }
 
-/// A connection whose calls say who calls.
+/// A connection whose calls say who calls, and as part of which trace.
 pub(crate) type Connection = InterceptedService<Channel, Bearer>;
 
 /// The token of this moment: Kubernetes replaces it long before it runs out.
@@ -49,6 +50,9 @@ impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(token) = &self.0 {
             request.metadata_mut().insert("authorization", MetadataValue::clone(&token.current()));
+        }
+        if let Some(context) = traces::told_on().and_then(|context| context.parse().ok()) {
+            request.metadata_mut().insert(TRACEPARENT, context);
         }
         Ok(request)
     }
@@ -75,7 +79,7 @@ impl Trust {
     }
 
     /// The same without a token.
-    pub(super) fn channel(&self, endpoint: &Endpoint) -> Channel {
+    pub(crate) fn channel(&self, endpoint: &Endpoint) -> Channel {
         match &self.authorities {
             None => endpoint.connect_lazy(),
             Some(config) => endpoint.connect_with_connector_lazy(Verified(Arc::clone(config))),

@@ -31,6 +31,7 @@ use crate::broker::served::Lease;
 use crate::broker::shard::{Closed, Event, Job, Subscription, SubscriptionId, Unread, Window, unread_bytes};
 use crate::calls::refused_stream;
 use crate::stream_end::{self, StreamEnd};
+use crate::traces::{self, Open as Span};
 
 const DEFAULT_WINDOW_MESSAGES: u32 = 32;
 const DEFAULT_WINDOW_BYTES: u64 = 16 << 20;
@@ -69,6 +70,8 @@ pub(super) async fn open(
 struct Session {
     service: Service,
     queue: QueueId,
+    /// For its spans.
+    queue_name: Arc<str>,
     id: SubscriptionId,
     consumer: String,
     window: Window,
@@ -93,9 +96,11 @@ impl Session {
         if open.held.len() > MAX_WINDOW_MESSAGES as usize {
             return Err(Failure::invalid(format!("held has over {MAX_WINDOW_MESSAGES} receipts")));
         }
+        let served = service.queues.allow(caller, Verb::Consume, &open.queue)?.served;
         let session = Self {
             service: service.clone(),
-            queue: service.queues.allow(caller, Verb::Consume, &open.queue)?.served.id,
+            queue: served.id,
+            queue_name: served.name().into(),
             id: SubscriptionId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             consumer: convert::consumer(open.consumer)?,
             window: window(open.window)?,
@@ -183,7 +188,8 @@ impl Session {
                 Ok(())
             }
             consume_request::Frame::Settle(frame) => {
-                self.unanswered.push_back(settle(self.service.clone(), self.queue, frame).boxed());
+                let span = traces::settle_frame(|| self.queue_name.to_string(), &frame.settlements);
+                self.unanswered.push_back(settle(self.service.clone(), self.queue, frame, span).boxed());
                 Ok(())
             }
             consume_request::Frame::Extend(frame) => {
@@ -225,6 +231,7 @@ impl Session {
             Event::Deliveries(deliveries) => {
                 let bytes = unread_bytes(&deliveries);
                 for frame in frames(deliveries) {
+                    traces::receive_frame(|| self.queue_name.to_string(), &frame);
                     let receipts = frame.iter().map(|delivery| delivery.receipt.clone()).collect();
                     self.untaken.push_back((self.sent + 1, receipts));
                     self.send(Frame::Deliveries(Deliveries { deliveries: frame })).await;
@@ -259,14 +266,15 @@ impl Session {
 }
 
 /// A frame that fails as a whole is answered item by item: the stream and its other messages are not to blame.
-async fn settle(service: Service, queue: QueueId, frame: SettleFrame) -> Outgoing {
+async fn settle(service: Service, queue: QueueId, frame: SettleFrame, span: Option<Span>) -> Outgoing {
     let SettleFrame { seq, settlements } = frame;
     let count = settlements.len();
     let results = service
         .settle_all(queue, settlements, Patience::Stream)
         .await
         .unwrap_or_else(|failure| vec![Err(failure); count]);
-    let results = results.into_iter().map(settle_result).collect();
+    let results: Vec<_> = results.into_iter().map(settle_result).collect();
+    traces::answered(span, &results);
     Ok(ConsumeResponse { frame: Some(Frame::Settled(SettledFrame { seq, results })) })
 }
 

@@ -32,6 +32,7 @@ use crate::broker::served::{Allowed, Lease};
 use crate::broker::shard::{Chain, Level};
 use crate::calls::refused_stream;
 use crate::producer::Producer;
+use crate::traces::{self, Open};
 
 /// Frames waiting for the transport: enough to keep it busy.
 const OUTGOING_FRAMES: usize = 4;
@@ -60,7 +61,7 @@ pub(super) async fn open(
 struct Session {
     service: Service,
     queue: QueueId,
-    /// As the producer named it, for its settings.
+    /// For its settings.
     queue_name: String,
     /// Who produces.
     sender: Sender,
@@ -86,6 +87,7 @@ struct Load {
 struct Answered {
     seq: u64,
     load: Load,
+    span: Option<Open>,
     results: Result<Vec<Result<Sent, Failure>>, Failure>,
 }
 
@@ -119,7 +121,7 @@ impl Session {
         Ok(Self {
             service: service.clone(),
             queue: served.id,
-            queue_name,
+            queue_name: served.name(),
             sender,
             window: window::of(&level, &served.config.settings.unwrap_or_default()),
             level,
@@ -192,6 +194,7 @@ impl Session {
         let load = Load { messages: messages.len(), bytes: messages.iter().map(|m| m.body.len()).sum() };
         self.load.messages += load.messages;
         self.load.bytes += load.bytes;
+        let span = traces::send_frame(|| self.queue_name.clone(), &messages);
         let parsed = messages.into_iter().map(|message| convert::new_message(message, &self.sender));
         let (valid, invalid) = split(parsed.collect());
         let request_id = self.producer.request_id(seq);
@@ -199,7 +202,7 @@ impl Session {
         let answer = self.submit(send).await;
         let answered = async move {
             let results = answer.await.map(|results| merge(invalid, results));
-            Answered { seq, load, results }
+            Answered { seq, load, span, results }
         };
         self.unconfirmed.push_back(answered.boxed());
         Ok(())
@@ -257,7 +260,8 @@ impl Session {
     }
 
     fn note(&self, answered: Answered, confirm: &mut ProduceConfirm) -> Result<(), End> {
-        let Answered { seq, load, results } = answered;
+        let Answered { seq, load, span, results } = answered;
+        end_span(span, load.messages, &results);
         let results = match results {
             Err(failure) if failure.reason.code() != Code::ResourceExhausted => return Err(failure.into()),
             Err(failure) => vec![Err(failure); load.messages],
@@ -278,4 +282,16 @@ impl Session {
         // A closed transport is noticed by `serve`.
         _ = self.out.send(Ok(ProduceResponse { frame: Some(frame) })).await;
     }
+}
+
+fn end_span(span: Option<Open>, messages: usize, results: &Result<Vec<Result<Sent, Failure>>, Failure>) {
+    if span.is_none() {
+        return;
+    }
+    let id = || results.as_ref().ok()?.first()?.as_ref().ok().map(|sent| sent.id.to_string());
+    let failures: Vec<_> = match results {
+        Ok(results) => results.iter().filter_map(|result| result.as_ref().err()).collect(),
+        Err(failure) => vec![failure; messages],
+    };
+    traces::stored(span, messages, id, failures.into_iter().map(|failure| failure.reason.as_str()));
 }

@@ -27,6 +27,7 @@ use crate::broker::served::Allowed;
 use crate::broker::shard::{Job, Poll};
 use crate::calls::refused_item;
 use crate::clock;
+use crate::traces;
 
 const DEFAULT_WAIT_MS: u64 = 20_000;
 const MAX_WAIT_MS: u64 = 60_000;
@@ -58,11 +59,13 @@ impl queues_server::Queues for Service {
         let SendRequest { queue, messages, atomic, request_id } = request.into_inner();
         let Allowed { served, sender } = self.queues.allow(&caller, Verb::Send, &queue)?;
         convert::batch_size("messages", messages.len())?;
+        traces::sends(|| served.name(), &messages);
         let batch = if atomic { Batch::Atomic } else { Batch::Each };
         let request_id = convert::request_id(request_id)?;
         let parsed = messages.into_iter().map(|message| convert::new_message(message, &sender)).collect();
         let results = self.send_parsed(served.id, parsed, batch, request_id).await?;
-        let results = single_or_all(results)?.into_iter().map(send_result).collect();
+        let results: Vec<_> = single_or_all(results)?.into_iter().map(send_result).collect();
+        traces::sent(&results);
         Ok(Response::new(SendResponse { results }))
     }
 
@@ -83,7 +86,11 @@ impl queues_server::Queues for Service {
             handed = answer => handed.map_err(|_| shutting_down())??,
         };
         let deliveries = handed.into_fitting(max_answer);
-        let deliveries = deliveries.into_iter().map(convert::delivery).collect();
+        let deliveries: Vec<_> = deliveries.into_iter().map(convert::delivery).collect();
+        traces::receives(
+            || self.queues.find(&queue).map_or_else(|_| queue.clone(), |it| it.name()),
+            &deliveries,
+        );
         Ok(self.answering.handed(ReceiveResponse { deliveries }))
     }
 
@@ -98,9 +105,11 @@ impl queues_server::Queues for Service {
     async fn settle(&self, request: Request<SettleRequest>) -> Result<Response<SettleResponse>, Status> {
         let caller = Caller::of(&request);
         let SettleRequest { queue, settlements } = request.into_inner();
-        let queue = self.queues.allow(&caller, Verb::Consume, &queue)?.served.id;
-        let results = self.settle_all(queue, settlements, Patience::Call).await?;
-        let results = single_or_all(results)?.into_iter().map(settle_result).collect();
+        let served = self.queues.allow(&caller, Verb::Consume, &queue)?.served;
+        traces::settles(|| served.name(), &settlements);
+        let results = self.settle_all(served.id, settlements, Patience::Call).await?;
+        let results: Vec<_> = single_or_all(results)?.into_iter().map(settle_result).collect();
+        traces::settled(&results);
         Ok(Response::new(SettleResponse { results }))
     }
 
@@ -117,7 +126,9 @@ impl queues_server::Queues for Service {
 
     async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
         let caller = Caller::of(&request);
-        Ok(Response::new(self.commit_all(&caller, request.into_inner()).await?))
+        let request = request.into_inner();
+        traces::commits(|name| Some(self.queues.find(name).ok()?.name()), &request);
+        Ok(Response::new(self.commit_all(&caller, request).await?))
     }
 }
 

@@ -9,6 +9,7 @@ use ackwell_proto::v1::{ExtendResult, ExtendedFrame, ItemError, SettleResult, Se
 use tokio::time::Instant;
 
 use crate::sidecar::settle::{extend_refusal, settle_refusal};
+use crate::traces::{self, Open};
 
 /// Names a frame of the application within its stream.
 pub(crate) type FrameId = u64;
@@ -35,6 +36,8 @@ struct Pending {
     /// Places that no shard has answered.
     missing: Vec<usize>,
     until: Instant,
+    /// Of a settle frame that is recorded.
+    span: Option<Open>,
 }
 
 impl Results {
@@ -98,8 +101,15 @@ impl Answers {
     pub(crate) fn begin(&mut self, seq: u64, results: Results, until: Instant) -> FrameId {
         self.next += 1;
         let missing = (0..results.len()).collect();
-        self.pending.push_back(Pending { id: self.next, seq, results, missing, until });
+        self.pending.push_back(Pending { id: self.next, seq, results, missing, until, span: None });
         self.next
+    }
+
+    /// The frame is recorded until it is answered.
+    pub(crate) fn trace(&mut self, id: FrameId, span: Option<Open>) {
+        if let Some(pending) = self.find(id) {
+            pending.span = span;
+        }
     }
 
     /// A shard answered its part.
@@ -139,7 +149,10 @@ impl Answers {
         if !self.pending.front()?.missing.is_empty() {
             return None;
         }
-        let Pending { seq, results, .. } = self.pending.pop_front()?;
+        let Pending { seq, results, span, .. } = self.pending.pop_front()?;
+        if let Results::Settle(results) = &results {
+            traces::answered(span, results);
+        }
         Some(results.frame(seq))
     }
 

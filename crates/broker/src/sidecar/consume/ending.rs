@@ -25,6 +25,7 @@ use crate::sidecar::route::Queue;
 use crate::sidecar::service::Sidecar;
 use crate::sidecar::settle;
 use crate::stream_end::StreamEnd;
+use crate::traces;
 
 /// As brokers give to consumers of their own.
 const GRACE: Duration = Duration::from_secs(5);
@@ -126,6 +127,7 @@ impl Session {
         if receipts.is_empty() {
             return;
         }
+        traces::lost(|| self.line.queue.full_name().to_owned(), &receipts);
         let reason = format!("the application's connection broke and did not come back within {GRACE:?}");
         let outcome = settlement::Outcome::Lost(Lost { reason });
         settle_all(&self.line.queue, receipts, &outcome, Deadline::within(RELEASE_BUDGET)).await;

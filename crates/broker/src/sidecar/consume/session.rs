@@ -30,6 +30,7 @@ use crate::sidecar::service::Sidecar;
 use crate::sidecar::settle::{is_over, split_receipts, split_settlements};
 use crate::sidecar::settled::Listener;
 use crate::stream_end::{self, StreamEnd};
+use crate::traces;
 
 /// Frames of the application that wait for brokers; the next is read when one is answered.
 const MAX_UNANSWERED: usize = 64;
@@ -149,6 +150,7 @@ impl Session {
             if deliveries.is_empty() {
                 return;
             }
+            traces::receive_frame(|| self.line.queue.full_name().to_owned(), &deliveries);
             self.push(Frame::Deliveries(Deliveries { deliveries }));
         }
     }
@@ -294,6 +296,8 @@ impl Session {
     fn settle(&mut self, frame: SettleFrame) {
         let count = frame.settlements.len();
         let Some(id) = self.begin(frame.seq, Results::settle(count), "settlements") else { return };
+        self.answers
+            .trace(id, traces::settle_frame(|| self.line.queue.full_name().to_owned(), &frame.settlements));
         let Split { parts, refused } = split_settlements(frame.settlements, self.legs.len());
         self.refuse(id, refused);
         for Part { shard, positions, items } in parts {
@@ -374,9 +378,10 @@ impl Session {
     }
 
     fn on_revoked(&mut self, shard: usize, receipts: &[Vec<u8>], reason: String) {
-        let known = receipts.iter().filter_map(|receipt| self.forget(shard, receipt));
-        let receipts: Vec<_> = known.map(|receipt| receipt.to_vec()).collect();
-        if !receipts.is_empty() {
+        let known: Vec<_> = receipts.iter().filter_map(|receipt| self.forget(shard, receipt)).collect();
+        traces::lost(|| self.line.queue.full_name().to_owned(), &known);
+        if !known.is_empty() {
+            let receipts = known.into_iter().map(Into::into).collect();
             self.push(Frame::Revoked(Revoked { receipts, reason }));
         }
     }

@@ -6,6 +6,8 @@ use ackwell_proto::v1::{ProduceConfirm, ProduceResult, SendResult};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::traces::{self, Open};
+
 /// Results of one frame, below the 4 MiB that gRPC clients accept by default: some of them have long messages for people.
 const MAX_FRAME_RESULTS: usize = 2000;
 
@@ -19,8 +21,19 @@ pub(super) struct Batch {
     /// Shards that have not confirmed their part.
     pub(super) parts: usize,
     pub(super) results: Vec<ProduceResult>,
+    /// Where it is recorded.
+    pub(super) span: Option<Open>,
     /// Of the memory for what waits for brokers.
     pub(super) _room: OwnedSemaphorePermit,
+}
+
+impl Batch {
+    fn end_span(&mut self) {
+        let results = self.results.iter().filter_map(|result| result.result.as_ref());
+        let id = || results.clone().next().map(|result| result.id.clone());
+        let errors = results.clone().filter_map(|result| result.error.as_ref());
+        traces::stored(self.span.take(), self.messages, id, errors.map(|error| error.reason.as_str()));
+    }
 }
 
 #[derive(Default)]
@@ -75,6 +88,7 @@ impl Pending {
             self.messages -= batch.messages;
             self.bytes -= batch.bytes;
             batch.results.sort_unstable_by_key(|result| result.index);
+            batch.end_span();
             confirm.through_seq = batch.seq;
             confirm.results.append(&mut batch.results);
         }
@@ -97,7 +111,16 @@ mod tests {
 
     fn batch(seq: u64, parts: usize) -> Batch {
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Batch { seq, messages: 2, bytes: 10, since: Instant::now(), parts, results: Vec::new(), _room: room }
+        Batch {
+            seq,
+            messages: 2,
+            bytes: 10,
+            since: Instant::now(),
+            parts,
+            results: Vec::new(),
+            span: None,
+            _room: room,
+        }
     }
 
     /// A confirm speaks for all before it: whatever shard is the first to answer, nothing is confirmed out of order.

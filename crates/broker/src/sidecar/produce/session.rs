@@ -25,6 +25,7 @@ use crate::sidecar::route::passed_on;
 use crate::sidecar::route::{Home, Route};
 use crate::sidecar::send::{self, Call, Item};
 use crate::sidecar::service::{Sidecar, room_kib};
+use crate::traces;
 
 /// Batches of a stream that wait for brokers; the next is read when one is confirmed.
 pub(super) const MAX_PENDING: usize = 1024;
@@ -299,6 +300,7 @@ impl Session {
         };
         let (count, bytes) = (messages.len(), messages.iter().map(|message| message.body.len()).sum());
         self.placed.put(seq, count, anywhere, home);
+        let span = traces::send_frame(|| self.line.queue.full_name().to_owned(), &messages);
         let items = messages.into_iter().enumerate().collect();
         let parts = send::by_shard(items, count, anywhere, &route, Home::Before);
         self.route = Some(route);
@@ -310,6 +312,7 @@ impl Session {
             since,
             parts: parts.len(),
             results: Vec::new(),
+            span,
             _room: room,
         });
         for part in parts {
