@@ -24,6 +24,7 @@ mod update_status;
 mod validate;
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ use crate::certificates::broker::Authority;
 use crate::clock;
 use crate::identity::{Own, Published};
 use crate::metrics::Metrics;
+use crate::traces::Traces;
 
 /// A Queue by namespace and name.
 pub(crate) type QueueRef = ObjectRef<Queue>;
@@ -99,6 +101,8 @@ pub(crate) struct BrokerImage {
     pub(crate) image: String,
     /// Absent: Kubernetes decides by the tag.
     pub(crate) pull_policy: Option<String>,
+    /// Absent: there are none.
+    pub(crate) traces: Option<Traces>,
 }
 
 /// Who else's pods reach brokers for messages.
@@ -264,16 +268,27 @@ async fn finished(
     result: Result<(ObjectRef<GuardedQueue>, Action), controller::Error<Error, watcher::Error>>,
 ) {
     match result {
-        Ok((queue, _)) => tracing::debug!(%queue, "visited"),
+        Ok((queue, _)) => tracing::debug!(queue = name_of(&queue), "visited"),
         // Something of a deleted Queue changed.
         Err(controller::Error::ObjectNotFound(queue)) => {
             context.forget(&queue.name, queue.namespace.as_deref().unwrap_or_default()).await;
         }
         Err(controller::Error::ReconcilerFailed(error, queue)) if error.class() == Class::Waiting => {
-            tracing::debug!(%queue, %error, "visit waits");
+            tracing::debug!(queue = name_of(&queue), %error, "visit waits");
+        }
+        Err(controller::Error::ReconcilerFailed(error, queue)) => {
+            tracing::warn!(queue = name_of(&queue), %error, "visit failed");
         }
         Err(error) => tracing::warn!(%error, "visit failed"),
     }
+}
+
+/// As every log names it.
+pub(crate) fn name_of<K: kube::Resource>(object: &ObjectRef<K>) -> String
+where
+    K::DynamicType: Eq + Hash + Clone,
+{
+    format!("{}/{}", object.namespace.as_deref().unwrap_or_default(), object.name)
 }
 
 fn guarded(queue: &QueueRef) -> ObjectRef<GuardedQueue> {

@@ -47,6 +47,7 @@ use crate::identity::Own;
 use crate::leader::Tenure;
 use crate::metrics::Metrics;
 use crate::queue_controller::Reach;
+use crate::traces::{Traces, ratio};
 use crate::webhook::SidecarOptions;
 use crate::{authorities, http, identity, leader, queue_controller, webhook};
 
@@ -85,6 +86,14 @@ pub struct Args {
     /// Namespace whose pods reach all brokers, repeatable; besides the operator's own, and those that a Queue names.
     #[arg(long = "reachable-from", env = "ACKWELL_REACHABLE_FROM", value_delimiter = ',')]
     pub reachable_from: Vec<String>,
+
+    /// Collector of OpenTelemetry for brokers and sidecars, like `http://collector.observability:4317`; absent: no traces.
+    #[arg(long, env = "ACKWELL_TRACES_ENDPOINT")]
+    pub traces_endpoint: Option<String>,
+
+    /// Share that is recorded of the messages whose senders have not decided.
+    #[arg(long, env = "ACKWELL_TRACES_RATIO", default_value = "0.01", value_parser = ratio)]
+    pub traces_ratio: f64,
 
     /// Address of health and metrics.
     #[arg(long, env = "ACKWELL_HTTP", default_value = "0.0.0.0:7410")]
@@ -165,6 +174,13 @@ pub async fn run(client: Client, args: Args, shutdown: CancellationToken) -> Res
     Ok(())
 }
 
+impl Args {
+    fn traces(&self) -> Option<Traces> {
+        let endpoint = self.traces_endpoint.clone().filter(|endpoint| !endpoint.is_empty());
+        endpoint.map(|endpoint| Traces { endpoint, ratio: self.traces_ratio })
+    }
+}
+
 impl Replica {
     async fn serve_http(&self, ready: watch::Receiver<bool>) -> Result<(), Error> {
         let _end_all = self.shutdown.clone().drop_guard();
@@ -179,6 +195,7 @@ impl Replica {
     ) -> Result<(), Error> {
         let _end_all = self.shutdown.clone().drop_guard();
         let args = self.args.clone();
+        let traces = args.traces();
         let options = webhook::Options {
             listen: args.webhook_listen,
             namespace: args.namespace,
@@ -187,7 +204,11 @@ impl Replica {
             secret: args.webhook_secret,
             authority: self.authority.clone(),
             lifetimes: Lifetimes::default(),
-            sidecar: SidecarOptions { image: args.sidecar_image, pull_policy: args.image_pull_policy },
+            sidecar: SidecarOptions {
+                image: args.sidecar_image,
+                pull_policy: args.image_pull_policy,
+                traces,
+            },
             ready,
         };
         Ok(webhook::run(self.client.clone(), options, leads, self.shutdown.clone()).await?)
@@ -242,8 +263,12 @@ async fn visit(
     authority: Authority,
     shutdown: CancellationToken,
 ) {
-    let broker =
-        queue_controller::BrokerImage { image: args.broker_image, pull_policy: args.image_pull_policy };
+    let traces = args.traces();
+    let broker = queue_controller::BrokerImage {
+        image: args.broker_image,
+        pull_policy: args.image_pull_policy,
+        traces,
+    };
     let everywhere = args.reachable_from.into_iter().chain([args.namespace.clone()]);
     let reach = if args.network_policies { Reach::Namespaces(everywhere.collect()) } else { Reach::Anybody };
     let (published, _) = watch::channel(None);

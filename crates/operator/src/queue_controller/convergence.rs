@@ -188,7 +188,7 @@ impl Model {
         for volume in plan.storage.volumes.iter().filter(|volume| volume.next == Next::Ask) {
             self.ask(volume.ordinal, &plan.storage.wanted);
         }
-        let image = BrokerImage { image: format!("broker:{}", self.image), pull_policy: None };
+        let image = BrokerImage { image: format!("broker:{}", self.image), pull_policy: None, traces: None };
         let mut desired = build(&plan, &observed, &image).stateful_set;
         let now = Time(jiff::Timestamp::from_second(1_000_000).unwrap());
         let scene = Scene { plan: &plan, observed: &observed, shards: &observed.shards, now: &now };

@@ -65,10 +65,12 @@ pub(super) fn run(
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(visit_guarded, back_off, tasks);
     let visited = visits.for_each(|result| {
-        if let Err(error) = result
-            && !matches!(error, controller::Error::ObjectNotFound(_))
-        {
-            tracing::warn!(%error, "visit to a task failed");
+        match result {
+            Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+            Err(controller::Error::ReconcilerFailed(error, task)) => {
+                tracing::warn!(task = super::name_of(&task), %error, "visit to a task failed");
+            }
+            Err(error) => tracing::warn!(%error, "visit to a task failed"),
         }
         std::future::ready(())
     });

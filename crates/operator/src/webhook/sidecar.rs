@@ -6,15 +6,16 @@ use std::iter;
 use ackwell_api::names::{self, AUDIENCE, AUTHORITIES_KEY, HTTP_PORT, SIDECAR_HTTP_PORT};
 use ackwell_proto::QueueName;
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource, ExecAction, HTTPGetAction,
-    Lifecycle, LifecycleHandler, ObjectFieldSelector, Pod, PodSpec, Probe, ProjectedVolumeSource,
-    ResourceRequirements, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    ConfigMapProjection, Container, ContainerPort, EnvVar, ExecAction, HTTPGetAction, Lifecycle,
+    LifecycleHandler, Pod, PodSpec, Probe, ProjectedVolumeSource, ResourceRequirements,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::socket;
 use crate::restricted;
+use crate::traces::{Traces, from_field};
 
 /// Name of the container; a pod that has one is not touched again.
 pub(crate) const CONTAINER: &str = "ackwell-sidecar";
@@ -44,6 +45,8 @@ pub struct SidecarOptions {
     pub image: String,
     /// `imagePullPolicy`; Kubernetes decides by the tag when absent.
     pub pull_policy: Option<String>,
+    /// Absent: there are none.
+    pub traces: Option<Traces>,
 }
 
 /// What one sidecar is for.
@@ -73,7 +76,7 @@ pub(crate) fn container(pod: &Pod, place: Place<'_>, options: &SidecarOptions) -
         image_pull_policy: options.pull_policy.clone(),
         restart_policy: Some("Always".to_owned()),
         args: Some(arguments(place)),
-        env: place.beside.map(|_| vec![pod_name()]),
+        env: environment(place, options),
         ports: Some(vec![port(place.http_port())]),
         startup_probe: Some(startup_probe(place.http_port())),
         lifecycle: Some(lifecycle()),
@@ -105,12 +108,12 @@ fn arguments(place: Place<'_>) -> Vec<String> {
     arguments.chain(own).collect()
 }
 
-/// For the address of the broker in the same pod: that one is asked first, whether or not the pod is ready.
-fn pod_name() -> EnvVar {
-    let field_path = "metadata.name".to_owned();
-    let field_ref = Some(ObjectFieldSelector { field_path, ..ObjectFieldSelector::default() });
-    let value_from = Some(EnvVarSource { field_ref, ..EnvVarSource::default() });
-    EnvVar { name: POD_NAME.to_owned(), value_from, ..EnvVar::default() }
+/// The pod's name is for the address of the broker in the same pod, too: that one is asked first, whether or not the pod is ready.
+fn environment(place: Place<'_>, options: &SidecarOptions) -> Option<Vec<EnvVar>> {
+    match &options.traces {
+        Some(traces) => Some(traces.environment(place.namespace)),
+        None => place.beside.map(|_| vec![from_field(POD_NAME, "metadata.name")]),
+    }
 }
 
 /// What comes from outside, and changes while the pod runs: the authorities in a ConfigMap, and the pod's token. The pod waits

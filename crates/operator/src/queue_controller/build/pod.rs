@@ -4,15 +4,16 @@ mod embedded;
 
 use ackwell_api::{Scheduling, names};
 use k8s_openapi::api::core::v1::{
-    Affinity, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, Probe,
-    SecretVolumeSource, Volume, VolumeMount, WeightedPodAffinityTerm,
+    Affinity, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, HTTPGetAction, PodAffinityTerm,
+    PodAntiAffinity, PodSecurityContext, PodSpec, Probe, SecretVolumeSource, Volume, VolumeMount,
+    WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{BrokerImage, Plan};
 use crate::restricted::{self, USER};
+use crate::traces::from_field;
 
 const CONFIG_FOLDER: &str = "/etc/ackwell";
 const CONFIG_VOLUME: &str = "ackwell-config";
@@ -104,7 +105,7 @@ fn container(plan: &Plan, image: &BrokerImage) -> Container {
         // The status shows why a broker crashes, without a look at its log.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         args: Some(args.map(str::to_owned).collect()),
-        env: Some(vec![ordinal()]),
+        env: Some(environment(plan, image)),
         ports: Some(vec![port("grpc", names::GRPC_PORT), port("http", names::HTTP_PORT)]),
         resources: Some(plan.queue.spec().resources.clone()),
         security_context: Some(restricted::container()),
@@ -116,19 +117,11 @@ fn container(plan: &Plan, image: &BrokerImage) -> Container {
     }
 }
 
-/// Which shard the broker is.
-fn ordinal() -> EnvVar {
-    from_field("ACKWELL_ORDINAL", format!("metadata.labels['{POD_INDEX}']"))
-}
-
-/// A variable with what Kubernetes knows of the pod.
-fn from_field(name: &str, field_path: String) -> EnvVar {
-    let field_ref = Some(ObjectFieldSelector { field_path, ..ObjectFieldSelector::default() });
-    EnvVar {
-        name: name.to_owned(),
-        value_from: Some(EnvVarSource { field_ref, ..EnvVarSource::default() }),
-        ..EnvVar::default()
-    }
+fn environment(plan: &Plan, image: &BrokerImage) -> Vec<EnvVar> {
+    // Which shard the broker is.
+    let ordinal = from_field("ACKWELL_ORDINAL", &format!("metadata.labels['{POD_INDEX}']"));
+    let traces = image.traces.iter().flat_map(|traces| traces.environment(plan.queue.name().namespace()));
+    std::iter::once(ordinal).chain(traces).collect()
 }
 
 fn port(name: &str, number: u16) -> ContainerPort {

@@ -12,12 +12,13 @@ use super::*;
 use crate::identity::Published;
 use crate::queue_controller::fixtures::queue;
 use crate::queue_controller::validate::validate;
+use crate::traces::Traces;
 
 /// One change of a spec.
 type Edit = fn(&mut QueueSpec);
 
 fn image() -> BrokerImage {
-    BrokerImage { image: "registry.example/ackwelld@sha256:1234".to_owned(), pull_policy: None }
+    BrokerImage { image: "registry.example/ackwelld@sha256:1234".to_owned(), pull_policy: None, traces: None }
 }
 
 fn children(edit: impl FnOnce(&mut QueueSpec)) -> Children {
@@ -55,6 +56,18 @@ fn restart_changes_the_template_alone() {
         "value": {"ackwell.dev/restarted-at": "5".repeat(64)},
     }]);
     assert_eq!(json!(patch), expected);
+}
+
+/// Promise: where traces go is told to brokers by their environment alone, and Kubernetes finds what is named before it is used.
+#[test]
+fn traces_change_the_environment_alone() {
+    let plan = validate(&queue(|_| {}), &Observed::default()).unwrap();
+    let template = |image: &BrokerImage| json_of(&build(&plan, &Observed::default(), image));
+    let traces = Traces { endpoint: "http://$(NODE_IP):4317".to_owned(), ratio: 0.01 };
+    let telling = BrokerImage { traces: Some(traces), ..image() };
+    let patch = json_patch::diff(&template(&image()), &template(&telling));
+    let lines: Vec<_> = patch.0.iter().map(ToString::to_string).collect();
+    assert_snapshot!(lines.join("\n"));
 }
 
 /// What `edit` changes in all children: JSON patch operations, one a line.

@@ -56,7 +56,7 @@ impl Stage {
     }
 
     fn desired(&self) -> StatefulSet {
-        let image = BrokerImage { image: self.image.to_owned(), pull_policy: None };
+        let image = BrokerImage { image: self.image.to_owned(), pull_policy: None, traces: None };
         build(&self.plan(), &self.observed, &image).stateful_set
     }
 

@@ -1,10 +1,11 @@
 use std::path::Path;
 
 use super::*;
+use crate::traces::Traces;
 use crate::webhook::{requested_queues, requested_socket};
 
 fn options() -> SidecarOptions {
-    SidecarOptions { image: "registry.example/ackwelld:1.2.3".to_owned(), pull_policy: None }
+    SidecarOptions { image: "registry.example/ackwelld:1.2.3".to_owned(), pull_policy: None, traces: None }
 }
 
 fn pod(name: &str) -> Value {
@@ -13,11 +14,15 @@ fn pod(name: &str) -> Value {
 }
 
 fn injected(pod: &Value) -> Value {
+    injected_with(pod, &options())
+}
+
+fn injected_with(pod: &Value, options: &SidecarOptions) -> Value {
     let typed: Pod = serde_json::from_value(pod.clone()).unwrap();
     let queues = requested_queues(&typed, "shop").unwrap();
     let mut pod = pod.clone();
     let wants_socket = requested_socket(&typed).unwrap();
-    json_patch::patch(&mut pod, &inject(&typed, "shop", &queues, wants_socket, &options())).unwrap();
+    json_patch::patch(&mut pod, &inject(&typed, "shop", &queues, wants_socket, options)).unwrap();
     pod
 }
 
@@ -100,4 +105,14 @@ fn colliding_ports_are_a_warning() {
     let [host_network, port] = &of(&value)[..] else { panic!("two warnings") };
     assert!(host_network.contains("7400") && host_network.len() < 256, "{host_network}");
     assert!(port.contains("\"app\" declares port 7410"), "{port}");
+}
+
+/// Promise: a sidecar is told where traces go, and its application is not.
+#[test]
+fn sidecar_is_told_where_traces_go() {
+    let traces = Traces { endpoint: "http://collector.observability:4317".to_owned(), ratio: 0.01 };
+    let options = SidecarOptions { traces: Some(traces), ..options() };
+    let (pod, told) = (injected(&pod("plain.yaml")), injected_with(&pod("plain.yaml"), &options));
+    insta::assert_yaml_snapshot!("traced", told["spec"]["initContainers"][0]["env"]);
+    assert_eq!(told["spec"]["containers"], pod["spec"]["containers"]);
 }

@@ -21,7 +21,7 @@ fn reviewer(status: Option<StatusCode>) -> Reviewer {
         let body = Body::from(serde_json::to_vec(&body).unwrap());
         Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap())
     });
-    let sidecar = SidecarOptions { image: "ackwelld".to_owned(), pull_policy: None };
+    let sidecar = SidecarOptions { image: "ackwelld".to_owned(), pull_policy: None, traces: None };
     Reviewer::new(Client::new(api, "default"), sidecar)
 }
 

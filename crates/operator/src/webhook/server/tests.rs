@@ -33,7 +33,7 @@ impl Webhook {
         let served = Arc::new(Served::new(ready_sender));
         let acceptor = TlsAcceptor::from(Arc::new(tls(Arc::clone(&served)).unwrap()));
         let api = tower::service_fn(|_| async { Ok::<_, Infallible>(HttpResponse::new(Body::empty())) });
-        let sidecar = SidecarOptions { image: "ackwelld".to_owned(), pull_policy: None };
+        let sidecar = SidecarOptions { image: "ackwelld".to_owned(), pull_policy: None, traces: None };
         let router = router(Reviewer::new(Client::new(api, "default"), sidecar));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

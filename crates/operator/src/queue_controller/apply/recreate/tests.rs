@@ -13,7 +13,7 @@ use crate::queue_controller::validate::validate;
 /// One shard whose volume has grown to 2Gi, and a set that still says 1Gi.
 fn grown() -> Observed {
     let nothing = Observed::default();
-    let image = BrokerImage { image: "broker:1".to_owned(), pull_policy: None };
+    let image = BrokerImage { image: "broker:1".to_owned(), pull_policy: None, traces: None };
     let mut set = build(&validate(&queue(|_| {}), &nothing).unwrap(), &nothing, &image).stateful_set;
     set.metadata.uid = Some("uid-of-the-set".to_owned());
     set.metadata.generation = Some(2);
@@ -84,7 +84,7 @@ fn policy_to_delete_rests_while_the_set_is_made_anew() {
     };
     let when_deleted = |observed: &Observed| {
         let plan = validate(&queue(edit), observed).unwrap();
-        let image = BrokerImage { image: "broker:1".to_owned(), pull_policy: None };
+        let image = BrokerImage { image: "broker:1".to_owned(), pull_policy: None, traces: None };
         let spec = build(&plan, observed, &image).stateful_set.spec.unwrap();
         spec.persistent_volume_claim_retention_policy.unwrap().when_deleted.unwrap()
     };

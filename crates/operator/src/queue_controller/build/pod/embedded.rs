@@ -7,7 +7,8 @@
 use ackwell_api::names;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, PodSpec, Volume};
 
-use super::{BrokerImage, Plan, USER, container, from_field, of_queue, volumes};
+use super::{BrokerImage, Plan, USER, container, of_queue, volumes};
+use crate::traces::from_field;
 use crate::webhook::{Place, SidecarOptions, sidecar_container, sidecar_volume, tell_address};
 
 /// A native sidecar is an init container that is always restarted.
@@ -62,7 +63,7 @@ fn broker(plan: &Plan, image: &BrokerImage) -> Container {
     broker.restart_policy = Some(NATIVE_SIDECAR.to_owned());
     let listen = format!("--listen=$({POD_IP}):{}", names::GRPC_PORT);
     broker.args.get_or_insert_default().push(listen);
-    broker.env.get_or_insert_default().push(from_field(POD_IP, "status.podIP".to_owned()));
+    broker.env.get_or_insert_default().push(from_field(POD_IP, "status.podIP"));
     broker
 }
 
@@ -72,9 +73,9 @@ fn sidecar(plan: &Plan, image: &BrokerImage, spec: &PodSpec) -> Container {
     let mut queues = plan.other_queues.clone();
     queues.insert(own.clone());
     let place = Place { namespace: own.namespace(), queues: &queues, has_socket: false, beside: Some(own) };
-    let BrokerImage { image, pull_policy } = image.clone();
+    let BrokerImage { image, pull_policy, traces } = image.clone();
     let pod = Pod { spec: Some(spec.clone()), ..Pod::default() };
-    sidecar_container(&pod, place, &SidecarOptions { image, pull_policy })
+    sidecar_container(&pod, place, &SidecarOptions { image, pull_policy, traces })
 }
 
 fn own_volumes(queue: &str) -> Vec<Volume> {
