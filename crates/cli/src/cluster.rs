@@ -18,6 +18,10 @@ use serde_json::Value;
 
 /// An API server answers within a second; one that is far away and busy, later.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often an object is made, where it is not known whether it was.
+const CREATE_ATTEMPTS: u32 = 3;
+/// Between two of these.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Objects in one answer.
 const PAGE: usize = 500;
 /// Answers to one question: 20,000 objects.
@@ -163,12 +167,27 @@ impl Cluster {
         limited(self.client.request(request)).await?.map_err(told)
     }
 
-    /// Makes an object, and answers with all of it.
-    pub(crate) async fn create(&self, kind: Kind, object: &Value) -> anyhow::Result<Value> {
+    /// Makes an object whose name nobody else gives. A call that was perhaps heard is repeated; one that was, is not done twice.
+    pub(crate) async fn create_once(&self, kind: Kind, name: &str, object: &Value) -> anyhow::Result<()> {
         let path = self.path(kind, &format!("?fieldManager={FIELD_MANAGER}"));
-        let request = Request::post(path).header("content-type", "application/json");
-        let request = request.body(serde_json::to_vec(object)?)?;
-        limited(self.client.request(request)).await?.map_err(told)
+        let body = serde_json::to_vec(object)?;
+        let mut attempts_left = CREATE_ATTEMPTS;
+        loop {
+            attempts_left -= 1;
+            let request = Request::post(&path).header("content-type", "application/json");
+            let call = self.client.request::<Value>(request.body(body.clone())?);
+            let unheard = match limited(call).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(Error::Api(status))) if status.reason == "AlreadyExists" => return Ok(()),
+                Ok(Err(error @ Error::Api(_))) => return Err(told(error)),
+                Ok(Err(error)) => told(error),
+                Err(timeout) => timeout,
+            };
+            if attempts_left == 0 {
+                return Err(unheard.context(format!("whether {name} was made is not known")));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// What a pod's subresource answers, like its log.
@@ -228,6 +247,9 @@ fn no_cluster(why: &dyn StdError) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     /// It becomes a part of a path: nobody gets elsewhere by it.
@@ -242,5 +264,35 @@ mod tests {
     #[test]
     fn queue_has_a_short_name() {
         assert_eq!((short_name("orders"), short_name("shop/orders")), ("orders", "orders"));
+    }
+
+    /// Answers the second connection only, with what the first one did.
+    async fn deaf(listener: TcpListener) -> String {
+        drop(listener.accept().await.unwrap());
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = String::new();
+        while !asked.ends_with("}}") {
+            let mut part = [0; 1024];
+            let read = stream.read(&mut part).await.unwrap();
+            asked.push_str(str::from_utf8(&part[..read]).unwrap());
+        }
+        let body = r#"{"status":"Failure","message":"exists","reason":"AlreadyExists","code":409}"#;
+        let head = "HTTP/1.1 409 Conflict\r\ncontent-type: application/json\r\nconnection: close";
+        let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        asked
+    }
+
+    /// Promise: an order of which the answer was lost is given once.
+    #[tokio::test]
+    async fn object_is_made_once_whether_or_not_the_answer_was_heard() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let server = (tokio::spawn(deaf(listener)), Client::try_from(Config::new(server)).unwrap());
+        let cluster = Cluster { client: server.1, namespace: "shop".to_owned() };
+        let object = serde_json::json!({"metadata": {"name": "redrive-orders-1"}});
+        cluster.create_once(TASKS, "redrive-orders-1", &object).await.unwrap();
+        let asked = server.0.await.unwrap();
+        assert!(asked.starts_with("POST /apis/ackwell.dev/v1alpha1/namespaces/shop/queuetasks?"), "{asked}");
     }
 }

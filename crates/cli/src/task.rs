@@ -50,8 +50,8 @@ pub(crate) async fn order(ordered: &Ordered, order: Order<'_>, output: Output) -
         output::note(format_args!("nothing was changed"));
         return Ok(Outcome::Incomplete);
     }
-    let task = cluster.create(TASKS, &manifest(&order, name)).await?;
-    let task = task["metadata"]["name"].as_str().context("a task has a name")?;
+    let task = &new_name(order.work, name);
+    cluster.create_once(TASKS, task, &manifest(&order, name, task)).await?;
     if !ordered.wait.is_zero() {
         output::note(format_args!("{task}: made; it goes on when this command ends"));
         wait(&cluster, task, ordered.wait).await?;
@@ -59,11 +59,17 @@ pub(crate) async fn order(ordered: &Ordered, order: Order<'_>, output: Output) -
     told(&find(&cluster, task).await?, task, output)
 }
 
-fn manifest(order: &Order<'_>, queue: &str) -> Value {
+/// Chosen here and not by the API server: so a repeated call makes no second one.
+fn new_name(work: &str, queue: &str) -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{work}-{queue}-{}", &random[..8])
+}
+
+fn manifest(order: &Order<'_>, queue: &str, task: &str) -> Value {
     json!({
         "apiVersion": "ackwell.dev/v1alpha1",
         "kind": "QueueTask",
-        "metadata": {"generateName": format!("{}-{queue}-", order.work)},
+        "metadata": {"name": task},
         "spec": {"queueName": queue, order.work: order.fields},
     })
 }
