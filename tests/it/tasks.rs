@@ -24,8 +24,16 @@ fn redrive(uid: &str, max_per_second: u64) -> RunTaskRequest {
         created: Some(timestamp(1_764_000_000_000)),
         max_per_second,
         work: Some(Work::Redrive(RedriveWork {})),
+        begun: true,
         ..RunTaskRequest::default()
     }
+}
+
+/// As the operator asks first: nothing is done yet.
+async fn begin(caller: &Caller, request: &RunTaskRequest) -> RunTaskResponse {
+    let told = run(caller, RunTaskRequest { begun: false, ..request.clone() }).await;
+    assert_eq!(told.processed, 0);
+    told
 }
 
 async fn run(caller: &Caller, request: RunTaskRequest) -> RunTaskResponse {
@@ -64,6 +72,7 @@ async fn redrive_is_done_once_though_the_broker_is_killed() {
     dead(&caller, MESSAGES).await;
     let all = caller.stats().await.dead;
     let (mut seen, mut killed) = (BTreeMap::new(), 0);
+    begin(&caller, &redrive("t1", RATE)).await;
     until_async("the task to be over", LIMIT, async || {
         let told = run(&caller, redrive("t1", RATE)).await;
         assert_eq!(told.total, all);
@@ -98,8 +107,13 @@ async fn purge_takes_nothing_that_came_later() {
     let purge = RunTaskRequest { work: Some(Work::Purge(PurgeWork { states })), ..redrive("t1", 3) };
     caller.send((0..5).map(|n| message(n.to_string())).collect()).await.unwrap();
     let held = caller.receive_one().await;
-    let told = run(&caller, purge.clone()).await;
-    assert_eq!((told.state(), told.total, told.processed), (TaskState::Waiting, 4, 3));
+    assert_eq!(begin(&caller, &purge).await.total, 4);
+    until_async("a part to be done", LIMIT, async || {
+        let told = run(&caller, purge.clone()).await;
+        anyhow::ensure!((told.state(), told.processed) == (TaskState::Waiting, 3), "{told:?}");
+        Ok(())
+    })
+    .await;
     caller.send_body("later").await;
     broker.kill();
     broker.restart();
@@ -113,6 +127,36 @@ async fn purge_takes_nothing_that_came_later() {
     run(&caller, purge).await;
     let left: Vec<_> = caller.peek(&[]).await.into_iter().map(|message| message.id).collect();
     assert_eq!((left.len(), &left[0]), (2, &delivered(&held).id));
+    assert_eq!(
+        acts(&broker),
+        [(0, 0, false), (3, 3, false), (1, 4, true)],
+        "the end of the repetition is no act"
+    );
+}
+
+/// What the log says of tasks: changed now, processed in all, over.
+fn acts(broker: &Broker) -> Vec<(u64, u64, bool)> {
+    let log = broker.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let acts = lines.filter(|line| line["message"] == "audit" && line["act"] == "task");
+    let number = |value: &serde_json::Value| value.as_u64().unwrap();
+    acts.map(|act| (number(&act["changed"]), number(&act["processed"]), act["over"] == true)).collect()
+}
+
+/// Promise: a broker that comes back with an empty volume in the middle of a task does not begin it anew.
+#[tokio::test]
+async fn task_of_which_the_record_is_lost_is_forgotten() {
+    let mut broker = Broker::start(QueueSettings { max_attempts: 1, ..settings() });
+    let caller = broker.caller().await;
+    dead(&caller, 2).await;
+    assert_eq!(begin(&caller, &redrive("t1", 0)).await.total, 2);
+    broker.kill();
+    std::fs::remove_dir_all(broker.data()).unwrap();
+    broker.restart();
+    let caller = broker.caller().await;
+    dead(&caller, 3).await;
+    assert_eq!(run(&caller, redrive("t1", 0)).await.state(), TaskState::Forgotten);
+    assert_eq!(caller.stats().await.dead, 3);
 }
 
 /// Promise: what the operator must not ask is refused, with what to do; what is forgotten is never begun again.
@@ -128,10 +172,11 @@ async fn senseless_and_forgotten_tasks_do_nothing() {
         let one = RunTaskRequest {
             created: Some(timestamp(1_764_000_000_000 + number)),
             cancel: true,
+            begun: false,
             ..redrive("ended", 0)
         };
         assert_eq!(run(&caller, one).await.state(), TaskState::Over);
     }
-    assert_eq!(run(&caller, redrive("ended", 0)).await.state(), TaskState::Forgotten);
+    assert_eq!(begin(&caller, &redrive("ended", 0)).await.state(), TaskState::Forgotten);
     assert_eq!(caller.stats().await.dead, 3);
 }

@@ -170,6 +170,8 @@ pub(crate) struct Chore {
     pub(crate) max: u64,
     /// At most in a second; 0: all.
     pub(crate) rate: u64,
+    /// Who asks heard that it began.
+    pub(crate) has_begun: bool,
     /// It ends.
     pub(crate) cancel: bool,
 }

@@ -31,6 +31,9 @@ pub struct Task {
     pub id: TaskId,
     /// What was ordered. What the first call says holds.
     pub order: Order,
+    /// Who asks has written down that it began here. Without that it only begins: nothing is done by a call that may be
+    /// the first, so that a shard that lost its record is not taken for one that did nothing yet.
+    pub has_begun: bool,
     /// Nothing more of it is done.
     pub cancel: bool,
 }
@@ -79,7 +82,7 @@ pub enum TaskState {
     Waiting,
     /// No: it is done, or was cancelled.
     Over,
-    /// It is older than one that was forgotten, so it may have been done.
+    /// It began, and there is no record of it; or it is older than one that was forgotten, so it may have been done.
     Forgotten,
 }
 
@@ -122,9 +125,11 @@ pub(crate) enum Verdict {
 }
 
 impl Tasks {
-    /// Whether nothing is known of the task because it was forgotten.
+    /// Whether nothing is known of the task because it was forgotten, or would be as soon as it were known.
     pub(crate) fn has_forgotten(&self, id: &TaskId) -> bool {
-        !self.known.contains_key(id) && self.forgotten.as_ref().is_some_and(|newest| id <= newest)
+        let is_too_old = || self.forgotten.as_ref().is_some_and(|newest| id <= newest);
+        let is_oldest = || self.known.first_key_value().is_some_and(|(oldest, _)| id < oldest);
+        !self.known.contains_key(id) && (is_too_old() || (self.known.len() >= MAX_TASKS && is_oldest()))
     }
 
     /// Keeps the record, and forgets the oldest of too many.
@@ -138,11 +143,13 @@ impl Tasks {
 }
 
 impl Record {
-    /// Begins: what is stored from place `end` on comes too late.
+    /// Begins: what is stored from place `end` on comes too late. Another shard may have done as many as may be in this
+    /// second.
     pub(crate) fn new(order: Order, now: Timestamp, end: u64, counts: &Counts) -> Self {
         let meant = order.work.count(counts);
         let total = if order.max_messages == 0 { meant } else { meant.min(order.max_messages) };
         Self {
+            in_second: order.max_per_second,
             order,
             started: now,
             end,
@@ -151,7 +158,6 @@ impl Record {
             processed: 0,
             failed: 0,
             second: now,
-            in_second: 0,
             is_over: false,
         }
     }
@@ -250,19 +256,29 @@ mod tests {
         assert!(tasks.has_forgotten(&id(2)), "the oldest");
         assert!(tasks.has_forgotten(&id(1)), "an older one may have been known before");
         assert!(!tasks.has_forgotten(&id(3)) && !tasks.has_forgotten(&id(last + 1)));
-        // One that is older than all goes at once, and forgetting it forgets no newer one.
-        tasks.keep(id(2), record(0, 0));
-        assert!(tasks.has_forgotten(&id(2)) && !tasks.has_forgotten(&id(3)));
+    }
+
+    /// Promise: what would be forgotten by the next call is not begun by this one.
+    #[test]
+    fn task_that_is_older_than_all_that_fit_is_as_good_as_forgotten() {
+        let mut tasks = Tasks::default();
+        (2..MAX_TASKS as u64 + 1).for_each(|created| tasks.keep(id(created), record(0, 0)));
+        assert!(!tasks.has_forgotten(&id(1)), "there is room for one");
+        tasks.keep(id(MAX_TASKS as u64 + 1), record(0, 0));
+        assert_eq!((tasks.known.len(), &tasks.forgotten), (MAX_TASKS, &None));
+        assert!(tasks.has_forgotten(&id(1)));
+        assert!(!tasks.has_forgotten(&id(2)) && !tasks.has_forgotten(&id(99)));
     }
 
     #[test]
     fn rate_is_one_of_each_second() {
         let mut record = record(5, 2);
-        assert_eq!(record.allowance(Timestamp(1999)), 2);
-        (0..2).for_each(|_| record.count());
-        assert_eq!((record.allowance(Timestamp(1999)), record.progress().state), (0, TaskState::Waiting));
+        assert_eq!(record.allowance(Timestamp(1999)), 0, "the shard before may have done two");
         assert_eq!(record.allowance(Timestamp(2000)), 2);
         (0..2).for_each(|_| record.count());
-        assert_eq!(record.allowance(Timestamp(3000)), 1, "of five");
+        assert_eq!((record.allowance(Timestamp(2999)), record.progress().state), (0, TaskState::Waiting));
+        assert_eq!(record.allowance(Timestamp(3000)), 2);
+        (0..2).for_each(|_| record.count());
+        assert_eq!(record.allowance(Timestamp(4000)), 1, "of five");
     }
 }

@@ -255,7 +255,7 @@ fn task(dice: &mut Dice, queue: QueueId) -> Task {
         max_per_second: dice.pick(&[0, 2]),
     };
     let id = TaskId { created: ackwell_engine::Timestamp(created), uid: format!("task-{created}") };
-    Task { queue, id, order, cancel: dice.one_in(9) }
+    Task { queue, id, order, has_begun: !dice.one_in(3), cancel: dice.one_in(9) }
 }
 
 fn selection(dice: &mut Dice, queue: QueueId) -> Selection {

@@ -221,6 +221,7 @@ fn chore(dice: &mut Dice, slot: Slot) -> Chore {
         stored_before: dice.one_in(4).then(|| dice.roll()),
         max: dice.pick(&[0, 0, 1, 3]),
         rate: dice.pick(&[0, 1, 1, 2]),
+        has_begun: !dice.one_in(3),
         cancel: dice.one_in(12),
     }
 }

@@ -26,9 +26,13 @@ impl Model {
     pub(super) fn task(&mut self, task: &Task) -> Result<Reply, Refusal> {
         self.check_known(task.queue)?;
         let known = self.queue_mut(task.queue).tasks.remove(&task.id);
+        if known.is_none() && task.has_begun {
+            let nothing = Progress { state: TaskState::Forgotten, total: 0, processed: 0, failed: 0 };
+            return Ok(Reply::Task(nothing));
+        }
         let mut known = known.unwrap_or_else(|| self.begin(task));
         known.is_over |= task.cancel;
-        if !known.is_over {
+        if task.has_begun && !known.is_over {
             self.go_on(task, &mut known);
         }
         let rate = known.order.max_per_second;
@@ -45,7 +49,7 @@ impl Model {
     fn begin(&self, task: &Task) -> Known {
         let is_of = |message: &&Stored| is_in_state(&task.order.work, message);
         let all = self.of(task.queue).filter(is_of).count() as u64;
-        let max = task.order.max_messages;
+        let Order { max_messages: max, max_per_second, .. } = task.order;
         Known {
             order: task.order.clone(),
             began: self.now,
@@ -54,7 +58,7 @@ impl Model {
             total: if max == 0 { all } else { all.min(max) },
             processed: 0,
             failed: 0,
-            second: (self.now, 0),
+            second: (self.now, max_per_second),
             is_over: false,
         }
     }

@@ -327,14 +327,19 @@ impl Observer {
     fn saw_task(&mut self, task: &Task, progress: Progress) -> Result<(), Violation> {
         let Progress { state, total, processed, failed } = progress;
         let key = (task.queue, task.id.clone());
+        if state == TaskState::Forgotten {
+            let was_heard_of = self.orders.contains_key(&key);
+            return ensure(task.has_begun && !was_heard_of, "19: a task that is known goes on", || {
+                format!("{task:?} was forgotten")
+            });
+        }
         let order = self.orders.entry(key.clone()).or_insert_with(|| task.order.clone()).clone();
         let before = self.processed.insert(key, (state, processed));
         let (was, done) = before.unwrap_or((TaskState::Running, 0));
-        ensure(
-            processed >= done && (was != TaskState::Over || processed == done),
-            "19: a task is done once",
-            || format!("{task:?}: {progress:?} after {before:?}"),
-        )?;
+        let is_still = was == TaskState::Over || !task.has_begun;
+        ensure(processed >= done && (!is_still || processed == done), "19: a task is done once", || {
+            format!("{task:?}: {progress:?} after {before:?}")
+        })?;
         let max = order.max_messages;
         let is_bounded = max == 0 || processed <= max && total <= max;
         ensure(is_bounded && failed == 0, "19: a task does no more than it may", || {

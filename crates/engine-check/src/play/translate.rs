@@ -124,13 +124,13 @@ impl Play {
     }
 
     fn task(&self, chore: Chore) -> Task {
-        let Chore { slot, number, work, stored_before, max, rate, cancel } = chore;
+        let Chore { slot, number, work, stored_before, max, rate, has_begun, cancel } = chore;
         let queue = self.queue(slot);
         let stored_before =
             stored_before.map(|pick| self.id(queue, pick).map_or(START, |id| stored_at(id).plus_ms(1)));
         let order = Order { work, stored_before, max_messages: max, max_per_second: rate };
         let id = TaskId { created: START.plus_ms(number), uid: format!("task-{number}") };
-        Task { queue, id, order, cancel }
+        Task { queue, id, order, has_begun, cancel }
     }
 
     /// Each message is told from all others by its content type.

@@ -4,25 +4,25 @@ use super::Engine;
 use super::peek::MAX_SCANNED;
 use crate::command::{Filter, Refusal, Reply};
 use crate::message::{QueueId, Seq};
-use crate::task::{Progress, Record, Task, Tasks, Verdict, Work};
+use crate::task::{Progress, Record, Task, TaskId, Tasks, Verdict, Work};
 use crate::time::Timestamp;
 
 impl Engine {
     /// Looks at a bounded number of messages and answers how far the task is. A call that is repeated goes on where the one
-    /// before stopped.
+    /// before stopped; one that may be the first only notes what is meant.
     pub(super) fn task(&mut self, now: Timestamp, task: Task) -> Result<Reply, Refusal> {
-        let Task { queue, id, order, cancel } = task;
+        let Task { queue, id, order, has_begun, cancel } = task;
         let tasks = &self.queues.get(&queue).ok_or(Refusal::UnknownQueue)?.record.tasks;
-        if tasks.has_forgotten(&id) {
+        let known = tasks.known.get(&id).cloned();
+        if known.is_none() && (has_begun || tasks.has_forgotten(&id)) {
             return Ok(Reply::Task(Progress::FORGOTTEN));
         }
-        let known = tasks.known.get(&id).cloned();
         let (end, counts) = (self.meta.next_seq, self.messages.counts(queue));
         let mut record = known.unwrap_or_else(|| Record::new(order, now, end, &counts));
         if cancel {
             record.is_over = true;
         }
-        if !record.is_over {
+        if has_begun && !record.is_over {
             self.go_on(now, queue, &mut record);
         }
         let progress = record.progress();
@@ -30,6 +30,11 @@ impl Engine {
             tasks.keep(id, record);
         }
         Ok(Reply::Task(progress))
+    }
+
+    /// How far the task is, if there is a record of it.
+    pub fn progress(&self, queue: QueueId, id: &TaskId) -> Option<Progress> {
+        Some(self.queues.get(&queue)?.record.tasks.known.get(id)?.progress())
     }
 
     fn go_on(&mut self, now: Timestamp, queue: QueueId, record: &mut Record) {

@@ -36,7 +36,7 @@ pub(super) use task::{read_order, read_task_id, write_order, write_task_id};
 use task::{read_tasks, write_tasks};
 
 /// Grows when a layout changes.
-pub(super) const FORMAT: u8 = 6;
+pub(super) const FORMAT: u8 = 7;
 
 pub(super) fn encode_meta(meta: &Meta) -> Vec<u8> {
     let mut out = Writer::default();

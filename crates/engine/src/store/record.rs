@@ -31,7 +31,7 @@ use crate::time::Timestamp;
 pub use forge::fuzz_log;
 
 /// Begins every record. The last byte grows when the layout changes.
-const MAGIC: [u8; 4] = *b"AWL3";
+const MAGIC: [u8; 4] = *b"AWL4";
 const CHECKSUM_AT: usize = 4;
 /// The record's checksum covers what follows it, up to the payloads. The chain is covered as a field instead of being the value
 /// that the checksum starts from: a CRC that starts from a value and then reads it forgets it.

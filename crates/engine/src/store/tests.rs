@@ -95,7 +95,7 @@ fn store_of_another_format_is_refused_by_name() {
         meta.extend(crc32c::crc32c(&meta).to_le_bytes());
         store.put_meta(&meta);
         let refused = store.load().err();
-        assert!(matches!(refused, Some(StoreError::Format { found, supported: 6 }) if found == other));
+        assert!(matches!(refused, Some(StoreError::Format { found, supported: 7 }) if found == other));
     }
     store.put_meta(&[codec::FORMAT + 1, 0, 0, 0, 0, 0, 0]);
     assert!(matches!(store.load(), Err(StoreError::Corrupt { what: "meta", .. })));

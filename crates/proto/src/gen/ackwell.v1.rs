@@ -2662,6 +2662,10 @@ pub struct RunTaskRequest {
     /// Only messages that were stored earlier.
     #[prost(message, optional, tag = "7")]
     pub stored_before: ::core::option::Option<::prost_types::Timestamp>,
+    /// The shard has answered, and it was written down that the task began there. Without it a task only begins, and nothing is
+    /// done; with it a shard that has no record of it answers TASK_STATE_FORGOTTEN.
+    #[prost(bool, tag = "10")]
+    pub begun: bool,
     #[prost(oneof = "run_task_request::Work", tags = "8, 9")]
     pub work: ::core::option::Option<run_task_request::Work>,
 }
@@ -2780,7 +2784,7 @@ pub enum TaskState {
     Waiting = 2,
     /// It is done, or was ended.
     Over = 3,
-    /// The shard has forgotten it, or never heard of it and forgot newer ones: nothing is done.
+    /// The shard has no record of it, and it had begun or is older than one that was forgotten: nothing is done.
     Forgotten = 4,
 }
 impl TaskState {

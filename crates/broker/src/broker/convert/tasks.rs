@@ -12,7 +12,15 @@ const MAX_UID_BYTES: usize = 64;
 
 pub(crate) fn task(queue: QueueId, request: v1::RunTaskRequest) -> Result<Task, Failure> {
     let v1::RunTaskRequest {
-        uid, created, cancel, max_messages, max_per_second, stored_before, work, ..
+        uid,
+        created,
+        cancel,
+        max_messages,
+        max_per_second,
+        stored_before,
+        work,
+        begun,
+        queue: _,
     } = request;
     if uid.is_empty() || uid.len() > MAX_UID_BYTES {
         return Err(Failure::invalid(format!("uid must have 1 to {MAX_UID_BYTES} bytes")));
@@ -21,7 +29,7 @@ pub(crate) fn task(queue: QueueId, request: v1::RunTaskRequest) -> Result<Task, 
     let created = millis_at("created", &created)?;
     let stored_before = stored_before.map(|at| millis_at("stored_before", &at)).transpose()?;
     let order = Order { work: wanted(work)?, stored_before, max_messages, max_per_second };
-    Ok(Task { queue, id: TaskId { created, uid }, order, cancel })
+    Ok(Task { queue, id: TaskId { created, uid }, order, has_begun: begun, cancel })
 }
 
 fn wanted(work: Option<Wanted>) -> Result<Work, Failure> {

@@ -39,13 +39,15 @@ pub(super) fn configured(by: &Allowed, generation: u64) {
     info!(act = "configure", queue, who, generation, "audit");
 }
 
-/// The end of a task, each time the operator hears of it.
-pub(super) fn worked(by: &Allowed, task: &str, progress: &Progress) {
-    if progress.state == TaskState::Over {
-        let (queue, who) = (by.served.name(), name(by));
-        let Progress { processed, failed, .. } = progress;
-        info!(act = "task", queue, who, task, processed, failed, "audit");
+/// Each part of a task that changed something: `changed` messages now, `processed` in all.
+pub(super) fn worked(by: &Allowed, task: &str, before: u64, progress: &Progress) {
+    if progress.state == TaskState::Forgotten {
+        return;
     }
+    let (queue, who) = (by.served.name(), name(by));
+    let Progress { processed, failed, .. } = progress;
+    let (changed, over) = (processed - before, progress.state == TaskState::Over);
+    info!(act = "task", queue, who, task, changed, processed, failed, over, "audit");
 }
 
 fn name(by: &Allowed) -> &str {

@@ -75,9 +75,7 @@ impl shard_server::Shard for Service {
         let request = request.into_inner();
         let allowed = self.queues.allow(&caller, Verb::Configure, &request.queue)?;
         let task = tasks::task(allowed.served.id, request)?;
-        let uid = task.id.uid.clone();
-        let progress = self.work_on(task).await?;
-        audit::worked(&allowed, &uid, &progress);
+        let progress = self.work_on(&allowed, task).await?;
         Ok(Response::new(tasks::progress_to(progress)))
     }
 }

@@ -324,6 +324,9 @@ fn describe(command: &Command) -> String {
         Command::Task(Task { queue, id, cancel: true, .. }) => {
             format!("end task {} of queue {}", id.uid, queue.0)
         }
+        Command::Task(Task { queue, id, has_begun: false, .. }) => {
+            format!("begin task {} of queue {}", id.uid, queue.0)
+        }
         Command::Task(Task { queue, id, .. }) => format!("go on with task {} of queue {}", id.uid, queue.0),
         Command::Place(_)
         | Command::Arrive(_)

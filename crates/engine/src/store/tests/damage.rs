@@ -29,7 +29,7 @@ fn starts(disk: &MemoryDisk) -> Vec<usize> {
     let file = disk.open(FIRST).unwrap();
     let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
     file.read_at(0, &mut bytes).unwrap();
-    bytes.windows(4).enumerate().filter(|(_, window)| *window == b"AWL3").map(|(at, _)| at).collect()
+    bytes.windows(4).enumerate().filter(|(_, window)| *window == b"AWL4").map(|(at, _)| at).collect()
 }
 
 /// Turns a bit of a record over.

@@ -128,7 +128,8 @@ impl World {
         let uid = words.plain[0].to_owned();
         let created = uid.trim_start_matches(char::is_alphabetic).parse().unwrap();
         let id = TaskId { created: Timestamp(created), uid };
-        let task = Task { queue: self.queue, id, order, cancel: words.has("end") };
+        let (has_begun, cancel) = (!words.has("begins"), words.has("end"));
+        let task = Task { queue: self.queue, id, order, has_begun, cancel };
         match self.one(Command::Task(task)) {
             Ok(Reply::Task(Progress { state, total, processed, failed })) => {
                 let failed = if failed > 0 { format!(" failed={failed}") } else { String::new() };

@@ -6,11 +6,11 @@ use crate::store::encoding::{Reader, Writer};
 use crate::task::Task;
 
 pub(super) fn write_task(out: &mut Writer, task: &Task) {
-    let Task { queue, id, order, cancel } = task;
+    let Task { queue, id, order, has_begun, cancel } = task;
     out.u32(queue.0);
     write_task_id(out, id);
     write_order(out, order);
-    out.bool(*cancel);
+    out.bool(*has_begun).bool(*cancel);
 }
 
 pub(super) fn read_task(input: &mut Reader<'_>) -> Option<Task> {
@@ -18,6 +18,7 @@ pub(super) fn read_task(input: &mut Reader<'_>) -> Option<Task> {
         queue: QueueId(input.u32()?),
         id: read_task_id(input)?,
         order: read_order(input)?,
+        has_begun: input.bool()?,
         cancel: input.bool()?,
     })
 }

@@ -92,8 +92,8 @@ fn task_commands(queue: QueueId) -> [Command; 2] {
     let order = Order { work, stored_before: Some(Timestamp(56)), max_messages: 57, max_per_second: 58 };
     let redrive = Order { work: Work::Redrive, stored_before: None, ..order.clone() };
     [
-        Command::Task(Task { queue, id: id.clone(), order, cancel: false }),
-        Command::Task(Task { queue, id, order: redrive, cancel: true }),
+        Command::Task(Task { queue, id: id.clone(), order, has_begun: true, cancel: false }),
+        Command::Task(Task { queue, id, order: redrive, has_begun: false, cancel: true }),
     ]
 }
 
@@ -220,10 +220,10 @@ fn tasks() -> impl Strategy<Value = Task> {
             max_per_second,
         },
     );
-    (queues(), any::<u64>(), texts(), order, any::<bool>()).prop_map(
-        |(queue, created, uid, order, cancel)| {
+    (queues(), any::<u64>(), texts(), order, any::<[bool; 2]>()).prop_map(
+        |(queue, created, uid, order, [has_begun, cancel])| {
             let id = TaskId { created: Timestamp(created), uid };
-            Task { queue, id, order, cancel }
+            Task { queue, id, order, has_begun, cancel }
         },
     )
 }
