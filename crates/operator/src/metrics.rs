@@ -76,7 +76,11 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("reconciles", "Visits to Queues, by result", self.reconciles.clone());
+        registry.register(
+            "reconciles",
+            "Visits to Queues and QueueTasks, by result",
+            self.reconciles.clone(),
+        );
         registry.register("reconcile_errors", "Failed visits, by class of error", self.errors.clone());
         registry.register("applies", "Child objects, by kind and outcome", self.applies.clone());
         registry.register("reconcile_duration_seconds", "How long visits take", self.seconds.clone());

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ackwell_api::{Queue, names};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::DeserializeGuard;
@@ -167,7 +167,7 @@ async fn run_scope(
     let controller = Controller::new(api, watcher::Config::default());
     let tasks = tasks::run(Arc::clone(&context), namespace, controller.store(), shutdown.clone());
     let tasks = AbortOnDropHandle::new(tokio::spawn(tasks));
-    controller
+    let queues = controller
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .reconcile_on(ReceiverStream::new(visits).map(guarded))
         .reconcile_all_on(WatchStream::from_changes(authority).map(drop))
@@ -175,9 +175,17 @@ async fn run_scope(
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(visit_measured, back_off, Arc::clone(&context))
         .for_each(|result| finished(&context, result))
-        .await;
-    // One that panicked has said so.
-    drop(tasks.await);
+        .boxed();
+    tokio::join!(queues, unless_it_panics(tasks));
+}
+
+/// A panic of the tasks ends all, so that another replica does them: nobody else would notice.
+async fn unless_it_panics(tasks: AbortOnDropHandle<()>) {
+    if let Err(error) = tasks.await
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
 }
 
 /// One visit, counted.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ackwell_api::names::PAUSED_ANNOTATION;
 use ackwell_api::{QueueTask, ShardTaskState, TaskState as Is};
@@ -21,6 +22,8 @@ const FOUND: u64 = 5;
 const PART: u64 = 2;
 /// What tasks with a bound may do: more than there is in one shard, less than in two.
 pub(crate) const MAX: u64 = 7;
+/// A task that waits for its turn is not looked at so soon, unless it is woken.
+const UNPROMPTED: Duration = Duration::from_secs(15);
 /// Begins the names of namespaces in which nothing is ever done.
 const STUCK: &str = "stuck";
 
@@ -45,12 +48,13 @@ pub(crate) fn work_on(request: &RunTaskRequest) -> RunTaskResponse {
     let max = if request.max_messages == 0 { FOUND } else { FOUND.min(request.max_messages) };
     let order = (request.work.clone(), request.created, request.max_per_second);
     let mut records = records();
-    let record = records
-        .entry((namespace, request.uid.clone(), request.max_messages))
-        .or_insert_with(|| Record { order: order.clone(), done: 0, is_over: false });
+    let key = (namespace, request.uid.clone(), request.max_messages);
+    assert!(!request.begun || records.contains_key(&key), "what a shard was not asked has not begun there");
+    let record =
+        records.entry(key).or_insert_with(|| Record { order: order.clone(), done: 0, is_over: false });
     assert_eq!(record.order, order, "a task is ordered once");
     record.is_over |= request.cancel;
-    if !record.is_over {
+    if request.begun && !record.is_over {
         record.done = (record.done + part).min(max);
         record.is_over = record.done == max;
     }
@@ -183,11 +187,13 @@ async fn task_is_cancelled_and_others_wait_for_it() {
         assert_eq!(world.until_over(name).await.state, Is::Cancelled);
         assert_eq!(condition(&task(&world, name).await, "Failed"), "True/Cancelled");
     }
+    let over = Instant::now();
     until("the third to begin", async || {
         let third = task(&world, "third").await.status.unwrap_or_default();
         if third.state == Is::Running { Ok(()) } else { Err(third) }
     })
     .await;
+    assert!(over.elapsed() < UNPROMPTED, "the end of the one before wakes it: {:?}", over.elapsed());
     world.delete().await;
     until("all tasks to go", async || {
         let left = world.api::<QueueTask>().list(&ListParams::default()).await.unwrap().items;

@@ -1,5 +1,6 @@
 //! The link to one broker.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use ackwell_proto::v1::{
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::ShardView;
 use crate::certificates::broker::Authority;
@@ -48,7 +49,7 @@ pub(super) enum Error {
     MalformedToken,
     #[error("connect: {}", cause(.0))]
     Connect(#[from] tonic::transport::Error),
-    #[error("{0}: {message}", message = .1.message())]
+    #[error("{0}: {message}", message = message_of(.1))]
     Call(&'static str, Status),
     #[error("{0}: no answer within {seconds} s", seconds = .1.as_secs())]
     Timeout(&'static str, Duration),
@@ -59,6 +60,18 @@ pub(super) enum Error {
 /// The innermost cause: tonic's own text is only "transport error".
 fn cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
     error.source().map_or(error, cause)
+}
+
+/// Never empty. What a broker does not know at all, it has no words for.
+fn message_of(status: &Status) -> Cow<'_, str> {
+    match (status.code(), status.message()) {
+        (Code::Unimplemented, _) => {
+            "its broker is of an older version, and does not know this call: it goes on when that is updated"
+                .into()
+        }
+        (code, "") => code.description().into(),
+        (_, message) => message.into(),
+    }
 }
 
 /// The broker, and how it proves to be that.

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::{Resource, ResourceExt};
 
 use super::status::Outcome;
+use super::{IN_TURN, LATER, MUCH_LATER};
 
 /// What is known when a task is visited.
 pub(super) struct Scene<'a> {
@@ -42,8 +43,8 @@ pub(super) enum Step {
     Adopt(OwnerReference),
     /// It is noted which shards it is about, before any of them hears of it.
     Begin(Vec<i32>),
-    /// For something that will be different by itself, or by a person.
-    Wait(String),
+    /// For something that will be different by itself, or by a person: to be looked at again then.
+    Wait(String, Duration),
     /// What it has done elsewhere may come to shards where it has not begun: it never begins there.
     LeaveOut,
     /// Shards are asked.
@@ -107,8 +108,8 @@ pub(super) fn next(scene: &Scene<'_>) -> Step {
     if task.spec.cancel && !scene.has_begun() {
         return Step::End(Outcome::cancelled("it had not begun".to_owned()));
     }
-    if let Some(why) = obstacle(scene, queue).filter(|_| !task.spec.cancel) {
-        return Step::Wait(why);
+    if let Some((why, again)) = obstacle(scene, queue).filter(|_| !task.spec.cancel) {
+        return Step::Wait(why, again);
     }
     if scene.is_moving && scene.progress().iter().any(|shard| shard.state == ShardTaskState::Pending) {
         return Step::LeaveOut;
@@ -144,7 +145,9 @@ pub(super) fn due(scene: &Scene<'_>, progress: &[ShardProgress]) -> Vec<Ask> {
     let there = open.filter(|shard| !scene.is_gone(shard.ordinal));
     let at_once = if is_bounded && !spec.cancel { 1 } else { usize::MAX };
     let ask = |shard: &ShardProgress| {
-        Some(Ask { ordinal: u32::try_from(shard.ordinal).ok()?, request: request_to(scene, left)? })
+        let begun = shard.state != ShardTaskState::Pending;
+        let request = RunTaskRequest { begun, ..request_to(scene, left)? };
+        Some(Ask { ordinal: u32::try_from(shard.ordinal).ok()?, request })
     };
     there.take(at_once).filter_map(ask).collect()
 }
@@ -163,6 +166,7 @@ fn request_to(scene: &Scene<'_>, left: u64) -> Option<RunTaskRequest> {
         max_per_second: task.spec.redrive.as_ref().map_or(0, |redrive| redrive.max_per_second.into()),
         stored_before: (age > 0).then(|| timestamp(created.saturating_sub(age))),
         work: work(scene),
+        begun: false,
     })
 }
 
@@ -189,24 +193,27 @@ pub(super) fn word(spec: &QueueTaskSpec) -> &'static str {
     if spec.redrive.is_some() { "redrive" } else { "purge" }
 }
 
-/// What keeps it from going on.
-fn obstacle(scene: &Scene<'_>, queue: &Queue) -> Option<String> {
+/// What keeps it from going on, and when to look again.
+fn obstacle(scene: &Scene<'_>, queue: &Queue) -> Option<(String, Duration)> {
+    let stands_still = |why: String| Some((why, MUCH_LATER));
     let name = queue.name_any();
     if scene.is_paused {
-        return Some(format!("the Queue {name} is paused"));
+        return stands_still(format!("the Queue {name} is paused"));
     }
     if queue.spec.suspend {
-        return Some(format!("the Queue {name} is suspended, and its brokers do not run"));
+        return stands_still(format!("the Queue {name} is suspended, and its brokers do not run"));
     }
     if let Some(before) = &scene.before {
-        return Some(format!("the task {before} of the same Queue comes first"));
+        return Some((format!("the task {before} of the same Queue comes first"), IN_TURN));
     }
     if scene.has_begun() {
         return None;
     }
     match (scene.is_moving, scene.shards) {
-        (true, _) => Some(format!("messages of the Queue {name} are on their way from shard to shard")),
-        (false, None | Some(0)) => Some(format!("the Queue {name} has no brokers yet")),
+        (true, _) => {
+            stands_still(format!("messages of the Queue {name} are on their way from shard to shard"))
+        }
+        (false, None | Some(0)) => Some((format!("the Queue {name} has no brokers yet"), LATER)),
         (false, Some(_)) => None,
     }
 }
@@ -253,8 +260,21 @@ fn owner_of(task: &QueueTask) -> Option<&str> {
 
 /// Whether `other` is of the same Queue, older, and not over.
 pub(super) fn is_before(other: &QueueTask, task: &QueueTask) -> bool {
-    let age = |task: &QueueTask| (task.metadata.creation_timestamp.clone(), task.uid());
-    let is_of_queue = other.namespace() == task.namespace() && other.spec.queue_name == task.spec.queue_name;
-    let is_over = other.status.as_ref().is_some_and(|status| status.state.is_final());
-    is_of_queue && !is_over && other.metadata.deletion_timestamp.is_none() && age(other) < age(task)
+    is_of_same_queue(other, task) && is_open(other) && age(other) < age(task)
+}
+
+pub(super) fn is_of_same_queue(other: &QueueTask, task: &QueueTask) -> bool {
+    let is_near = other.metadata.namespace == task.metadata.namespace;
+    is_near && other.spec.queue_name == task.spec.queue_name
+}
+
+/// Whether it keeps others waiting.
+pub(super) fn is_open(task: &QueueTask) -> bool {
+    let is_over = task.status.as_ref().is_some_and(|status| status.state.is_final());
+    !is_over && task.metadata.deletion_timestamp.is_none()
+}
+
+/// Tasks are done in the order of this.
+pub(super) fn age(task: &QueueTask) -> (Option<&Time>, Option<&str>) {
+    (task.metadata.creation_timestamp.as_ref(), task.metadata.uid.as_deref())
 }

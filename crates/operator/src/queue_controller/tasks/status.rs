@@ -95,9 +95,11 @@ fn outcome(scene: &Scene<'_>, progress: &[ShardProgress], answers: &[Answer]) ->
     let silent = silent.collect::<Vec<_>>().join("; ");
     let is_forgotten = |answer: &RunTaskResponse| answer.state() == Told::Forgotten;
     let forgotten = answers.iter().find(|(_, answer)| answer.as_ref().is_ok_and(is_forgotten));
-    if let Some((ordinal, _)) = forgotten {
-        let why =
-            format!("shard {ordinal} has forgotten it, since there were many newer ones: make another task");
+    if let Some((ordinal, _)) = forgotten.filter(|_| !scene.task.spec.cancel) {
+        let why = format!(
+            "shard {ordinal} has forgotten it, since there were many newer ones or its volume was lost: what it has done \
+             there is not known; look at the messages, and make another task if there is more to do"
+        );
         return Outcome::new(TaskState::Failed, "Forgotten", why);
     }
     if scene.task.spec.cancel {

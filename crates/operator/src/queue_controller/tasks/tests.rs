@@ -1,15 +1,16 @@
 //! Tasks against shards that are played here: whatever fails in whichever order, what was done is what was ordered.
 
 use ackwell_api::ShardTaskState;
-use ackwell_proto::v1::{RunTaskResponse, TaskState as Told};
+use ackwell_proto::v1::{RunTaskRequest, RunTaskResponse, TaskState as Told};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::status::{Answer, Outcome, after, begun, ended, waiting};
 use super::*;
-use crate::queue_controller::fixtures;
+use crate::queue_controller::{fixtures, unless_it_panics};
 
 const CREATED: &str = "2026-01-02T03:04:05Z";
 
@@ -60,6 +61,18 @@ fn task_is_adopted_before_it_begins_and_begins_before_a_shard_hears_of_it() {
     let begun = with_status(&task, begun(&scene(&task, Some(&queue)), vec![0, 1, 2]));
     let Step::Run(asks) = plan::next(&scene(&begun, Some(&queue))) else { panic!("it has begun") };
     assert_eq!(asks.iter().map(|ask| ask.ordinal).collect::<Vec<_>>(), [0, 1, 2], "all at once");
+    assert!(asks.iter().all(|ask| !ask.request.begun), "nobody knows yet that it began");
+}
+
+/// Promise: a shard that lost its record is not taken for one that did nothing yet.
+#[test]
+fn shard_is_asked_to_work_once_it_was_noted_that_it_began_there() {
+    let (queue, task) = (fixtures::queue(|_| {}), task(&json!({"redrive": {}})));
+    let begun = with_status(&task, begun(&scene(&task, Some(&queue)), vec![0, 1]));
+    let answers: [Answer; 2] = [(0, Ok(told(Told::Running, 0, 2))), (1, Err("it does not serve".to_owned()))];
+    let noted = with_status(&task, after(&scene(&begun, Some(&queue)), &answers));
+    let Step::Run(asks) = plan::next(&scene(&noted, Some(&queue))) else { panic!("it goes on") };
+    assert_eq!(asks.iter().map(|ask| ask.request.begun).collect::<Vec<_>>(), [true, false]);
 }
 
 /// Promise: what cannot be waited for is an end, and what can is told.
@@ -84,7 +97,7 @@ fn obstacles_are_waited_for_and_dead_ends_are_ends() {
         (Scene { shards: None, ..fresh(Some(&queue)) }, "no brokers yet"),
     ];
     for (scene, word) in &waits {
-        let Step::Wait(why) = plan::next(scene) else { panic!("{word}") };
+        let Step::Wait(why, _) = plan::next(scene) else { panic!("{word}") };
         assert!(why.contains(word), "{why}");
     }
     assert!(says(&plan::next(&fresh(None))).contains("Rejected"));
@@ -159,8 +172,13 @@ fn forgotten_task_fails_and_shards_that_are_gone_are_done() {
     let queue = fixtures::queue(|_| {});
     let task = task(&json!({"redrive": {}}));
     let running = with_status(&task, begun(&scene(&task, Some(&queue)), vec![0, 1]));
-    let forgotten = after(&scene(&running, Some(&queue)), &[(1, Ok(told(Told::Forgotten, 0, 0)))]);
+    let is_forgotten: [Answer; 1] = [(1, Ok(told(Told::Forgotten, 0, 0)))];
+    let forgotten = after(&scene(&running, Some(&queue)), &is_forgotten);
     assert_eq!(forgotten.state, TaskState::Failed);
+    let mut cancelled = running.clone();
+    cancelled.spec.cancel = true;
+    let cancelled = after(&scene(&cancelled, Some(&queue)), &is_forgotten);
+    assert_eq!(cancelled.state, TaskState::Cancelled, "nobody wants to know more of it");
     let fewer = Scene { shards: Some(1), ..scene(&running, Some(&queue)) };
     let done = after(&fewer, &[(0, Ok(told(Told::Over, 2, 2)))]);
     assert_eq!((done.state, done.processed), (TaskState::Succeeded, 2));
@@ -194,20 +212,38 @@ fn only_older_tasks_of_the_queue_that_are_not_over_come_first() {
     assert!(others.iter().all(|other| !is_before(other, &young)));
 }
 
+/// Promise: tasks do not stand still, with an operator that looks alive, after a mistake of ours.
+#[tokio::test]
+#[should_panic(expected = "a mistake")]
+async fn panic_of_the_tasks_ends_the_operator() {
+    let tasks = AbortOnDropHandle::new(tokio::spawn(async { panic!("a mistake") }));
+    let limit = Duration::from_secs(20);
+    _ = tokio::time::timeout(limit, unless_it_panics(tasks)).await;
+}
+
 /// Shards with messages, and what each was told first.
 struct Shards {
     found: Vec<u64>,
     records: Vec<Option<(u64, u64)>>,
+    /// In all, also by those that know nothing of it any more.
+    done: u64,
 }
 
 impl Shards {
-    /// As `docs/adr/0011` has it: what the first call says holds, and each call goes on.
-    fn run(&mut self, ordinal: usize, max: u64, part: u64) -> RunTaskResponse {
-        let bound = if max == 0 { u64::MAX } else { max };
-        let (bound, done) = self.records[ordinal].get_or_insert((bound, 0));
+    /// As `docs/adr/0011` has it: what the first call says holds, and each call goes on once it is known to have begun.
+    fn run(&mut self, ordinal: usize, request: &RunTaskRequest, part: u64) -> RunTaskResponse {
+        let record = &mut self.records[ordinal];
+        if request.begun && record.is_none() {
+            return told(Told::Forgotten, 0, 0);
+        }
+        let bound = if request.max_messages == 0 { u64::MAX } else { request.max_messages };
+        let (bound, done) = record.get_or_insert((bound, 0));
         let total = self.found[ordinal].min(*bound);
-        *done = (*done + part).min(total);
-        let state = if *done == total { Told::Over } else { Told::Running };
+        let now = if request.begun { part.min(total - *done) } else { 0 };
+        *done += now;
+        self.done += now;
+        // It does not look for what there is before it has begun.
+        let state = if request.begun && *done == total { Told::Over } else { Told::Running };
         told(state, *done, total)
     }
 }
@@ -226,7 +262,8 @@ enum Fate {
 }
 
 proptest! {
-    /// Promise: a task of any bounds does as much as it may, no more, and says so, whichever writes and answers are lost.
+    /// Promise: a task of any bounds does as much as it may, no more, and says so, whichever writes and answers are lost. Where
+    /// volumes are lost it may do less.
     #[test]
     fn what_was_done_is_what_was_ordered(
         found in prop::collection::vec(0..6_u64, 1..4),
@@ -234,25 +271,29 @@ proptest! {
         fates in prop::collection::vec((prop_oneof![
             3 => Just(Fate::Done), 1 => Just(Fate::Unwritten), 1 => Just(Fate::Unheard), 1 => Just(Fate::Stale),
         ], 1..4_u64), 0..30),
+        lost in prop::option::of((0..20_usize, 0..4_usize)),
     ) {
         let queue = fixtures::queue(|_| {});
         let shards_there = u32::try_from(found.len()).unwrap();
-        let mut shards = Shards { records: vec![None; found.len()], found: found.clone() };
+        let mut shards = Shards { records: vec![None; found.len()], found: found.clone(), done: 0 };
         let task = task(&json!({"redrive": {"maxMessages": max}}));
         let (mut now, mut before) = (task.clone(), task.clone());
         let ends = std::iter::repeat_n((Fate::Done, 3), 60);
-        for (fate, part) in fates.into_iter().chain(ends) {
+        for (visit, (fate, part)) in fates.into_iter().chain(ends).enumerate() {
+            if let Some((_, ordinal)) = lost.filter(|(when, _)| *when == visit) {
+                shards.records.get_mut(ordinal).map(Option::take);
+            }
             let read = if matches!(fate, Fate::Stale) { before.clone() } else { now.clone() };
             let scene = Scene { shards: Some(shards_there), ..scene(&read, Some(&queue)) };
             let status = match plan::next(&scene) {
                 Step::Begin(ordinals) => begun(&scene, ordinals),
-                Step::Wait(why) => waiting(&scene, &why),
+                Step::Wait(why, _) => waiting(&scene, &why),
                 Step::End(outcome) => ended(&scene, &outcome),
                 Step::Run(asks) => {
                     let ask = |Ask { ordinal, request }: Ask| -> Answer {
                         let answer = match fate {
                             Fate::Unheard => Err("it does not serve".to_owned()),
-                            _ => Ok(shards.run(ordinal as usize, request.max_messages, part)),
+                            _ => Ok(shards.run(ordinal as usize, &request, part)),
                         };
                         (ordinal, answer)
                     };
@@ -270,10 +311,13 @@ proptest! {
         let all: u64 = found.iter().sum();
         let expected = if max == 0 { all } else { all.min(max) };
         let status = now.status.unwrap();
+        prop_assert!(shards.done <= expected, "{} of {expected}", shards.done);
+        if lost.is_some() && status.state != TaskState::Succeeded {
+            return Ok(());
+        }
         prop_assert_eq!(status.state, TaskState::Succeeded);
         prop_assert_eq!(u64::try_from(status.processed).unwrap(), expected);
-        let done: u64 = shards.records.iter().flatten().map(|(_, done)| done).sum();
-        prop_assert_eq!(done, expected);
+        prop_assert_eq!(shards.done, expected);
         prop_assert!(max > 0 || status.shards.iter().all(|shard| shard.state == ShardTaskState::Done));
     }
 }

@@ -235,3 +235,12 @@ async fn who_is_not_the_broker_is_told_nothing() {
         assert!(scene.configured.try_recv().is_err());
     }
 }
+
+/// Promise: people always read a reason, and what to do if it is the broker's age.
+#[test]
+fn failure_without_words_has_a_reason() {
+    let says = |status| Error::Call("RunTask", status).to_string();
+    assert!(says(Status::unimplemented("")).contains("older version"));
+    assert_eq!(says(Status::internal("")), "RunTask: Internal error");
+    assert_eq!(says(Status::internal("full")), "RunTask: full");
+}
