@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn task_that_is_older_than_all_that_fit_is_as_good_as_forgotten() {
         let mut tasks = Tasks::default();
-        (2..MAX_TASKS as u64 + 1).for_each(|created| tasks.keep(id(created), record(0, 0)));
+        (2..=MAX_TASKS as u64).for_each(|created| tasks.keep(id(created), record(0, 0)));
         assert!(!tasks.has_forgotten(&id(1)), "there is room for one");
         tasks.keep(id(MAX_TASKS as u64 + 1), record(0, 0));
         assert_eq!((tasks.known.len(), &tasks.forgotten), (MAX_TASKS, &None));

@@ -7,3 +7,4 @@ mod moving;
 mod rules;
 mod stories;
 mod story;
+mod tasks;

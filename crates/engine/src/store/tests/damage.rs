@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::command::{Commit, Delivery, Handover, Outcome, Outgoing, Oversized, Receive, Reply, Settle};
+use crate::message::State;
+use crate::task::{Order, Task, TaskId, Work};
 
 const FIRST: &str = "0000000000000001.log";
 
@@ -306,4 +308,26 @@ fn damaged_state_is_made_anew_or_refused() {
         made_anew += u32::from(is_named);
     }
     assert!(made_anew > 0);
+}
+
+/// Promise: a task whose beginning is missing does not begin anew behind the damage, and one that had begun before goes on.
+#[test]
+fn tasks_behind_the_damage_go_on_and_do_not_begin_anew() {
+    for (missing, left) in [(4, vec![1, 2]), (5, vec![])] {
+        let (disk, mut engine, queue) = with_queue();
+        for command in [send(queue, 1, 100), purge(queue, false), send(queue, 2, 100), purge(queue, true)] {
+            engine.apply(Timestamp(2), vec![command]).unwrap();
+        }
+        assert_eq!(ready(&engine, queue), [2]);
+        drop(engine);
+        flip(&disk, missing, 20);
+        assert_eq!(ready(&open(&disk), queue), left, "without record {missing}");
+    }
+}
+
+fn purge(queue: QueueId, has_begun: bool) -> Command {
+    let work = Work::Purge(vec![State::Ready]);
+    let order = Order { work, stored_before: None, max_messages: 0, max_per_second: 0 };
+    let id = TaskId { created: Timestamp(1), uid: "t".into() };
+    Command::Task(Task { queue, id, order, has_begun, cancel: false })
 }
