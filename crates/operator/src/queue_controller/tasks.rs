@@ -164,8 +164,11 @@ impl Tasks {
         Ok(Action::requeue(again))
     }
 
-    /// Has shards do a part.
+    /// Has shards do a part. Nothing begins by what a cache has: it may have begun long ago, on a volume that was lost since.
     async fn work(&self, scene: &Scene<'_>, asks: Vec<Ask>) -> Result<Action, ApplyError> {
+        if asks.iter().any(|ask| !ask.request.begun) && !self.is_newest(scene.task).await? {
+            return Ok(Action::requeue(SOON));
+        }
         let queue = &QueueRef::new(&scene.task.spec.queue_name).within(&scene.namespace());
         let ask = |Ask { ordinal, request }: Ask| async move {
             (ordinal, self.context.shards.run_task(queue, ordinal, request).await)
@@ -236,6 +239,12 @@ impl Tasks {
         let namespace = task.namespace().unwrap_or_default();
         let api: Api<Queue> = Api::namespaced(self.context.options.client.clone(), &namespace);
         request("read the Queue of", task, api.get_opt(&task.spec.queue_name)).await
+    }
+
+    /// Whether nothing was written of the task since it was read.
+    async fn is_newest(&self, task: &QueueTask) -> Result<bool, ApplyError> {
+        let newest = request("read", task, self.api(task).get_opt(&task.name_any())).await?;
+        Ok(newest.is_some_and(|newest| newest.metadata.resource_version == task.metadata.resource_version))
     }
 
     /// The cache may still have an earlier Queue of this name: what belongs to one that is gone is deleted.

@@ -60,7 +60,7 @@ impl Tasks {
         Ok(())
     }
 
-    fn api(&self, task: &QueueTask) -> Api<QueueTask> {
+    pub(super) fn api(&self, task: &QueueTask) -> Api<QueueTask> {
         Api::namespaced(self.context.options.client.clone(), &task.namespace().unwrap_or_default())
     }
 }
