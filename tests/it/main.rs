@@ -10,6 +10,7 @@ mod command_line;
 mod commit;
 mod consume;
 mod crash;
+mod encryption;
 mod formats;
 mod keda;
 mod keys;

@@ -60,6 +60,11 @@ pub(crate) struct Broker {
     /// needed. Bodies are on disk.
     #[arg(long, default_value_t = broker::MAX_ROWS as u64, value_parser = clap::value_parser!(u64).range(LEAST_ROWS..=MOST_ROWS))]
     max_rows: u64,
+    /// Seal all that is stored with the keys in this folder, a file each: 32 bytes in base64, as `openssl rand -base64 32` makes
+    /// them. The one whose name comes last seals what is new; the others still open what they sealed. Looked at every five seconds.
+    /// A store that was made without cannot be sealed afterwards.
+    #[arg(long, value_name = "DIR")]
+    encryption_keys: Option<PathBuf>,
     /// gRPC. With the address of its pod a sidecar can have the same port on loopback.
     #[arg(long, default_value = "0.0.0.0:7400", value_parser = address)]
     listen: SocketAddr,
@@ -137,6 +142,7 @@ impl Broker {
         Ok(broker::Options {
             data: self.data,
             max_rows: usize::try_from(self.max_rows)?,
+            encryption_keys: self.encryption_keys,
             listen: self.listen,
             http: Some(self.http),
             tls: tls.map(|(certificate, key)| ServerFiles { certificate, key, plain_loopback }),

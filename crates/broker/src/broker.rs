@@ -5,6 +5,7 @@
 
 mod access;
 mod convert;
+mod keys;
 mod metrics;
 mod mover;
 mod refusal;
@@ -54,6 +55,8 @@ pub struct Options {
     pub data: PathBuf,
     /// Rows of messages in memory; the others are read from disk when they are needed.
     pub max_rows: usize,
+    /// Folder of the keys that the store is sealed with; `None`: it is in clear.
+    pub encryption_keys: Option<PathBuf>,
     /// gRPC.
     pub listen: SocketAddr,
     /// Health and metrics over HTTP; `None`: not served.
@@ -80,7 +83,9 @@ pub async fn run(
     let peers = Peers::new(options.tls.clone(), options.broker_ca);
     let counts = Counts::new(peers.clone());
     let identity = options.tls.map(Identity::load).transpose().context("load the TLS certificate")?;
-    let (shard, thread) = shard::start(Place { folder: options.data, max_rows: options.max_rows })?;
+    let followed = options.encryption_keys.map(|folder| keys::follow(folder, &options.data)).transpose()?;
+    let keys = followed.as_ref().map(|followed| followed.keys.clone());
+    let (shard, thread) = shard::start(Place { folder: options.data, max_rows: options.max_rows, keys })?;
     let queues = Queues::new(&options.namespace, options.ordinal);
     for config in options.queues {
         let name = format!("{}/{}", config.namespace, config.name);

@@ -5,6 +5,7 @@ mod args;
 use std::process::ExitCode;
 
 use ackwell_engine::StoreError;
+use ackwell_engine::store::seal::KeysError;
 use ackwell_proto::exit;
 use ackwelld::logs;
 use ackwelld::traces::{self, Recorder, Variables};
@@ -35,10 +36,12 @@ fn main() -> ExitCode {
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let of_format = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref(), Some(StoreError::Format { .. }))
-    };
-    if error.chain().any(of_format) { exit::OTHER_FORMAT.into() } else { ExitCode::FAILURE }
+    let meaning = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(StoreError::Format { .. }) => Some(exit::OTHER_FORMAT),
+        Some(StoreError::Key(_)) => Some(exit::KEY_MISSING),
+        _ => cause.is::<KeysError>().then_some(exit::KEY_MISSING),
+    });
+    meaning.map_or(ExitCode::FAILURE, Into::into)
 }
 
 fn run(role: Role) -> anyhow::Result<()> {

@@ -41,6 +41,7 @@ impl Broker {
             broker_ca: None,
             data: data.to_owned(),
             max_rows: broker::MAX_ROWS,
+            encryption_keys: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             http: None,
             tls: None,

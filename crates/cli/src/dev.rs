@@ -89,6 +89,7 @@ fn options(queues: &[ValidatedQueue], data: PathBuf, listen: SocketAddr) -> brok
         broker_ca: None,
         data,
         max_rows: broker::MAX_ROWS,
+        encryption_keys: None,
         listen,
         http: None,
         tls: None,

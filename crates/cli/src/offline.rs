@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use ackwell_engine::Timestamp;
 use ackwell_engine::store::offline::{Offline, OfflineError};
+use ackwell_engine::store::seal::Keys;
+use anyhow::Context;
 use clap::Args;
 
 use crate::Outcome;
@@ -14,11 +16,17 @@ pub(crate) struct Folder {
     /// Folder of a stopped broker: --data of `ackwell dev`, the volume of a shard.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Keys of a folder that is sealed (spec.encryption): a folder with a file for each, named by its id, as the Secret has
+    /// them; or the file of the only one that is needed.
+    #[arg(long, value_name = "PATH")]
+    keys: Option<PathBuf>,
 }
 
 impl Folder {
-    pub(crate) fn open(&self) -> Result<Offline, OfflineError> {
-        Offline::open(&self.dir)
+    pub(crate) fn open(&self) -> anyhow::Result<Offline> {
+        let read = |path: &PathBuf| if path.is_dir() { Keys::read(path) } else { Keys::read_file(path) };
+        let keys = self.keys.as_ref().map(read).transpose().context("read the keys of the store")?;
+        Ok(Offline::open(&self.dir, keys)?)
     }
 }
 

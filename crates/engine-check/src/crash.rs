@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ackwell_engine::command::Applied;
+use ackwell_engine::store::seal::Keys;
 use ackwell_engine::store::{Entropy, Options, Threads};
 use ackwell_engine::{Command, Engine, Store, StoreError, Timestamp};
 
@@ -40,6 +41,8 @@ const MOST_STRUCK: u64 = 3;
 const CLOCK_SET_BACK_ONCE_IN: u64 = 60;
 /// Schedules in which the store has its own threads, one in so many: these cannot be played again exactly.
 const SEVERAL_THREADS_ONCE_IN: u64 = 16;
+/// Seeds with which the store is sealed.
+const SEALED_ONCE_IN: u64 = 3;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +109,8 @@ struct Schedule {
     plan: Plan,
     options: Options,
     disk: SimDisk,
+    /// What the store is sealed with.
+    keys: Option<Keys>,
     /// What the machine's clock says, except where it is set back. Not over a restart: what was asked and changed nothing
     /// leaves no trace of its time.
     clock: Timestamp,
@@ -130,6 +135,7 @@ impl Schedule {
             plan,
             options,
             disk,
+            keys: seed.is_multiple_of(SEALED_ONCE_IN).then(|| keys(1)),
             clock: START,
             twin,
             client,
@@ -166,9 +172,19 @@ impl Schedule {
             self.tally.troubles += 1;
             self.disk = trouble.end(Some(engine), &self.disk, self.dice.roll()).map_err(store)?;
             self.clock = self.clock.plus_ms(self.dice.pick(&[0, 1, 900, 15_000, 200_000]));
+            self.rotate_keys();
             engine = self.recover(unheard)?;
         }
         Ok(())
+    }
+
+    /// What is new is sealed with another key from now on, as a rule.
+    fn rotate_keys(&mut self) {
+        if let Some(there) = &self.keys
+            && !self.dice.one_in(3)
+        {
+            there.add(&keys(there.ids().len() + 1));
+        }
     }
 
     /// Batches until something goes wrong, or it is enough.
@@ -246,7 +262,8 @@ impl Schedule {
     }
 
     fn try_open(&self) -> Result<Engine, StoreError> {
-        let store = Store::on_disk(Arc::new(self.disk.clone()), ENTROPY, self.options)?;
+        let disk = Arc::new(self.disk.clone());
+        let store = Store::on_sealed_disk(disk, ENTROPY, self.options, self.keys.clone())?;
         Engine::open(store, self.clock)
     }
 
@@ -278,6 +295,12 @@ impl Schedule {
     fn expect(&self, error: &StoreError) -> Result<(), Violation> {
         ensure(self.disk.is_off() || self.disk.asked().errors > 0, "errors have a cause", || told(error))
     }
+}
+
+/// So many, of which the last one seals.
+fn keys(count: usize) -> Keys {
+    let ids = (0..count).map(|n| (format!("k{n}"), [u8::try_from(n).expect("one a life"); 32]));
+    Keys::new(ids).expect("one at least")
 }
 
 /// A disk that only forgets what was not synced damages nothing.

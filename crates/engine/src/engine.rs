@@ -321,6 +321,11 @@ impl Engine {
         self.store.usage()
     }
 
+    /// See [`Store::keys_in_use`].
+    pub fn keys_in_use(&self) -> BTreeMap<String, u64> {
+        self.store.keys_in_use()
+    }
+
     fn append(&mut self, mut batch: Batch) -> Result<(), StoreError> {
         let written = self.store.append(&batch);
         if written.is_err() {

@@ -6,7 +6,7 @@
 //! Reading order: [`message`] (what is stored, and the states), [`settings`] (the rules of a queue), [`command`] (what can
 //! be asked), `engine` and its operations, [`store`] (how it lies on disk).
 //!
-//! It reads no clock, no environment and no randomness, and knows nothing of gRPC, threads or Kubernetes.
+//! It reads no clock, no environment and no randomness but to seal with, and knows nothing of gRPC, threads or Kubernetes.
 
 pub mod command;
 mod dense;

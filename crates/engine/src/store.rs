@@ -15,6 +15,7 @@ pub mod offline;
 mod on_disk;
 pub(crate) mod record;
 mod reserve;
+pub mod seal;
 mod state;
 mod suspect;
 mod tables;
@@ -23,6 +24,7 @@ pub(crate) mod tests;
 mod unreadable;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,7 @@ pub use log::{Harm, LogDamage};
 use memory::MemoryTables;
 use on_disk::OnDisk;
 use record::Batch;
+use seal::{KeyError, Keys};
 pub(crate) use unreadable::catching;
 
 /// Why the store could not do it. After any of these but `Corrupt` and `Full` nothing may be confirmed until it was opened anew.
@@ -58,6 +61,9 @@ pub enum StoreError {
     /// Files could not be made, found or removed.
     #[error("manage the files of the store")]
     Files(#[source] io::Error),
+    /// Nothing is wrong with it.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// redb refused its file.
     #[error("open the state of the last checkpoint")]
     OpenState(#[source] redb::DatabaseError),
@@ -259,6 +265,8 @@ pub struct Usage {
     pub checkpoints: u64,
     /// How long these took in all, as the disk tells.
     pub checkpoint_time: Duration,
+    /// Files in use that are sealed with another key than the newest.
+    pub older_key_files: u64,
 }
 
 enum Kind {
@@ -269,23 +277,46 @@ enum Kind {
 impl Store {
     /// Opens the store in `folder`, or makes it.
     pub fn open(folder: &Path, entropy: Entropy) -> Result<Self, StoreError> {
-        Self::open_with(folder, entropy, MAX_ROWS)
+        Self::open_with(folder, entropy, MAX_ROWS, None)
     }
 
-    /// The same, with so many rows in memory: see [`Options::max_rows`].
-    pub fn open_with(folder: &Path, entropy: Entropy, max_rows: usize) -> Result<Self, StoreError> {
+    /// The same, with so many rows in memory (see [`Options::max_rows`]), and sealed if there are keys.
+    pub fn open_with(
+        folder: &Path,
+        entropy: Entropy,
+        max_rows: usize,
+        keys: Option<Keys>,
+    ) -> Result<Self, StoreError> {
         let opened = Folder::open(folder).map_err(|source| match source.kind() {
             io::ErrorKind::ResourceBusy => StoreError::InUse(folder.into()),
             _ => StoreError::OpenFolder(folder.into(), source),
         })?;
         let total_bytes = opened.space().map_err(StoreError::Files)?.total_bytes;
         let options = Options { max_rows, ..Options::for_volume(total_bytes) };
-        Self::on_disk(Arc::new(opened), entropy, options)
+        Self::on_sealed_disk(Arc::new(opened), entropy, options, keys)
     }
 
     /// Opens the store on a disk that nobody else uses, or makes it.
     pub fn on_disk(disk: Arc<dyn Disk>, entropy: Entropy, options: Options) -> Result<Self, StoreError> {
-        OnDisk::open(disk, entropy, options).map(|store| Self(Kind::Disk(Box::new(store))))
+        Self::on_sealed_disk(disk, entropy, options, None)
+    }
+
+    /// The same, sealed if there are keys. A store that was made with keys needs them ever after, and one that was not takes none.
+    pub fn on_sealed_disk(
+        disk: Arc<dyn Disk>,
+        entropy: Entropy,
+        options: Options,
+        keys: Option<Keys>,
+    ) -> Result<Self, StoreError> {
+        OnDisk::open(disk, entropy, options, keys).map(|store| Self(Kind::Disk(Box::new(store))))
+    }
+
+    /// The keys without which something of it cannot be read, and how many files are sealed with each.
+    pub fn keys_in_use(&self) -> BTreeMap<String, u64> {
+        match &self.0 {
+            Kind::Disk(store) => store.keys_in_use(),
+            Kind::Memory(_) => BTreeMap::new(),
+        }
     }
 
     /// A store that writes nothing anywhere and outlives only its engine: for models.

@@ -2,3 +2,6 @@
 
 /// Of a broker whose store was written by a version with another format. It has changed nothing.
 pub const OTHER_FORMAT: u8 = 65;
+/// Of a broker whose store is sealed with a key that it was not given, or that was given keys and has a store without. It has
+/// changed nothing.
+pub const KEY_MISSING: u8 = 66;

@@ -125,7 +125,12 @@ pub(crate) fn run_stretch(stretch: &Stretch) -> anyhow::Result<()> {
         // A panic is an outcome, told as one.
         std::panic::set_hook(Box::new(|_| {}));
     }
-    let originals = [Original::closed()?, Original::killed()?];
+    let originals = [
+        Original::closed(false)?,
+        Original::killed(false)?,
+        Original::closed(true)?,
+        Original::killed(true)?,
+    ];
     for seed in stretch.from..stretch.to {
         let flip = Original::flip(seed);
         let original = &originals[flip.original];

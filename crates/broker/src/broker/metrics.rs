@@ -186,7 +186,7 @@ const BUILD: Family = Family("ackwell_build_info", Gauge, "Always 1; the label i
 
 type OfStore = (Family, fn(&Usage) -> u64);
 
-const OF_STORE: [OfStore; 4] = [
+const OF_STORE: [OfStore; 5] = [
     (Family("ackwell_store_log_bytes", Gauge, "Length of the log's files."), |usage| usage.log_bytes),
     (Family("ackwell_store_state_bytes", Gauge, "Length of the file of the state."), |usage| {
         usage.state_bytes
@@ -206,6 +206,14 @@ const OF_STORE: [OfStore; 4] = [
             "Checkpoints that were written since the store was opened.",
         ),
         |usage| usage.checkpoints,
+    ),
+    (
+        Family(
+            "ackwell_store_older_key_files",
+            Gauge,
+            "Files that are sealed with another key than the newest of spec.encryption: while it is not 0, the older keys are needed.",
+        ),
+        |usage| usage.older_key_files,
     ),
 ];
 const CHECKPOINT_SECONDS: Family =

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use ackwell_engine::command::Delivery;
 use ackwell_engine::message::QueueId;
 use ackwell_engine::store::Entropy;
+use ackwell_engine::store::seal::Keys;
 use ackwell_engine::{Command, Engine, Reply, Store, StoreError};
 use ackwell_proto::Failure;
 use bytes::Bytes;
@@ -240,6 +241,8 @@ impl View<'_> {
 pub(crate) struct Place {
     pub(crate) folder: PathBuf,
     pub(crate) max_rows: usize,
+    /// What it is sealed with.
+    pub(crate) keys: Option<Keys>,
 }
 
 impl Place {
@@ -250,7 +253,7 @@ impl Place {
         let (receipt_key, salt) = random.split_first_chunk().expect("20 is more than 16");
         let salt = u32::from_le_bytes(salt.try_into()?);
         let entropy = Entropy { receipt_key: *receipt_key, salt };
-        let store = Store::open_with(&self.folder, entropy, self.max_rows)?;
+        let store = Store::open_with(&self.folder, entropy, self.max_rows, self.keys.clone())?;
         let engine = Engine::open(store, clock::now())?;
         tell_damage(&engine)?;
         Ok(engine)

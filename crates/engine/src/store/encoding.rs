@@ -29,6 +29,10 @@ impl Writer {
         &self.0[at..]
     }
 
+    pub(super) fn since_mut(&mut self, at: usize) -> &mut [u8] {
+        &mut self.0[at..]
+    }
+
     pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
         self

@@ -15,7 +15,7 @@ mod recent;
 mod segments;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ use bytes::Bytes;
 use super::disk::{Disk, DiskFile};
 use super::record::{self, Batch, Blob, Decoded, Position};
 use super::reserve;
+use super::seal::Keys;
 use super::worker::{Urgency, Worker};
 use super::{Options, StoreError};
 use crate::message::{Location, Payload};
@@ -31,7 +32,7 @@ use ahead::Ahead;
 pub use damage::{Harm, LogDamage};
 use recent::Recent;
 use segments::Segments;
-pub(super) use segments::{name_of, number_of};
+pub(super) use segments::{Source, lift, name_of, number_of};
 
 pub(super) struct Log {
     segments: Segments,
@@ -68,15 +69,20 @@ impl Write {
 impl Log {
     /// Takes the log up at a position that a checkpoint knows. What follows it must be [replayed](Self::replay) before
     /// anything can be appended.
-    pub(super) fn open(disk: Arc<dyn Disk>, options: Options, from: Position) -> Result<Self, StoreError> {
-        let mut segments = Segments::open(disk, options.segment_bytes).map_err(StoreError::Files)?;
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        keys: Option<Keys>,
+        from: Position,
+    ) -> Result<Self, StoreError> {
+        let mut segments = Segments::open(disk, options.segment_bytes, keys).map_err(StoreError::Files)?;
         let is_cut_short = !segments.has_room(from.segment, 0, from.offset as usize) && from.offset > 0;
         let cut_short = is_cut_short.then_some(LogDamage {
             what: Harm::File { messages: 0 },
             segment: from.segment,
             offset: 0,
         });
-        segments.begin(from.segment, u64::from(from.offset)).map_err(StoreError::Files)?;
+        segments.take_up(from.segment, u64::from(from.offset)).map_err(StoreError::Files)?;
         let writer = Worker::new(options.threads, "log", Urgency::High, |write: Write| {
             write.make().map_err(StoreError::Append)
         });
@@ -179,6 +185,7 @@ impl Log {
     /// The last record may have been written by a process that was killed before its sync, or whose sync failed; then it can
     /// be read until the power is cut, and no later sync would write it. Now its effects will be seen: it is written anew.
     fn make_durable(&mut self) -> Result<(), StoreError> {
+        self.segments.write_envelope_anew(self.end.segment).map_err(StoreError::Append)?;
         self.replayed.take().map_or(Ok(()), Write::make).map_err(StoreError::Append)
     }
 
@@ -186,7 +193,7 @@ impl Log {
     fn find(&self, expected: Position) -> Result<Option<Found>, StoreError> {
         for at in [expected, expected.in_next_segment()] {
             let Some(record) = self.read_declared(at.segment, at.offset)? else { continue };
-            if let Some(decoded) = record::decode(&at, &record) {
+            if let Some(decoded) = record::decode(&at, &record, self.segments.cover(at.segment)) {
                 return Ok(Some(Found { at, next: at.after(&record), record, decoded }));
             }
         }
@@ -216,8 +223,14 @@ impl Log {
         for (segment, offset) in here.into_iter().chain(self.segments.behind(segment).map(|later| (later, 0)))
         {
             let rest = self.segments.read_rest(segment, offset).map_err(StoreError::ReadLog)?;
-            if let Some(later) = record::find(segment, offset, &rest).find(|found| found.lsn > lsn) {
-                return Ok(Some(later));
+            let later = if self.segments.cover(segment).can_be_lifted() {
+                record::find(segment, offset, &rest).find(|found| found.lsn > lsn)
+            } else {
+                // Nothing in it can be opened, but it is seen what was there. The first record may be one that a crash left.
+                record::behind_last(segment, offset, &rest, lsn + 1)
+            };
+            if later.is_some() {
+                return Ok(later);
             }
         }
         Ok(None)
@@ -228,19 +241,28 @@ impl Log {
     /// [`Full`](StoreError::Full): nothing was begun.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<Vec<Location>, StoreError> {
         let mut buffer = self.recent.buffer();
-        let mut blobs = record::encode(&self.end, batch, &mut buffer);
-        if !self.segments.has_room(self.end.segment, self.end.offset, buffer.len()) {
+        let mut blobs = self.encode(batch, &mut buffer);
+        if blobs.is_none() {
             let next = self.end.in_next_segment();
             self.segments.begin(next.segment, buffer.len() as u64).map_err(no_segment)?;
             self.end = next;
-            blobs = record::encode(&self.end, batch, &mut buffer);
+            blobs = self.encode(batch, &mut buffer);
         }
+        let blobs = blobs.expect("the segment was made as long as it takes");
         let at = self.end;
         self.end = at.after(&buffer);
         let record = self.recent.keep(at.segment, at.offset, buffer);
         let file = self.segments.file(at.segment).map_err(StoreError::Append)?;
         self.writer.begin(Write { file, offset: at.offset, record })?;
         Ok(blobs.iter().map(|blob| location(at, blob)).collect())
+    }
+
+    /// The record at the end of the log, and where its payloads lie in it. `None`: it does not fit, or cannot be written there.
+    fn encode(&self, batch: &Batch, buffer: &mut Vec<u8>) -> Option<Vec<Blob>> {
+        let cover = self.segments.cover(self.end.segment);
+        let blobs = record::encode(&self.end, batch, cover, buffer);
+        let has_room = self.segments.has_room(self.end.segment, self.end.offset, buffer.len());
+        (has_room && cover.can_be_lifted()).then_some(blobs)
     }
 
     /// How many batches were appended since it was opened.
@@ -255,8 +277,10 @@ impl Log {
 
     /// The payload; `None` if what lies there is not it, or nothing does.
     pub(super) fn payload(&self, location: Location) -> io::Result<Option<Payload>> {
+        let cover = self.segments.cover(location.segment);
+        let lift = |bytes| record::lift(cover, location.segment, location.offset, bytes);
         if let Some(bytes) = self.recent.get(location) {
-            return Ok(record::parse_payload(&bytes));
+            return Ok(lift(bytes).and_then(|bytes| record::parse_payload(&bytes)));
         }
         if !self.segments.has_room(location.segment, location.offset, location.len as usize) {
             return Ok(None);
@@ -265,7 +289,7 @@ impl Log {
             return Ok(Some(payload));
         }
         let bytes = self.segments.read(location.segment, location.offset, location.len)?;
-        Ok(record::decode_payload(&bytes, location.crc))
+        Ok(lift(bytes).and_then(|bytes| record::decode_payload(&bytes, location.crc)))
     }
 
     /// Read or written since that position. Less than there was where a segment ended before it was full.
@@ -280,6 +304,11 @@ impl Log {
 
     pub(super) fn segments(&mut self) -> &mut Segments {
         &mut self.segments
+    }
+
+    /// How many segments are sealed with each key.
+    pub(super) fn keys_in_use(&self) -> BTreeMap<String, u64> {
+        self.segments.keys_in_use()
     }
 
     /// Of all its files.

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::Disk;
+use super::seal::{self, KeyError, Keys};
 use directory::Directory;
 pub use export::{Exported, Source, Wanted};
 pub use inspect::{Looked, Overview, QueueView, RecordView, SegmentView, StateView};
@@ -47,6 +48,9 @@ pub enum OfflineError {
         /// What this version reads.
         supported: u8,
     },
+    /// It is sealed with another key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// What redb has could be verified, and not be read all the same.
     #[error("cannot read the state")]
     State(#[source] super::StoreError),
@@ -61,23 +65,32 @@ pub enum OfflineError {
 /// The folder of a stopped broker. No broker can start on it while this lives.
 #[derive(Debug)]
 pub struct Offline {
+    /// As it lies there.
+    raw: Arc<dyn Disk>,
+    /// With what redb has opened.
     disk: Arc<dyn Disk>,
+    keys: Option<Keys>,
 }
 
 impl Offline {
-    /// Takes the folder, unless a broker has it.
-    pub fn open(folder: &Path) -> Result<Self, OfflineError> {
-        let offline = Self { disk: Arc::new(Directory::open(folder)?) };
+    /// Takes the folder, unless a broker has it. One that is sealed needs its keys.
+    pub fn open(folder: &Path, keys: Option<Keys>) -> Result<Self, OfflineError> {
+        let offline = Self::on_disk(Arc::new(Directory::open(folder)?), keys)?;
         if offline.has_store()? { Ok(offline) } else { Err(OfflineError::NoStore(folder.into())) }
     }
 
     /// A disk that nobody else uses; it is only read.
-    pub fn on_disk(disk: Arc<dyn Disk>) -> Self {
-        Self { disk }
+    pub fn on_disk(raw: Arc<dyn Disk>, keys: Option<Keys>) -> Result<Self, OfflineError> {
+        let disk = seal::cover(Arc::clone(&raw), keys.clone()).map_err(OfflineError::State)?;
+        let offline = Self { raw, disk, keys };
+        for segment in segments::all(&offline)? {
+            segment.must_open()?;
+        }
+        Ok(offline)
     }
 
     fn has_store(&self) -> io::Result<bool> {
         let names = self.disk.list()?;
-        Ok(names.iter().any(|name| name == super::tables::FILE) || !segments::all(&*self.disk)?.is_empty())
+        Ok(names.iter().any(|name| name == super::tables::FILE) || !segments::all(self)?.is_empty())
     }
 }

@@ -7,10 +7,11 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::disk::{Disk, DiskFile, Space};
-use super::log::{Log, Replayed};
+use super::disk::{Disk, Space};
+use super::log::{Log, Replayed, Source};
 use super::record::{self, Batch, Position};
 use super::reserve::Reserved;
+use super::seal::{self, Keys};
 use super::state::{State, Written};
 use super::tables::{self, Tables};
 use super::worker::{Urgency, Worker};
@@ -27,6 +28,9 @@ const SHORT: u64 = 5;
 
 pub(super) struct OnDisk {
     disk: Arc<Reserved>,
+    keys: Option<Keys>,
+    /// Which of them the state was sealed with when it was opened.
+    state_key: Option<String>,
     pub(super) state: Arc<State>,
     pub(super) log: Log,
     checkpoints: Worker<Checkpoint>,
@@ -67,8 +71,8 @@ pub(super) struct OnDisk {
 pub(super) struct Checkpoint {
     pub(super) changes: Changes,
     pub(super) applied: Position,
-    /// The files of the sparse segments.
-    pub(super) files: Vec<Arc<dyn DiskFile>>,
+    /// The sparse segments.
+    pub(super) files: Vec<Source>,
     pub(super) dropped: Vec<Location>,
 }
 
@@ -81,18 +85,27 @@ struct Postponed {
 
 impl OnDisk {
     /// Opens the store, or makes it.
-    pub(super) fn open(disk: Arc<dyn Disk>, entropy: Entropy, options: Options) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        entropy: Entropy,
+        options: Options,
+        keys: Option<Keys>,
+    ) -> Result<Self, StoreError> {
+        let disk = seal::cover_and_rewrap(disk, keys.clone())?;
+        let state_key = keys.as_ref().map(Keys::newest_id);
         let disk = Reserved::find(disk, options.reserve_bytes).map_err(StoreError::Files)?;
         let disk = Arc::new(disk);
         let state = Arc::new(State::open(Arc::<Reserved>::clone(&disk), entropy)?);
         let applied = state.read(Tables::applied)?;
-        let log = Log::open(Arc::<Reserved>::clone(&disk), options, applied)?;
+        let log = Log::open(Arc::<Reserved>::clone(&disk), options, keys.clone(), applied)?;
         // A process that was killed may have made or renamed what is here, and not made it durable.
         disk.sync_folder().map_err(StoreError::Files)?;
         disk.replenish();
         let (undone, written) = (Arc::default(), Arc::default());
         Ok(Self {
             disk,
+            keys,
+            state_key,
             checkpoints: Worker::new(
                 options.threads,
                 "checkpoint",
@@ -138,6 +151,7 @@ impl OnDisk {
             let seqs = number_at(*no, u8::MIN)..=number_at(*no, u8::MAX);
             summary.stored.iter().for_each(|stored| self.note_stored(seqs.clone(), *stored));
         }
+        self.log.segments().can_be_read_from(applied.segment)?;
         let unused = self.log.segments().unused_before(applied.segment);
         self.log.segments().free(unused).map_err(StoreError::Files)?;
         Ok(loaded)
@@ -266,7 +280,7 @@ impl OnDisk {
         (self.bytes_since, self.freed_since) = (0, 0);
         self.unused = self.log.segments().unused_before(self.applied.segment);
         self.moving = changes.sparse.iter().map(|(segment, _)| *segment).collect();
-        let files = self.moving.iter().map(|segment| self.log.segments().file(*segment));
+        let files = self.moving.iter().map(|segment| self.log.segments().source(*segment));
         let files = files.collect::<Result<_, _>>().map_err(StoreError::ReadLog)?;
         let dropped = std::mem::take(&mut self.dropped);
         self.begun += 1;
@@ -337,7 +351,22 @@ impl OnDisk {
             replay_bytes: self.bytes_since,
             checkpoints,
             checkpoint_time,
+            older_key_files: self.older_key_files(),
         }
+    }
+
+    /// How many files in use are sealed with each key.
+    pub(super) fn keys_in_use(&self) -> BTreeMap<String, u64> {
+        let mut used = self.log.keys_in_use();
+        if let Some(id) = &self.state_key {
+            *used.entry(id.clone()).or_default() += 1;
+        }
+        used
+    }
+
+    fn older_key_files(&self) -> u64 {
+        let Some(newest) = self.keys.as_ref().map(Keys::newest_id) else { return 0 };
+        self.keys_in_use().into_iter().filter(|(id, _)| *id != newest).map(|(_, files)| files).sum()
     }
 
     pub(super) fn space(&self) -> Result<Space, StoreError> {

@@ -24,6 +24,7 @@ use bytes::Bytes;
 
 use super::codec::{read_payload, write_payload};
 use super::encoding::{Reader, Writer};
+use super::seal::Cover;
 use crate::command::{Command, NewMessage};
 use crate::message::{Epoch, Payload, Seq};
 use crate::time::Timestamp;
@@ -110,6 +111,12 @@ impl Blob {
     fn range(&self) -> Range<usize> {
         self.offset as usize..self.offset as usize + self.len as usize
     }
+
+    /// The payload as it was before it was sealed, of the record that stands there. `None`: it is not what was written.
+    pub(crate) fn bytes(&self, record: &Bytes, at: &Position, cover: &Cover) -> Option<Bytes> {
+        let bytes = lift(cover, at.segment, at.offset + self.offset, record.slice(self.range()))?;
+        (crc32c::crc32c(&bytes) == self.crc).then_some(bytes)
+    }
 }
 
 /// A record that is whole, and the one that was expected.
@@ -124,28 +131,29 @@ pub(crate) struct Decoded {
 
 /// Replaces what is in the buffer by the record, and tells where its payloads lie: one per message of all Sends and Commits,
 /// in order of appearance. The caller keeps a batch far below 4 GiB.
-pub(crate) fn encode(position: &Position, batch: &Batch, buffer: &mut Vec<u8>) -> Vec<Blob> {
+pub(crate) fn encode(position: &Position, batch: &Batch, cover: &Cover, buffer: &mut Vec<u8>) -> Vec<Blob> {
     let Batch { now, resumes, corrupt, commands } = batch;
     let mut messages = 0;
     commands::each_message(commands, |_| messages += 1);
 
     let mut out = Writer::reusing(mem::take(buffer));
+    let (before, behind) = cover.room();
     write_header(&mut out, position, *now);
-    out.len(messages);
+    out.zeros(before).len(messages);
     let table_at = out.at();
     out.zeros(messages * BLOB_BYTES).bool(*resumes);
     out.list(corrupt, |out, (seq, epoch)| _ = out.u64(seq.0).u64(epoch.0));
-    out.list(commands, commands::write);
+    out.list(commands, commands::write).zeros(behind);
     let payloads_at = out.at();
 
     let mut blobs = Vec::with_capacity(messages);
     commands::each_message(commands, |message| {
-        let blob = append_payload(&mut out, &message.payload);
+        let blob = append_payload(&mut out, position, cover, &message.payload);
         let entry_at = table_at + blobs.len() * BLOB_BYTES;
         out.set_u32(entry_at, blob.len).set_u32(entry_at + 4, blob.crc);
         blobs.push(blob);
     });
-    *buffer = seal(out, payloads_at);
+    *buffer = finish(out, cover, payloads_at);
     blobs
 }
 
@@ -155,16 +163,35 @@ fn write_header(out: &mut Writer, position: &Position, now: Timestamp) {
     out.raw(&MAGIC).u32(0).u32(*chain).u32(*offset).u64(*segment).u64(*lsn).time(now).u32(0).u32(0);
 }
 
-fn append_payload(out: &mut Writer, payload: &Payload) -> Blob {
-    let at = out.at();
-    write_payload(out, payload);
-    let written = out.since(at);
-    Blob { offset: stored(at), len: stored(written.len()), crc: crc32c::crc32c(written) }
+fn append_payload(out: &mut Writer, position: &Position, cover: &Cover, payload: &Payload) -> Blob {
+    let (at, (before, behind)) = (out.at(), cover.room());
+    write_payload(out.zeros(before), payload);
+    let crc = crc32c::crc32c(out.since(at + before));
+    out.zeros(behind);
+    let offset = stored(at);
+    cover.seal(&place(position.segment, position.offset + offset), out.since_mut(at));
+    Blob { offset, len: stored(out.at() - at), crc }
 }
 
-fn seal(mut out: Writer, payloads_at: usize) -> Vec<u8> {
+/// What a sealed payload is about.
+fn place(segment: u64, offset: u32) -> [u8; 12] {
+    let mut place = [0; 12];
+    place[..8].copy_from_slice(&segment.to_le_bytes());
+    place[8..].copy_from_slice(&offset.to_le_bytes());
+    place
+}
+
+/// The payload that lies there, as it was before it was sealed. `None`: it is not what was sealed there.
+pub(crate) fn lift(cover: &Cover, segment: u64, offset: u32, bytes: Bytes) -> Option<Bytes> {
+    cover.open(&place(segment, offset), bytes)
+}
+
+fn finish(mut out: Writer, cover: &Cover, payloads_at: usize) -> Vec<u8> {
     out.set_u32(LENGTHS_AT, stored(payloads_at - HEADER_BYTES));
     out.set_u32(LENGTHS_AT + 4, stored(out.at() - payloads_at));
+    // The checksum is made of what is sealed: who has no key can tell where records are, and whether they are whole.
+    let (header, rest) = out.since_mut(CHECKED_FROM).split_at_mut(HEADER_BYTES - CHECKED_FROM);
+    cover.seal(header, &mut rest[..payloads_at - HEADER_BYTES]);
     let checksum = crc32c::crc32c(&out.since(CHECKED_FROM)[..payloads_at - CHECKED_FROM]);
     out.set_u32(CHECKSUM_AT, checksum);
     out.finish()
@@ -176,12 +203,14 @@ fn stored(bytes: usize) -> u32 {
 
 /// The record at the start of `bytes`, if it is the one that stands there and every byte of it is intact, but perhaps
 /// payloads. The bodies are parts of `bytes`.
-pub(crate) fn decode(position: &Position, bytes: &Bytes) -> Option<Decoded> {
+pub(crate) fn decode(position: &Position, bytes: &Bytes, cover: &Cover) -> Option<Decoded> {
     let header = Header::read(bytes).filter(|header| header.position == *position)?;
     let len = header.record_bytes().filter(|len| *len as usize <= bytes.len())?;
-    let mut input = Reader::over(header.checked_commands(bytes)?);
+    let sealed = bytes.slice_ref(header.checked_commands(bytes)?);
+    let commands = cover.open(&bytes[CHECKED_FROM..HEADER_BYTES], sealed)?;
+    let mut input = Reader::over(&commands);
     let blobs = read_blobs(&mut input, len - header.payloads_bytes, len)?;
-    let mut payloads = Payloads { bytes, blobs: blobs.iter(), damaged: 0 };
+    let mut payloads = Payloads { bytes, position, cover, blobs: blobs.iter(), damaged: 0 };
     // In the order in which they lie there.
     let batch = Batch {
         now: header.now,
@@ -227,6 +256,15 @@ pub(crate) fn recognize(segment: u64, offset: u32, bytes: &[u8]) -> Option<Posit
 /// The records somewhere in `bytes`, which lie at this place of this segment.
 pub(crate) fn find(segment: u64, offset: u32, bytes: &[u8]) -> impl Iterator<Item = Position> {
     beginnings(bytes).filter_map(move |at| recognize(segment, offset + stored(at), &bytes[at..]))
+}
+
+/// Where the record would stand that follows the last one in `bytes` with this number or a higher one.
+pub(crate) fn behind_last(segment: u64, offset: u32, bytes: &[u8], lsn: u64) -> Option<Position> {
+    let whole =
+        |at: &usize| recognize(segment, offset + stored(*at), &bytes[*at..]).filter(|at| at.lsn >= lsn);
+    let (at, position) = beginnings(bytes).filter_map(|at| Some((at, whole(&at)?))).last()?;
+    let len = declared_bytes(&bytes[at..])? as usize;
+    bytes.get(at..at + len).map(|record| position.after(record))
 }
 
 /// Where in `bytes` something begins like a record.
@@ -328,6 +366,8 @@ impl Stub {
 /// The payloads of a record that is being read, in the order of their messages.
 struct Payloads<'a> {
     bytes: &'a Bytes,
+    position: &'a Position,
+    cover: &'a Cover,
     blobs: slice::Iter<'a, Blob>,
     damaged: usize,
 }
@@ -335,11 +375,10 @@ struct Payloads<'a> {
 impl Payloads<'_> {
     fn next(&mut self, stub: &Stub) -> Option<Payload> {
         let blob = self.blobs.next().filter(|blob| stub.body_bytes <= blob.len as usize)?;
-        let bytes = self.bytes.slice(blob.range());
-        if crc32c::crc32c(&bytes) != blob.crc {
+        let Some(bytes) = blob.bytes(self.bytes, self.position, self.cover) else {
             self.damaged += 1;
             return Some(stub.payload());
-        }
+        };
         parse_payload(&bytes).filter(|payload| stub.is_of(payload))
     }
 

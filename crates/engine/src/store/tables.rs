@@ -6,6 +6,7 @@
 mod aside;
 mod sound;
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableM
 use super::backend::Backend;
 use super::disk::{Disk, DiskFile};
 use super::encoding::Writer;
+use super::log::Source;
 use super::on_disk::Checkpoint;
 use super::record::Position;
 use super::suspect;
@@ -43,6 +45,10 @@ pub(super) const APPLIED: &str = "applied";
 const CACHE_BYTES: usize = 32 << 20;
 pub(super) const FILE: &str = "state.redb";
 const UNFINISHED: &str = "state.new";
+/// All that redb opens.
+pub(super) const FILES: [&str; 3] = [FILE, UNFINISHED, sound::KEPT];
+/// How its files begin.
+const MAGIC: [u8; 4] = *b"redb";
 /// What is called corrupt when a page of messages is.
 pub(super) const PAGE: &str = "messages, page";
 
@@ -157,7 +163,7 @@ impl Tables {
         write_memory(&write, texts).map_err(StoreError::Checkpoint)?;
         for ((segment, seqs), file) in changes.sparse.iter().zip(files) {
             let locations = payloads_in(&write, *segment, seqs).map_err(StoreError::Checkpoint)?;
-            move_payloads(&write, &**file, &locations)?;
+            move_payloads(&write, file, &locations)?;
         }
         drop_payloads(&write, dropped).map_err(StoreError::Checkpoint)?;
         write.commit().map_err(checkpoint_error)
@@ -182,18 +188,16 @@ fn payloads_in(
     Ok(found)
 }
 
-/// As they lie there: a damaged one is found out when it is delivered.
+/// As they lie there, or nothing of what cannot be opened: a damaged one is found out when it is delivered.
 fn move_payloads(
     write: &redb::WriteTransaction,
-    file: &dyn DiskFile,
+    from: &Source,
     locations: &[Location],
 ) -> Result<(), StoreError> {
     let mut table = write.open_table(PAYLOADS).map_err(checkpoint_error)?;
-    let mut bytes = Vec::new();
-    for Location { segment, offset, len, .. } in locations {
-        bytes.resize(*len as usize, 0);
-        file.read_at((*offset).into(), &mut bytes).map_err(StoreError::ReadLog)?;
-        table.insert((*segment, *offset), bytes.as_slice()).map_err(checkpoint_error)?;
+    for location in locations {
+        let bytes = from.read(*location).map_err(StoreError::ReadLog)?.unwrap_or_default();
+        table.insert((location.segment, location.offset), &*bytes).map_err(checkpoint_error)?;
     }
     Ok(())
 }
@@ -204,6 +208,16 @@ fn drop_payloads(write: &redb::WriteTransaction, dropped: &[Location]) -> Result
         table.remove((location.segment, location.offset))?;
     }
     Ok(())
+}
+
+/// Whether the file is one of redb, in clear.
+pub(super) fn begins_as_redb(file: &dyn DiskFile) -> io::Result<bool> {
+    let mut magic = [0; MAGIC.len()];
+    if file.len()? < MAGIC.len() as u64 {
+        return Ok(false);
+    }
+    file.read_at(0, &mut magic)?;
+    Ok(magic == MAGIC)
 }
 
 /// Length of the file.

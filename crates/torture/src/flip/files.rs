@@ -8,17 +8,27 @@ use ackwell_engine::store::disk::{Disk, DiskFile, Space};
 
 /// A folder that forgets nothing but itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Files(Arc<Mutex<BTreeMap<String, File>>>);
+pub(super) struct Files {
+    files: Arc<Mutex<BTreeMap<String, File>>>,
+    /// The store in it has keys.
+    pub(super) is_sealed: bool,
+}
 
 #[derive(Clone, Debug, Default)]
 struct File(Arc<Mutex<Vec<u8>>>);
 
 impl Files {
+    /// An empty one.
+    pub(super) fn new(is_sealed: bool) -> Self {
+        Self { files: Arc::default(), is_sealed }
+    }
+
     /// Everything as it is, for somebody else.
     pub(super) fn copy(&self) -> Self {
         let copy =
             |(name, file): (&String, &File)| (name.clone(), File(Arc::new(Mutex::new(file.bytes().clone()))));
-        Self(Arc::new(Mutex::new(self.names().iter().map(copy).collect())))
+        let files = Arc::new(Mutex::new(self.names().iter().map(copy).collect()));
+        Self { files, is_sealed: self.is_sealed }
     }
 
     /// Sectors of files with that end of their names that are not all zeros.
@@ -42,7 +52,7 @@ impl Files {
     }
 
     fn names(&self) -> MutexGuard<'_, BTreeMap<String, File>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

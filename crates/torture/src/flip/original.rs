@@ -7,6 +7,7 @@ use ackwell_engine::command::{
     Available, Batch, Configure, Filter, Handover, NewMessage, Outcome, Oversized, Receive, Send, Settle,
 };
 use ackwell_engine::message::{MessageId, Payload, Priority, QueueId, State};
+use ackwell_engine::store::seal::Keys;
 use ackwell_engine::store::{Entropy, Options, Threads};
 use ackwell_engine::{Command, Engine, Message, Reply, Settings, Store, StoreError, Timestamp};
 use anyhow::{Context, bail, ensure};
@@ -60,7 +61,8 @@ pub(super) fn kind(word: &str) -> anyhow::Result<&'static str> {
 
 pub(super) fn open(files: &Files, now: Timestamp) -> Result<Engine, StoreError> {
     let entropy = Entropy { receipt_key: [7; 16], salt: 0x00ab_cdef };
-    Engine::open(Store::on_disk(Arc::new(files.clone()), entropy, OPTIONS)?, now)
+    let keys = files.is_sealed.then(|| Keys::new([("k1".to_owned(), [7; 32])])).flatten();
+    Engine::open(Store::on_sealed_disk(Arc::new(files.clone()), entropy, OPTIONS, keys)?, now)
 }
 
 /// A message of a queue.
@@ -85,15 +87,15 @@ pub(super) fn everything(engine: &Engine) -> Result<Vec<(Place, Message)>, Store
 
 impl Original {
     /// One whose process was stopped: all of it is in its last checkpoint.
-    pub(super) fn closed() -> anyhow::Result<Self> {
-        let (files, engine, filling) = Filling::of_a_store()?;
+    pub(super) fn closed(is_sealed: bool) -> anyhow::Result<Self> {
+        let (files, engine, filling) = Filling::of_a_store(is_sealed)?;
         engine.close()?;
         Self::of(files, filling)
     }
 
     /// One whose process was killed: the end of the log is in no checkpoint.
-    pub(super) fn killed() -> anyhow::Result<Self> {
-        let (files, engine, filling) = Filling::of_a_store()?;
+    pub(super) fn killed(is_sealed: bool) -> anyhow::Result<Self> {
+        let (files, engine, filling) = Filling::of_a_store(is_sealed)?;
         let files = files.copy();
         drop(engine);
         Self::of(files, filling)
@@ -113,7 +115,7 @@ impl Original {
     /// What the seed chooses, as far as the files do not matter.
     pub(super) fn flip(seed: u64) -> Flip {
         let mut dice = Dice::new(seed);
-        let original = usize::from(dice.one_in(2));
+        let original = usize::from(dice.one_in(2)) + 2 * usize::from(dice.one_in(2));
         Flip { original, kind: if dice.one_in(2) { LOG } else { STATE }, dice }
     }
 
@@ -140,8 +142,8 @@ struct Filling {
 }
 
 impl Filling {
-    fn of_a_store() -> anyhow::Result<(Files, Engine, Self)> {
-        let files = Files::default();
+    fn of_a_store(is_sealed: bool) -> anyhow::Result<(Files, Engine, Self)> {
+        let files = Files::new(is_sealed);
         let mut engine = open(&files, THEN)?;
         let mut filling = Self { dice: Dice::new(1), sent: 0, ids: Vec::new(), last: BTreeSet::new() };
         for name in QUEUES {

@@ -17,6 +17,8 @@ pub(crate) struct Case {
     pub(crate) records: u32,
     /// Takes minutes, or gigabytes: only when it is named.
     pub(crate) is_long: bool,
+    /// All that is written is.
+    pub(crate) is_sealed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,7 @@ const CYCLE: Case = Case {
     merged: 1,
     records: PIPELINED,
     is_long: false,
+    is_sealed: false,
 };
 const INGEST: Case = Case { kind: Kind::IngestAndDrain, ..CYCLE };
 const RESTART: Case = Case { kind: Kind::Restart, waiting: MILLION, ..CYCLE };
@@ -66,6 +69,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "1x1KiB", batch: 1, ..CYCLE },
     Case { name: "10x1KiB", batch: 10, ..CYCLE },
     Case { name: "100x1KiB", ..CYCLE },
+    Case { name: "100x1KiB-sealed", is_sealed: true, ..CYCLE },
     Case { name: "100x1KiB-one-by-one", records: 1, ..CYCLE },
     Case { name: "1000x1KiB", batch: 1000, ..CYCLE },
     Case { name: "1x100B", batch: 1, body_bytes: 100, ..CYCLE },
@@ -78,6 +82,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "10x1KiB-1M", batch: 10, waiting: MILLION, ..CYCLE },
     Case { name: "100x1KiB-1M", waiting: MILLION, ..CYCLE },
     Case { name: "1000x1KiB-1M", batch: 1000, waiting: MILLION, ..CYCLE },
+    Case { name: "100x1KiB-1M-sealed", waiting: MILLION, is_sealed: true, ..CYCLE },
     Case { name: "100x100B-1M", body_bytes: 100, waiting: MILLION, ..CYCLE },
     Case { name: "8x100x1KiB-1M", merged: 8 / PIPELINED, waiting: MILLION, ..CYCLE },
     Case { name: "100x1KiB-1M-ordering", waiting: MILLION, keys: Keys::Ordering(MILLION), ..CYCLE },

@@ -13,7 +13,8 @@ use ackwell_engine::command::{
     Batch, Configure, Delivery, Handover, NewMessage, Outcome, Oversized, Receive, Send, Settle,
 };
 use ackwell_engine::message::{Payload, QueueId};
-use ackwell_engine::store::Entropy;
+use ackwell_engine::store::seal;
+use ackwell_engine::store::{Entropy, MAX_ROWS};
 use ackwell_engine::{Command, Engine, Reply, Settings, Store, Timestamp};
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
@@ -63,7 +64,8 @@ pub(crate) enum Round {
 impl Load {
     /// On an empty or older store in that folder.
     pub(crate) fn open(folder: &Path, case: &Case) -> anyhow::Result<Self> {
-        let store = Store::open(folder, ENTROPY)?;
+        let keys = case.is_sealed.then(|| seal::Keys::new([("bench".to_owned(), [7; 32])])).flatten();
+        let store = Store::open_with(folder, ENTROPY, MAX_ROWS, keys)?;
         let mut engine = Engine::open(store, Timestamp(wall_ms()))?;
         // Consumers that hold everything are part of what is measured.
         let settings = Settings { max_in_flight: u64::MAX, ..Settings::default() };

@@ -28,8 +28,10 @@ impl Ahead {
     /// The payload, if there is nothing wrong with it. If there is, the file may still have it: at the end of the log it was
     /// perhaps not written when it was read ahead, and what cannot be read may be what lies behind it.
     pub(super) fn payload(&mut self, segments: &Segments, location: Location) -> Option<Payload> {
-        let payload =
-            self.bytes(segments, location).and_then(|bytes| record::decode_payload(&bytes, location.crc));
+        let cover = segments.cover(location.segment);
+        let bytes = self.bytes(segments, location);
+        let bytes = bytes.and_then(|bytes| record::lift(cover, location.segment, location.offset, bytes));
+        let payload = bytes.and_then(|bytes| record::decode_payload(&bytes, location.crc));
         if payload.is_none() {
             *self = Self::default();
         }

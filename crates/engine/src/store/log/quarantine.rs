@@ -32,7 +32,8 @@ fn keep_one(segments: &Segments, number: u64) -> io::Result<()> {
         disk.remove(UNFINISHED)?;
     }
     let copy = disk.create(UNFINISHED)?;
-    let copied = segments.file(number).map_or(Ok(()), |segment| suspect::copy(&*segment, &*copy));
+    // As it is, with what it is sealed with.
+    let copied = disk.open(&name_of(number)).map_or(Ok(()), |segment| suspect::copy(&*segment, &*copy));
     copied.inspect_err(|_| _ = disk.remove(UNFINISHED))?;
     disk.rename(UNFINISHED, &format!("{}{SUFFIX}", name_of(number).trim_end_matches(".log")))
 }

@@ -9,7 +9,10 @@ use bytes::{Bytes, BytesMut};
 
 use crate::message::{Location, Seq};
 use crate::messages::Stored;
+use crate::store::StoreError;
 use crate::store::disk::{Disk, DiskFile};
+use crate::store::record;
+use crate::store::seal::{Cover, Enveloped, Keys, envelope_anew};
 
 /// Segments kept to become later ones. More than the log uses up between two checkpoints would only take room.
 const MAX_FREE: usize = 4;
@@ -27,6 +30,8 @@ const MAX_MOVED_BYTES: u64 = 16 << 20;
 
 pub(in crate::store) struct Segments {
     disk: Arc<dyn Disk>,
+    /// What is new is sealed with these.
+    keys: Option<Keys>,
     /// Of a new segment.
     length: u64,
     files: BTreeMap<u64, Segment>,
@@ -37,8 +42,10 @@ pub(in crate::store) struct Segments {
 }
 
 struct Segment {
+    /// From its first record on.
     file: Arc<dyn DiskFile>,
     len: u64,
+    cover: Cover,
     /// What of it is in use.
     live: Live,
 }
@@ -54,15 +61,30 @@ struct Live {
     sparse_at: Option<u64>,
 }
 
+/// A segment that payloads are read from elsewhere.
+pub(in crate::store) struct Source {
+    file: Arc<dyn DiskFile>,
+    cover: Cover,
+}
+
+impl Source {
+    /// The bytes of the payload there; `None`: they cannot be opened.
+    pub(in crate::store) fn read(&self, location: Location) -> io::Result<Option<Bytes>> {
+        let mut bytes = BytesMut::zeroed(location.len as usize);
+        self.file.read_at(location.offset.into(), &mut bytes)?;
+        Ok(record::lift(&self.cover, location.segment, location.offset, bytes.freeze()))
+    }
+}
+
 impl Segments {
-    pub(super) fn open(disk: Arc<dyn Disk>, length: u64) -> io::Result<Self> {
+    pub(super) fn open(disk: Arc<dyn Disk>, length: u64, keys: Option<Keys>) -> io::Result<Self> {
         let mut files = BTreeMap::new();
         for (number, name) in disk.list()?.into_iter().filter_map(|name| Some((number_of(&name)?, name))) {
-            let file = disk.open(&name)?;
+            let (file, cover) = lift(disk.open(&name)?, number, keys.as_ref())?;
             let len = file.len()?;
-            files.insert(number, Segment { file, len, live: Live::default() });
+            files.insert(number, Segment { file, len, cover, live: Live::default() });
         }
-        Ok(Self { disk, length, files, free: Vec::new(), absent: BTreeMap::new() })
+        Ok(Self { disk, keys, length, files, free: Vec::new(), absent: BTreeMap::new() })
     }
 
     /// Whether that many bytes fit behind the offset.
@@ -71,9 +93,27 @@ impl Segments {
         self.files.get(&number).is_some_and(|segment| end <= segment.len)
     }
 
+    /// Goes on in a segment, which is made if it is not there.
+    pub(super) fn take_up(&mut self, number: u64, min_len: u64) -> io::Result<()> {
+        if self.files.contains_key(&number) {
+            self.make(number, min_len)
+        } else {
+            self.begin(number, min_len)
+        }
+    }
+
     /// Makes the segment, of a free one if there is one of the size. Its name is durable, and its room taken, before anything
     /// is in it. When there is no room it is as if nothing had been asked.
     pub(super) fn begin(&mut self, number: u64, min_len: u64) -> io::Result<()> {
+        self.make(number, min_len)?;
+        if let (Some(keys), Some(segment)) = (&self.keys, self.files.get_mut(&number)) {
+            // Also where there is one: its last sync may have failed.
+            segment.cover = Cover::renew(&*self.disk.open(&name_of(number))?, number, keys)?;
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, number: u64, min_len: u64) -> io::Result<()> {
         if self.files.get(&number).is_some_and(|segment| segment.len >= min_len) {
             return Ok(());
         }
@@ -110,7 +150,7 @@ impl Segments {
         // Not all of it has room if an earlier version of the program made it.
         let renamed = segment.file.allocate(segment.len);
         match renamed.and_then(|()| self.disk.rename(&name_of(free), &name_of(number))) {
-            Ok(()) => Ok(segment),
+            Ok(()) => Ok(Segment { cover: self.uncovered(), ..segment }),
             Err(error) => {
                 self.files.insert(free, segment);
                 self.free.push(free);
@@ -122,12 +162,58 @@ impl Segments {
     fn create(&self, number: u64, min_len: u64) -> io::Result<Segment> {
         let len = self.length.max(min_len);
         let file = self.disk.create(&name_of(number))?;
+        let file = if self.keys.is_some() { Arc::new(Enveloped(file)) } else { file };
         if let Err(error) = file.allocate(len).and_then(|()| file.sync()) {
             // What it has of its room would be missed elsewhere.
             self.disk.remove(&name_of(number))?;
             return Err(error);
         }
-        Ok(Segment { file, len, live: Live::default() })
+        Ok(Segment { file, len, cover: self.uncovered(), live: Live::default() })
+    }
+
+    /// Of a segment that is empty: a key is used for one only, and for one of its lives.
+    fn uncovered(&self) -> Cover {
+        if self.keys.is_some() { Cover::Lost } else { Cover::None }
+    }
+
+    /// Writes anew what the segment is sealed with: it may be readable and not durable. It is with the next sync.
+    pub(super) fn write_envelope_anew(&self, number: u64) -> io::Result<()> {
+        if self.cover(number).key_id().is_none() {
+            return Ok(());
+        }
+        envelope_anew(&*self.disk.open(&name_of(number))?)
+    }
+
+    /// What lies over the content of the segment.
+    pub(super) fn cover(&self, number: u64) -> &Cover {
+        self.files.get(&number).map_or(&Cover::Lost, |segment| &segment.cover)
+    }
+
+    /// Refuses if a key is missing: of a segment from that one on, or of one with payloads.
+    pub(in crate::store) fn can_be_read_from(&self, first: u64) -> Result<(), StoreError> {
+        for (number, segment) in &self.files {
+            if let Cover::Locked(error) = &segment.cover
+                && (*number >= first || segment.live.messages > 0)
+            {
+                return Err(StoreError::Key(error.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many segments are sealed with each key.
+    pub(super) fn keys_in_use(&self) -> BTreeMap<String, u64> {
+        let mut used = BTreeMap::new();
+        let in_use = self.files.iter().filter(|(number, _)| !self.free.contains(number));
+        for id in in_use.filter_map(|(_, segment)| segment.cover.key_id()) {
+            *used.entry(id.to_owned()).or_default() += 1;
+        }
+        used
+    }
+
+    pub(in crate::store) fn source(&self, number: u64) -> io::Result<Source> {
+        self.segment(number)
+            .map(|segment| Source { file: Arc::clone(&segment.file), cover: segment.cover.clone() })
     }
 
     pub(in crate::store) fn file(&self, number: u64) -> io::Result<Arc<dyn DiskFile>> {
@@ -246,9 +332,12 @@ impl Segments {
         self.files.range(number + 1..).map(|(number, _)| *number)
     }
 
-    /// Numbers of segments that are not there, and how many messages should have their payload in each.
+    /// Numbers of segments that are not there, or cannot be opened for ever, and how many messages should have their payload in each.
     pub(super) fn absent(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.absent.iter().map(|(segment, messages)| (*segment, *messages))
+        let lost = |segment: &Segment| matches!(segment.cover, Cover::Lost) && segment.live.messages > 0;
+        let lost = self.files.iter().filter(move |(_, segment)| lost(segment));
+        let lost = lost.map(|(number, segment)| (*number, segment.live.messages));
+        self.absent.iter().map(|(segment, messages)| (*segment, *messages)).chain(lost)
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
@@ -273,6 +362,17 @@ impl Segment {
         let before = sparse_at.replace(*bytes);
         before.is_some_and(|before| *bytes * FALLING >= before * (FALLING - 1))
     }
+}
+
+/// A file of the log from its first record on, and what lies over it.
+pub(in crate::store) fn lift(
+    file: Arc<dyn DiskFile>,
+    number: u64,
+    keys: Option<&Keys>,
+) -> io::Result<(Arc<dyn DiskFile>, Cover)> {
+    let Some(keys) = keys else { return Ok((file, Cover::None)) };
+    let cover = Cover::find(&*file, number, keys)?;
+    Ok((Arc::new(Enveloped(file)), cover))
 }
 
 pub(in crate::store) fn name_of(number: u64) -> String {

@@ -85,16 +85,12 @@ impl Offline {
         wanted: &Wanted,
         tell: &mut Tell<'_>,
     ) -> Result<Vec<String>, OfflineError> {
-        let files = segments::all(&*self.disk)?;
+        let files = segments::all(self)?;
         let mut flaws = 0u64;
         let opened = Checkpoint::open(&*self.disk, &mut |_| flaws += 1, &mut |_| {})?;
         let checkpoint = opened.map(|(checkpoint, _)| checkpoint);
         let mut missing = Vec::new();
-        let state = match if flaws == 0 {
-            State::current(&self.disk)
-        } else {
-            Err("it is damaged".to_owned())
-        } {
+        let state = match if flaws == 0 { State::current(self) } else { Err("it is damaged".to_owned()) } {
             Ok(state) => state,
             Err(why) => {
                 missing.push(format!(

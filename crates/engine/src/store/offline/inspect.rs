@@ -137,11 +137,11 @@ pub enum Looked {
 impl Offline {
     /// What is there, counted.
     pub fn inspect(&self) -> Result<Overview, OfflineError> {
-        let files = segments::all(&*self.disk)?;
+        let files = segments::all(self)?;
         let mut flaws = 0;
         let opened = Checkpoint::open(&*self.disk, &mut |_| flaws += 1, &mut |_| {})?;
         let checkpoint = opened.as_ref().map(|(checkpoint, _)| checkpoint);
-        let (state, not_current) = match State::current(&self.disk) {
+        let (state, not_current) = match State::current(self) {
             _ if flaws > 0 => (State::of_checkpoint(checkpoint), Some("state.redb is damaged".to_owned())),
             Ok(state) => (state, None),
             Err(why) => (State::of_checkpoint(checkpoint), Some(why)),
@@ -180,7 +180,7 @@ impl Offline {
         looked: Looked,
         tell: &mut dyn FnMut(RecordView) -> io::Result<()>,
     ) -> Result<(), OfflineError> {
-        let files = segments::all(&*self.disk)?;
+        let files = segments::all(self)?;
         for file in &files {
             if matches!(looked, Looked::Segment(number) if number != file.number) {
                 continue;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::checkpoint::Checkpoint;
 use super::segments::Segment;
 use crate::message::{Location, Payload};
-use crate::store::record::decode_payload;
+use crate::store::record::{decode_payload, lift};
 use crate::store::tables::FILE;
 
 /// Read at once: neighbours are asked for one after the other.
@@ -50,12 +50,20 @@ impl<'a> Payloads<'a> {
                 }
             },
             None => match self.segment(location)? {
-                Ok(bytes) => bytes,
+                Ok(bytes) => self.lift(location, bytes),
                 Err(why) => return Ok(Lies::Missing(why)),
             },
         };
-        let payload = decode_payload(&bytes, location.crc).filter(|_| bytes.len() == location.len as usize);
+        let payload = decode_payload(&bytes, location.crc);
         Ok(payload.map_or(Lies::Damaged(bytes), Lies::Whole))
+    }
+
+    /// As it was before it was sealed; nothing of what cannot be opened.
+    fn lift(&self, location: Location, bytes: Bytes) -> Bytes {
+        let segment = self.segments.get(&location.segment);
+        let lifted =
+            segment.and_then(|segment| lift(&segment.cover, location.segment, location.offset, bytes));
+        lifted.unwrap_or_default()
     }
 
     /// The file where it lies.

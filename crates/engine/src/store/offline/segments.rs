@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::store::disk::{Disk, DiskFile};
-use crate::store::log::{name_of, number_of};
+use super::{Offline, OfflineError};
+use crate::store::disk::DiskFile;
+use crate::store::log::{lift, name_of, number_of};
 use crate::store::record::{self, Decoded, HEADER_BYTES, Position};
+use crate::store::seal::Cover;
 
 /// A segment that was found to be damaged when a broker opened the store, put aside by this ending of its name.
 const DAMAGED: &str = "damaged";
@@ -27,6 +29,7 @@ pub(super) struct Segment {
     pub(super) is_aside: bool,
     pub(super) len: u64,
     pub(super) file: Arc<dyn DiskFile>,
+    pub(super) cover: Cover,
 }
 
 /// A record in its place. Only its payloads may be damaged.
@@ -47,13 +50,13 @@ pub(super) enum Stands {
 }
 
 /// All of them, by number; one that was put aside behind the one in use.
-pub(super) fn all(disk: &dyn Disk) -> io::Result<Vec<Segment>> {
+pub(super) fn all(offline: &Offline) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
-    for name in disk.list()? {
+    for name in offline.raw.list()? {
         let Some((number, is_aside)) = parse(&name) else { continue };
-        let file = disk.open(&name)?;
+        let (file, cover) = lift(offline.raw.open(&name)?, number, offline.keys.as_ref())?;
         let len = file.len()?;
-        segments.push(Segment { number, name, is_aside, len, file });
+        segments.push(Segment { number, name, is_aside, len, file, cover });
     }
     segments.sort_by_key(|segment| (segment.number, segment.is_aside));
     Ok(segments)
@@ -84,6 +87,14 @@ pub(super) fn each_record(segment: &Segment, each: &mut dyn FnMut(&Found)) -> io
 }
 
 impl Segment {
+    /// Refuses one that is sealed with a key that is not there.
+    pub(super) fn must_open(&self) -> Result<(), OfflineError> {
+        match &self.cover {
+            Cover::Locked(error) => Err(OfflineError::Key(error.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// Records are placed in the first 4 GiB only.
     fn end(&self) -> u64 {
         self.len.min(u64::from(u32::MAX))
@@ -119,7 +130,7 @@ impl Segment {
         }
         let bytes = self.read(offset.into()..end)?;
         let Some(at) = record::recognize(self.number, offset, &bytes) else { return Ok(None) };
-        let decoded = record::decode(&at, &bytes);
+        let decoded = record::decode(&at, &bytes, &self.cover);
         Ok(decoded.map(|decoded| Found { at, next: at.after(&bytes), bytes, decoded }))
     }
 

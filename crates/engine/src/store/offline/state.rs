@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::OfflineError;
 use super::checkpoint::Checkpoint;
 use super::overlay::Overlay;
+use super::{Offline, OfflineError};
 use crate::engine::Engine;
 use crate::message::{MessageId, QueueId, Row, Seq};
 use crate::messages::Counts;
 use crate::moving::Moves;
 use crate::store::backend::Backend;
-use crate::store::disk::Disk;
+use crate::store::seal;
 use crate::store::tables::FILE;
 use crate::store::{Damage, Entropy, Options, QueueRecord, Store, Threads};
 use crate::time::Timestamp;
@@ -46,8 +46,8 @@ enum Rows<'a> {
 
 impl<'a> State<'a> {
     /// As an engine has it that opens the store, on a copy of what opening changes. `Err`: why it does not open.
-    pub(super) fn current(disk: &Arc<dyn Disk>) -> Result<Self, String> {
-        let engine = quietly(|| open(disk))??;
+    pub(super) fn current(offline: &Offline) -> Result<Self, String> {
+        let engine = quietly(|| open(offline))??;
         let queues = engine.queue_records().map(|(id, record)| (id, record.clone())).collect();
         Ok(Self { queues, salt: Some(engine.meta().salt), rows: Rows::Engine(Box::new(engine)) })
     }
@@ -107,11 +107,11 @@ impl<'a> State<'a> {
     }
 }
 
-fn overlay(disk: &Arc<dyn Disk>) -> Result<Arc<Overlay>, String> {
-    Overlay::over(Arc::clone(disk), NOT_COPIED).map(Arc::new).map_err(|error| error.to_string())
+fn overlay(offline: &Offline) -> Result<Arc<Overlay>, String> {
+    Overlay::over(Arc::clone(&offline.raw), NOT_COPIED).map(Arc::new).map_err(|error| error.to_string())
 }
 
-fn open(disk: &Arc<dyn Disk>) -> Result<Engine, String> {
+fn open(offline: &Offline) -> Result<Engine, String> {
     let entropy = Entropy { receipt_key: [0; 16], salt: 0 };
     let options = Options {
         segment_bytes: SEGMENT_BYTES,
@@ -120,15 +120,17 @@ fn open(disk: &Arc<dyn Disk>) -> Result<Engine, String> {
         reserve_bytes: 0,
         threads: Threads::One,
     };
-    let store = Store::on_disk(overlay(disk)?, entropy, options).map_err(told)?;
+    let store =
+        Store::on_sealed_disk(overlay(offline)?, entropy, options, offline.keys.clone()).map_err(told)?;
     // At no time of its own: nothing expires by being looked at.
     Engine::open(store, Timestamp(0)).map_err(told)
 }
 
 /// redb's own opinion of its file. `Err`: what it found.
-pub(super) fn check_redb(disk: &Arc<dyn Disk>) -> Result<(), String> {
+pub(super) fn check_redb(offline: &Offline) -> Result<(), String> {
     quietly(|| {
-        let file = overlay(disk)?.open(FILE).map_err(|error| error.to_string())?;
+        let disk = seal::cover(overlay(offline)?, offline.keys.clone()).map_err(told)?;
+        let file = disk.open(FILE).map_err(|error| error.to_string())?;
         let mut builder = redb::Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         builder.create_with_backend(Backend::new(file)).map(drop).map_err(told)

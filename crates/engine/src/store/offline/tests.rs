@@ -99,7 +99,7 @@ pub(super) fn store(end: End) -> Shared {
 }
 
 fn offline(disk: &Shared) -> Offline {
-    Offline::on_disk(Arc::<MemoryDisk>::clone(disk))
+    Offline::on_disk(Arc::<MemoryDisk>::clone(disk), None).unwrap()
 }
 
 /// All findings.
@@ -238,20 +238,20 @@ fn records_are_described_without_what_is_secret() {
 #[test]
 fn folders_that_cannot_be_looked_at_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Offline::open(folder.path()).unwrap_err();
+    let error = Offline::open(folder.path(), None).unwrap_err();
     assert!(matches!(error, OfflineError::NoStore(_)), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     let store = Store::open(folder.path(), ENTROPY).unwrap();
-    let error = Offline::open(folder.path()).unwrap_err();
+    let error = Offline::open(folder.path(), None).unwrap_err();
     assert!(
         matches!(error, OfflineError::InUse(_, pid) if pid.is_none_or(|pid| pid == std::process::id())),
         "{error}"
     );
     drop(store);
-    let offline = Offline::open(folder.path()).unwrap();
+    let offline = Offline::open(folder.path(), None).unwrap();
     assert!(matches!(Store::open(folder.path(), ENTROPY), Err(crate::StoreError::InUse(_))));
     assert_eq!(offline.inspect().unwrap().queues.len(), 0);
-    assert!(matches!(Offline::open(&folder.path().join("lock")), Err(OfflineError::Folder(..))));
+    assert!(matches!(Offline::open(&folder.path().join("lock"), None), Err(OfflineError::Folder(..))));
 }
 
 /// Promise: only what is asked for is told, and the log has what the state has no more.

@@ -86,7 +86,7 @@ type Tell<'a> = dyn FnMut(Event) -> io::Result<()> + 'a;
 impl Offline {
     /// Reads all of it and tells what is wrong.
     pub fn verify(&self, tell: &mut Tell<'_>) -> Result<Summary, OfflineError> {
-        let segments = segments::all(&*self.disk)?;
+        let segments = segments::all(self)?;
         let mut total = segments.iter().map(|segment| segment.len).sum::<u64>();
         total += self.disk.open(FILE).and_then(|file| file.len()).unwrap_or(0);
         let mut verifier = Verifier {
@@ -180,7 +180,7 @@ impl Verifier<'_> {
                 self.find(file_finding("index", what));
             })?;
         }
-        if is_whole && let Err(what) = check_redb(&offline.disk) {
+        if is_whole && let Err(what) = check_redb(offline) {
             self.find(file_finding("state", format!("redb does not accept it: {what}")));
             return Ok((checkpoint, false));
         }
@@ -188,7 +188,7 @@ impl Verifier<'_> {
     }
 
     fn engine<'s>(&mut self, offline: &Offline) -> Option<State<'s>> {
-        match State::current(&offline.disk) {
+        match State::current(offline) {
             Ok(state) => Some(state),
             Err(what) => {
                 self.find(Finding {
@@ -235,8 +235,7 @@ impl Verifier<'_> {
             return;
         }
         for blob in &found.decoded.blobs {
-            let range = blob.offset as usize..(blob.offset + blob.len) as usize;
-            if crc32c::crc32c(&found.bytes[range]) == blob.crc {
+            if blob.bytes(&found.bytes, &found.at, &segment.cover).is_some() {
                 continue;
             }
             let offset = found.at.offset + blob.offset;

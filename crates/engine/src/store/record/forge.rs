@@ -10,7 +10,7 @@ pub(super) fn forge(position: &Position, commands: &[u8], payloads: &[u8]) -> Ve
     let payloads_at = out.at();
     out.raw(payloads);
     sum_payloads(&mut out, commands, payloads);
-    seal(out, payloads_at)
+    finish(out, &Cover::None, payloads_at)
 }
 
 /// As far as the table has entries, and bytes for them.
@@ -28,9 +28,9 @@ fn sum_payloads(out: &mut Writer, commands: &[u8], mut payloads: &[u8]) {
 /// Nothing, or a batch that is written as the same bytes.
 pub(super) fn assert_batch_or_nothing(position: &Position, bytes: Vec<u8>) {
     let bytes = Bytes::from(bytes);
-    let Some(Decoded { batch, blobs, damaged: 0 }) = decode(position, &bytes) else { return };
+    let Some(Decoded { batch, blobs, damaged: 0 }) = decode(position, &bytes, &Cover::None) else { return };
     let mut again = Vec::new();
-    assert_eq!(encode(position, &batch, &mut again), blobs);
+    assert_eq!(encode(position, &batch, &Cover::None, &mut again), blobs);
     assert_eq!(again, bytes[..again.len()]);
     assert_eq!(recognize(position.segment, position.offset, &bytes), Some(*position));
 }

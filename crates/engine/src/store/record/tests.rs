@@ -15,7 +15,7 @@ const POSITION: Position = Position { segment: 3, offset: 8192, lsn: 77, chain: 
 
 fn encoded(batch: &Batch) -> Bytes {
     let mut buffer = Vec::new();
-    encode(&POSITION, batch, &mut buffer);
+    encode(&POSITION, batch, &Cover::None, &mut buffer);
     buffer.into()
 }
 
@@ -38,12 +38,12 @@ proptest! {
     #[test]
     fn batch_survives_the_round_trip(batch in batches(), behind in prop::collection::vec(any::<u8>(), 0..60)) {
         let mut buffer = b"of an earlier use".to_vec();
-        let blobs = encode(&POSITION, &batch, &mut buffer);
+        let blobs = encode(&POSITION, &batch, &Cover::None, &mut buffer);
         let record = buffer.len();
         let next = POSITION.after(&buffer);
         buffer.extend(behind);
         let bytes = Bytes::from(buffer);
-        let decoded = decode(&POSITION, &bytes).unwrap();
+        let decoded = decode(&POSITION, &bytes, &Cover::None).unwrap();
         prop_assert_eq!(format!("{:?}", decoded.batch), format!("{batch:?}"));
         prop_assert_eq!(&decoded.blobs, &blobs);
         prop_assert_eq!((next.segment, next.offset as usize, next.lsn), (3, 8192 + record, 78));
@@ -53,7 +53,7 @@ proptest! {
     #[test]
     fn payload_is_read_in_place(batch in batches()) {
         let mut buffer = Vec::new();
-        let blobs = encode(&POSITION, &batch, &mut buffer);
+        let blobs = encode(&POSITION, &batch, &Cover::None, &mut buffer);
         let bytes = Bytes::from(buffer);
         let mut payloads = Vec::new();
         super::commands::each_message(&batch.commands, |message| payloads.push(&message.payload));
@@ -88,12 +88,12 @@ proptest! {
 #[test]
 fn damaged_record_is_refused() {
     let record = encoded(&batch(every_command()));
-    let whole = decode(&POSITION, &record).unwrap();
+    let whole = decode(&POSITION, &record, &Cover::None).unwrap();
     let payloads_at = record.len() - parts(&record).1.len();
     for bit in 0..record.len() * 8 {
         let mut damaged = record.to_vec();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        let decoded = decode(&POSITION, &damaged.into());
+        let decoded = decode(&POSITION, &damaged.into(), &Cover::None);
         assert_eq!(
             decoded.map(|decoded| decoded.damaged),
             (bit / 8 >= payloads_at).then_some(1),
@@ -103,7 +103,7 @@ fn damaged_record_is_refused() {
     let mut damaged = record.to_vec();
     damaged[payloads_at] ^= 1;
     let (mut kept, mut before) = (Vec::new(), Vec::new());
-    decode(&POSITION, &damaged.into())
+    decode(&POSITION, &damaged.into(), &Cover::None)
         .unwrap()
         .batch
         .each_message(|message| kept.push(message.payload.clone()));
@@ -113,7 +113,7 @@ fn damaged_record_is_refused() {
     assert_eq!((ordering_key, fairness_key), (&before[0].ordering_key, &before[0].fairness_key));
     assert_eq!(kept[1..], before[1..]);
     for len in 0..record.len() {
-        assert!(decode(&POSITION, &record.slice(..len)).is_none(), "length {len}");
+        assert!(decode(&POSITION, &record.slice(..len), &Cover::None).is_none(), "length {len}");
     }
 }
 
@@ -135,7 +135,7 @@ fn changed_byte_with_right_checksums_is_never_misread() {
 fn damaged_payload_is_refused() {
     let payload = &example_message().payload;
     let mut out = Writer::default();
-    let blob = append_payload(&mut out, payload);
+    let blob = append_payload(&mut out, &POSITION, &Cover::None, payload);
     let bytes = out.finish();
     assert_eq!(decode_payload(&bytes.clone().into(), blob.crc).as_ref(), Some(payload));
     for bit in 0..bytes.len() * 8 {
@@ -158,7 +158,7 @@ fn record_of_another_place_is_refused() {
         Position { chain: 0, ..POSITION },
     ];
     for position in elsewhere {
-        assert!(decode(&position, &record).is_none(), "{position:?}");
+        assert!(decode(&position, &record, &Cover::None).is_none(), "{position:?}");
     }
 }
 
@@ -180,14 +180,14 @@ fn stale_records_behind_a_rewritten_one_are_refused() {
         assert_ne!(record, *old);
         position = position.after(&record);
         let (_, behind) = stale.iter().find(|(old, _)| old.lsn == position.lsn).unwrap();
-        assert!(decode(&position, behind).is_none());
+        assert!(decode(&position, behind, &Cover::None).is_none());
         assert!(recognize(position.segment, position.offset, behind).is_some());
     }
 }
 
 fn encode_at(position: Position, batch: &Batch) -> Bytes {
     let mut buffer = Vec::new();
-    encode(&position, batch, &mut buffer);
+    encode(&position, batch, &Cover::None, &mut buffer);
     buffer.into()
 }
 
@@ -215,7 +215,7 @@ fn record_is_recognized_at_its_own_place_only() {
 fn zeros_are_no_record() {
     let zeros = Bytes::from_static(&[0; 4096]);
     let nowhere = Position { segment: 0, offset: 0, lsn: 0, chain: 0 };
-    assert!(decode(&nowhere, &zeros).is_none());
+    assert!(decode(&nowhere, &zeros, &Cover::None).is_none());
     assert_eq!(recognize(0, 0, &zeros), None);
 }
 
@@ -225,7 +225,7 @@ fn nonsense_with_right_checksums_is_refused() {
     let record = encoded(&batch(vec![send(vec![example_message()])]));
     let (commands, payloads) = parts(&record);
     let is_read = |commands: &[u8], payloads: &[u8]| {
-        decode(&POSITION, &forge(&POSITION, commands, payloads).into()).is_some()
+        decode(&POSITION, &forge(&POSITION, commands, payloads).into(), &Cover::None).is_some()
     };
     let with = |at: usize, value: u8| {
         let mut changed = commands.to_vec();
@@ -257,9 +257,9 @@ fn nonsense_with_right_checksums_is_refused() {
 fn buffer_is_used_again() {
     let batch = batch(every_command());
     let mut buffer = Vec::new();
-    encode(&POSITION, &batch, &mut buffer);
+    encode(&POSITION, &batch, &Cover::None, &mut buffer);
     let before = (buffer.as_ptr(), buffer.capacity());
-    encode(&POSITION, &batch, &mut buffer);
+    encode(&POSITION, &batch, &Cover::None, &mut buffer);
     assert_eq!((buffer.as_ptr(), buffer.capacity()), before);
 }
 

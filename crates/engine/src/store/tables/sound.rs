@@ -25,7 +25,7 @@ use crate::store::suspect::{self, Watched};
 
 /// Checking takes twice as long as reading: of so much, half a second on a slow disk.
 const CHECKED_BYTES: u64 = 64 << 20;
-const KEPT: &str = "state.damaged";
+pub(super) const KEPT: &str = "state.damaged";
 
 /// Which files are looked through before they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

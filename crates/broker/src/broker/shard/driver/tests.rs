@@ -35,7 +35,7 @@ impl Rig {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (jobs, mailbox) = mpsc::channel(4);
-        let place = Place { folder: folder.path().to_owned(), max_rows: MAX_ROWS };
+        let place = Place { folder: folder.path().to_owned(), max_rows: MAX_ROWS, keys: None };
         let engine = place.open().unwrap();
         let ready = watch::channel(true).0;
         let told = Told { ready, levels: Levels::default(), measures: Measures::default() };

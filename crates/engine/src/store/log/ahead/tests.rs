@@ -17,7 +17,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let mut segments = Segments::open(Arc::<MemoryDisk>::default(), 4096).unwrap();
+        let mut segments = Segments::open(Arc::<MemoryDisk>::default(), 4096, None).unwrap();
         segments.begin(SEGMENT, 4096).unwrap();
         let file = segments.file(SEGMENT).unwrap();
         Self { segments, file, ahead: Ahead::default() }

@@ -22,7 +22,7 @@ fn used(disk: &Shared) -> Used {
     disk.open(FILE).unwrap().read_at(9, &mut flags).unwrap();
     let commit = 64 + 128 * u64::from(flags[0] & 1);
     used.extend([0..9, 12..16, commit..commit + 128].map(|extent| (FILE.to_owned(), extent)));
-    let files = segments::all(&**disk).unwrap();
+    let files = segments::all(&Offline::on_disk(Arc::<MemoryDisk>::clone(disk), None).unwrap()).unwrap();
     let met = |met: Met<'_>| {
         if let Met::Record(segment, found) = met {
             let start = u64::from(found.at.offset);

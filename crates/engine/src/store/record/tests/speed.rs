@@ -17,15 +17,19 @@ const TRIES: u32 = 100;
 #[test]
 #[ignore = "measures, and takes an optimized build"]
 fn record_of_100_messages_takes_so_long() {
-    for body_bytes in [0, 100, 1024] {
+    for (body_bytes, cover) in
+        [0, 100, 1024].into_iter().flat_map(|bytes| covers().map(|cover| (bytes, cover)))
+    {
         let payload = Payload { body: Bytes::from(vec![b'x'; body_bytes]), ..Payload::default() };
         let messages =
             (0..MESSAGES).map(|_| NewMessage { payload: payload.clone(), ..NewMessage::default() });
         let batch = batch(vec![send(messages.collect())]);
         let mut buffer = Vec::new();
-        let encode_ns = ns_per_message(|| _ = black_box(encode(&POSITION, black_box(&batch), &mut buffer)));
+        let encode_ns =
+            ns_per_message(|| _ = black_box(encode(&POSITION, black_box(&batch), &cover, &mut buffer)));
         let bytes = Bytes::from(buffer);
-        let decode_ns = ns_per_message(|| _ = black_box(decode(&POSITION, black_box(&bytes)).unwrap()));
+        let decode_ns =
+            ns_per_message(|| _ = black_box(decode(&POSITION, black_box(&bytes), &cover).unwrap()));
         let mut copy = Vec::new();
         let copy_ns = ns_per_message(|| {
             copy.clear();
@@ -33,10 +37,14 @@ fn record_of_100_messages_takes_so_long() {
             black_box(crc32c::crc32c(&copy));
         });
         println!(
-            "{body_bytes} B: {} B/message, encode {encode_ns} ns, decode {decode_ns} ns, copy + CRC of the same {copy_ns} ns",
+            "{body_bytes} B, {cover:?}: {} B/message, encode {encode_ns} ns, decode {decode_ns} ns, copy + CRC of the same {copy_ns} ns",
             bytes.len() / MESSAGES as usize
         );
     }
+}
+
+fn covers() -> [Cover; 2] {
+    [Cover::None, Cover::example()]
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measurement")]
