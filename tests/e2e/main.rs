@@ -11,6 +11,7 @@ mod command_line;
 mod delivery;
 mod drains;
 mod embedded;
+mod encryption;
 mod examples;
 mod hundred;
 mod lifecycle;

@@ -84,6 +84,8 @@ pub mod reasons {
     pub const ROLLOUT_HALTED: &str = "RolloutHalted";
     /// A broker leaves its store alone, since another version wrote it.
     pub const FORMAT_UNSUPPORTED: &str = "FormatUnsupported";
+    /// A broker leaves its store alone, since it is sealed with a key that is not in the Secret.
+    pub const ENCRYPTION_KEY_MISSING: &str = "EncryptionKeyMissing";
     /// A broker serves but does not answer the operator.
     pub const BROKER_UNREACHABLE: &str = "BrokerUnreachable";
     /// New settings are not confirmed by every shard yet.

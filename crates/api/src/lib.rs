@@ -23,7 +23,7 @@ mod validated;
 pub use bytes::{InvalidBytes, format_bytes, parse_bytes};
 pub use schema::Violation;
 pub use spec::{
-    AccessMode, Backoff, BackoffPolicy, Client, DeletionPolicy, Delivery, ExpiredPolicy, Limits,
+    AccessMode, Backoff, BackoffPolicy, Client, DeletionPolicy, Delivery, Encryption, ExpiredPolicy, Limits,
     OperatorUpgrade, Queue, QueueSpec, Retention, Rollout, Scheduling, Storage, Verb,
 };
 pub use status::{MessageCounts, QueueStatus, ShardState, StorageStatus, VolumeState, VolumeStatus};

@@ -34,6 +34,11 @@ pub(crate) const ACCESS_MODE_CHANGES: Rule = (
     "self.accessMode == oldSelf.accessMode",
     "storage.accessMode cannot be changed: the volumes exist; make a new Queue instead",
 );
+pub(crate) const ENCRYPTION_CHANGES: Rule = (
+    "has(self.encryption) == has(oldSelf.encryption)",
+    "spec.encryption can only be given when the Queue is made, and not be taken away: what was written in clear would stay on \
+     the volumes; make a new Queue and move to it",
+);
 pub(crate) const PROCESSING_COVERS_ACK: Rule = (
     "self.maxProcessingSeconds >= self.ackTimeoutSeconds",
     "delivery.maxProcessingSeconds must not be smaller than delivery.ackTimeoutSeconds",
@@ -78,6 +83,11 @@ pub(crate) fn broken(queue: &Queue) -> Vec<Violation> {
     }
     broken.extend(not_bytes(&queue.spec));
     broken.extend(queue.spec.clients.iter().enumerate().flat_map(|(at, client)| not_names(at, client)));
+    let secret = queue.spec.encryption.as_ref().map(|encryption| encryption.secret_name.as_str());
+    if secret.is_some_and(|name| !is_label(name, "-.")) {
+        broken
+            .push(Violation::new("spec.encryption.secretName", format!("should match '{SERVICE_ACCOUNT}'")));
+    }
     broken.extend(broken_in_spec(&queue.spec));
     broken.extend(queue.spec.template.iter().flat_map(template::broken));
     broken

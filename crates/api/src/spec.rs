@@ -54,7 +54,7 @@ use crate::template::Template;
     printcolumn(name = "Dead", type_ = "integer", json_path = ".status.messages.dead"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
-#[x_kube(validation = rules::BYTES_FIT_VOLUME)]
+#[x_kube(validation = rules::BYTES_FIT_VOLUME, validation = rules::ENCRYPTION_CHANGES)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueSpec {
     /// Number of brokers, each with its own volume; messages are spread over them. More or fewer at any time.
@@ -69,6 +69,11 @@ pub struct QueueSpec {
         validation = rules::ACCESS_MODE_CHANGES
     )]
     pub storage: Storage,
+
+    /// Seals everything that the shards store: log, state and copies of damaged parts, by AES-256-GCM. It can only be given when
+    /// the Queue is made, and not be taken away: what was written in clear would stay on the volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
 
     /// How messages are handed out and retried. Changes take effect at once; nothing restarts.
     #[serde(default)]
@@ -142,6 +147,18 @@ pub struct Storage {
     /// Cannot be changed.
     #[serde(default)]
     pub access_mode: AccessMode,
+}
+
+/// With what the shards' volumes are sealed.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Encryption {
+    /// Secret of the Queue's namespace with the keys. Each entry is a key: its name is the key's id, its content 32 bytes
+    /// in base64, as `openssl rand -base64 32` makes them. The entry whose name comes last, byte by byte, seals what is new; the
+    /// others still open what they sealed. A key that is lost takes the messages with it: nobody can read them. Another name restarts
+    /// the brokers.
+    #[schemars(length(min = 1, max = 253), regex(pattern = rules::SERVICE_ACCOUNT))]
+    pub secret_name: String,
 }
 
 /// Access mode of a volume.

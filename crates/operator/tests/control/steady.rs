@@ -3,7 +3,7 @@
 use std::future::ready;
 use std::time::Duration;
 
-use ackwell_api::names::{PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
+use ackwell_api::names::{BROKER_CONTAINER, PAUSED_ANNOTATION, RESTARTED_ANNOTATION};
 use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
@@ -411,4 +411,38 @@ async fn two_operators_at_once_do_no_harm() {
     world.until_settled().await;
     world.final_state().await;
     assert_eq!(world.uids::<Pod>().await, pods);
+}
+
+/// Promise: no Queue is sealed afterwards, and none that is sealed is laid open; a broker that has not the key of its store is told, with
+/// the Secret that it belongs into.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn sealing_is_decided_at_the_beginning_and_a_missing_key_is_told() {
+    let encryption = json!({"secretName": "orders-keys"});
+    for (name, before, after) in [("sealed", &encryption, &json!(null)), ("clear", &json!(null), &encryption)]
+    {
+        let world = World::new(name, Faults::default()).await;
+        world.change(&json!({"storage": {"size": "1Gi"}, "encryption": before})).await.unwrap();
+        world.until_settled().await;
+        let refused = world.change(&json!({"encryption": after})).await.unwrap_err().to_string();
+        assert!(refused.contains("can only be given when the Queue is made"), "{refused}");
+    }
+    let world = World::new("keyless", Faults::default()).await;
+    world.change(&json!({"storage": {"size": "1Gi"}, "encryption": encryption})).await.unwrap();
+    world.until_settled().await;
+    let end = json!({"exitCode": 66, "message": "the store is sealed with the key k1"});
+    let broker = json!({
+        "name": BROKER_CONTAINER,
+        "ready": false,
+        "image": "",
+        "imageID": "",
+        "restartCount": 1,
+        "state": {"terminated": end},
+    });
+    let unready = json!({"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let status = Patch::Merge(json!({"status": {"conditions": [unready], "containerStatuses": [broker]}}));
+    world.api::<Pod>().patch_status("ackwell-orders-0", &PatchParams::default(), &status).await.unwrap();
+    world.until_condition("Stalled", "True/EncryptionKeyMissing").await;
+    let stalled = world.queue().await.status.unwrap().conditions.swap_remove(2).message;
+    assert!(stalled.contains("the Secret orders-keys") && stalled.ends_with("with the key k1"), "{stalled}");
 }

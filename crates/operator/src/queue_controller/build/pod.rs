@@ -2,7 +2,7 @@
 
 mod embedded;
 
-use ackwell_api::{Scheduling, names};
+use ackwell_api::{Encryption, Scheduling, names};
 use k8s_openapi::api::core::v1::{
     Affinity, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, HTTPGetAction, PodAffinityTerm,
     PodAntiAffinity, PodSecurityContext, PodSpec, Probe, SecretVolumeSource, Volume, VolumeMount,
@@ -23,6 +23,8 @@ const CERTIFICATE_VOLUME: &str = "ackwell-tls";
 const CERTIFICATE_MODE: i32 = 0o440;
 /// Kubernetes puts it on the pods of a StatefulSet.
 const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+const KEYS_FOLDER: &str = "/etc/ackwell-keys";
+const KEYS_VOLUME: &str = "ackwell-keys";
 const DATA_FOLDER: &str = "/var/lib/ackwell";
 /// A broker that was killed checks its store before it answers; a large one takes minutes.
 const STARTUP_SECONDS: i32 = 600;
@@ -44,7 +46,7 @@ fn alone(plan: &Plan, image: &BrokerImage) -> PodSpec {
         enable_service_links: Some(false),
         security_context: Some(pod_security()),
         containers: vec![container(plan, image)],
-        volumes: Some(volumes(queue)),
+        volumes: Some(volumes(plan)),
         ..of_queue(plan)
     }
 }
@@ -97,7 +99,8 @@ fn container(plan: &Plan, image: &BrokerImage) -> Container {
     let tls = ["--tls-cert", &certificate, "--tls-key", &key, "--plain-loopback"];
     let authorities = format!("{CONFIG_FOLDER}/{}", names::AUTHORITIES_KEY);
     let args = ["broker", "--config", &config, "--data", DATA_FOLDER, "--broker-ca", &authorities];
-    let args = args.into_iter().chain(tls);
+    let keys = plan.queue.spec().encryption.iter().flat_map(|_| ["--encryption-keys", KEYS_FOLDER]);
+    let args = args.into_iter().chain(tls).chain(keys);
     Container {
         name: names::BROKER_CONTAINER.to_owned(),
         image: Some(image.image.clone()),
@@ -112,7 +115,7 @@ fn container(plan: &Plan, image: &BrokerImage) -> Container {
         startup_probe: Some(probe("/livez", 1, STARTUP_SECONDS)),
         liveness_probe: Some(probe("/livez", 10, 6)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
-        volume_mounts: Some(vec![config_mount(), certificate_mount(), data_mount()]),
+        volume_mounts: Some(mounts(plan)),
         ..Container::default()
     }
 }
@@ -148,8 +151,38 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
 }
 
 /// What a broker mounts besides its data.
-fn volumes(queue: &str) -> Vec<Volume> {
-    vec![config_volume(queue), certificate_volume(queue)]
+fn volumes(plan: &Plan) -> Vec<Volume> {
+    let queue = plan.queue.name().name();
+    let keys = plan.queue.spec().encryption.iter().map(keys_volume);
+    [config_volume(queue), certificate_volume(queue)].into_iter().chain(keys).collect()
+}
+
+fn mounts(plan: &Plan) -> Vec<VolumeMount> {
+    let keys = plan.queue.spec().encryption.iter().map(|_| keys_mount());
+    [config_mount(), certificate_mount(), data_mount()].into_iter().chain(keys).collect()
+}
+
+/// A pod without the Secret would never start, and nobody would say which key is needed: the broker does.
+fn keys_volume(encryption: &Encryption) -> Volume {
+    Volume {
+        name: KEYS_VOLUME.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(encryption.secret_name.clone()),
+            default_mode: Some(CERTIFICATE_MODE),
+            optional: Some(true),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn keys_mount() -> VolumeMount {
+    VolumeMount {
+        name: KEYS_VOLUME.to_owned(),
+        mount_path: KEYS_FOLDER.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
 }
 
 fn config_volume(queue: &str) -> Volume {

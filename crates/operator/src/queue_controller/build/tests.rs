@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ackwell_api::{AccessMode, BackoffPolicy, Client, DeletionPolicy, ExpiredPolicy, QueueSpec, Verb, names};
+use ackwell_api::{
+    AccessMode, BackoffPolicy, Client, DeletionPolicy, Encryption, ExpiredPolicy, QueueSpec, Verb, names,
+};
 use insta::{assert_snapshot, assert_yaml_snapshot};
 use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration, TopologySpreadConstraint};
 use kube::ResourceExt;
@@ -84,8 +86,13 @@ fn everything(spec: &mut QueueSpec) {
     spec.deletion_policy = DeletionPolicy::Delete;
     spec.termination_grace_period_seconds = 120;
     spec.resources.limits = None;
+    encryption(spec);
     hot(spec);
     scheduling(spec);
+}
+
+fn encryption(spec: &mut QueueSpec) {
+    spec.encryption = Some(Encryption { secret_name: "orders-keys".to_owned() });
 }
 
 /// Settings that are pushed.
@@ -219,10 +226,11 @@ fn annotation_that_names_no_queue_is_an_error_of_the_user() {
 /// Each field of the spec changes exactly what it is for.
 #[test]
 fn each_option_alone_is_golden() {
-    let options: [(&str, Edit); 9] = [
+    let options: [(&str, Edit); 10] = [
         ("shards", |spec| spec.shards = 3),
         ("storage.className", |spec| spec.storage.class_name = Some("fast".to_owned())),
         ("storage.accessMode", |spec| spec.storage.access_mode = AccessMode::ReadWriteOncePod),
+        ("encryption", encryption),
         ("storage.size", |spec| spec.storage.size.0 = "2Gi".to_owned()),
         ("suspend", |spec| spec.suspend = true),
         ("deletionPolicy", |spec| spec.deletion_policy = DeletionPolicy::Delete),

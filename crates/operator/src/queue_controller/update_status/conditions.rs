@@ -149,7 +149,7 @@ fn stalled(facts: &Facts<'_>) -> Finding {
         Err(_) => return Finding::no(reasons::UP_TO_DATE, "nothing needs a person"),
         Ok(plan) => plan,
     };
-    let own = [causes::other_format(facts), halted(plan)];
+    let own = [causes::other_format(facts), causes::key_missing(facts), halted(plan)];
     let obstacles: Vec<Obstacle> = plan.obstacles.iter().cloned().chain(own.into_iter().flatten()).collect();
     let Some(first) = obstacles.first() else {
         return Finding::no(reasons::UP_TO_DATE, "nothing needs a person");

@@ -31,7 +31,7 @@ pub(super) fn build(plan: &Plan, image: &BrokerImage, template: &PodSpec) -> Pod
     spec.init_containers = Some(init_containers);
     let sidecar = sidecar(plan, image, &spec);
     spec.init_containers.get_or_insert_default().insert(1, sidecar);
-    spec.volumes.get_or_insert_default().splice(0..0, own_volumes(queue));
+    spec.volumes.get_or_insert_default().splice(0..0, own_volumes(plan));
     spec
 }
 
@@ -78,9 +78,9 @@ fn sidecar(plan: &Plan, image: &BrokerImage, spec: &PodSpec) -> Container {
     sidecar_container(&pod, place, &SidecarOptions { image, pull_policy, traces })
 }
 
-fn own_volumes(queue: &str) -> Vec<Volume> {
-    let mut volumes = volumes(queue);
+fn own_volumes(plan: &Plan) -> Vec<Volume> {
+    let mut volumes = volumes(plan);
     // The authorities are in it as well, whether or not there are other pods with sidecars.
-    volumes.push(sidecar_volume(&names::child(queue)));
+    volumes.push(sidecar_volume(&names::child(plan.queue.name().name())));
     volumes
 }

@@ -2,7 +2,7 @@
 
 use ackwell_api::conditions::reasons;
 use ackwell_api::names::BROKER_CONTAINER;
-use ackwell_proto::exit::OTHER_FORMAT;
+use ackwell_proto::exit::{KEY_MISSING, OTHER_FORMAT};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
@@ -84,8 +84,7 @@ fn container_failure(container: &ContainerStatus) -> Option<String> {
 
 /// A broker that leaves its store alone, since another version wrote it: only a person can bring that version back.
 pub(super) fn other_format(facts: &Facts<'_>) -> Option<Obstacle> {
-    let mut pods = facts.observed.pods.iter();
-    let (ordinal, why) = pods.find_map(|(ordinal, pod)| Some((ordinal, refusal_of_store(pod)?)))?;
+    let (ordinal, why) = refusal_of_store(facts, OTHER_FORMAT)?;
     let text = format!(
         "the store of shard {ordinal} was written by another version of Ackwell, and its broker leaves it as it is: install \
          the version that wrote it, or one that says that it carries it over; the broker says: {why}"
@@ -93,14 +92,30 @@ pub(super) fn other_format(facts: &Facts<'_>) -> Option<Obstacle> {
     Some(Obstacle::new(reasons::FORMAT_UNSUPPORTED, text))
 }
 
+/// A broker that leaves its store alone, since it cannot open what is in it: only who has the key can bring it back.
+pub(super) fn key_missing(facts: &Facts<'_>) -> Option<Obstacle> {
+    let (ordinal, why) = refusal_of_store(facts, KEY_MISSING)?;
+    let secret = facts.queue.spec.encryption.as_ref().map_or("none", |encryption| &encryption.secret_name);
+    let text = format!(
+        "the broker of shard {ordinal} cannot open its store with the keys of the Secret {secret} (spec.encryption), and leaves it \
+         as it is; it serves again some minutes after the Secret has the key; the broker says: {why}"
+    );
+    Some(Obstacle::new(reasons::ENCRYPTION_KEY_MISSING, text))
+}
+
+/// The first shard whose broker ended so, and its last words.
+fn refusal_of_store<'a>(facts: &Facts<'a>, code: u8) -> Option<(u32, &'a str)> {
+    facts.observed.pods.iter().find_map(|(ordinal, pod)| Some((*ordinal, last_words(pod, code)?)))
+}
+
 /// Its last words, if that is what it ended with. Between its attempts it may look as if it were starting.
-fn refusal_of_store(pod: &Pod) -> Option<&str> {
+fn last_words(pod: &Pod, code: u8) -> Option<&str> {
     let brokers = containers(pod).filter(|container| container.name == BROKER_CONTAINER && !container.ready);
     let mut ends = brokers.flat_map(|container| {
         let states = [container.state.as_ref(), container.last_state.as_ref()];
         states.into_iter().flatten().filter_map(|state| state.terminated.as_ref())
     });
-    let end = ends.find(|end| end.exit_code == i32::from(OTHER_FORMAT))?;
+    let end = ends.find(|end| end.exit_code == i32::from(code))?;
     Some(end.message.as_deref().and_then(|log| log.trim().lines().last()).unwrap_or("no message"))
 }
 

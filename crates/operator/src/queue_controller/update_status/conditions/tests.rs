@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use ackwell_api::names::{BROKER_CONTAINER, PLACEMENT_ANNOTATION};
-use ackwell_api::{Queue, QueueStatus};
-use ackwell_proto::exit::OTHER_FORMAT;
+use ackwell_api::{Encryption, Queue, QueueStatus};
+use ackwell_proto::exit::{KEY_MISSING, OTHER_FORMAT};
 use ackwell_proto::v1::Moving;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -120,6 +120,23 @@ fn store_of_another_version_stalls_the_queue() {
             "{message}"
         );
     }
+}
+
+/// Promise: a broker without the key of its store says which one it needs, and where it belongs.
+#[test]
+fn missing_key_stalls_the_queue_and_is_named() {
+    let mut scene = well();
+    scene.queue.spec.encryption = Some(Encryption { secret_name: "orders-keys".to_owned() });
+    scene.observed.pods[1].1 = ended(pod(1, false), KEY_MISSING, ContainerState::default());
+    let conditions = scene.conditions_of(&scene.plan(), 0);
+    assert!(
+        words(&conditions).contains(&"Stalled=True/EncryptionKeyMissing".to_owned()),
+        "{:?}",
+        words(&conditions)
+    );
+    let message = &conditions[2].message;
+    assert!(message.contains("shard 1") && message.contains("the Secret orders-keys"), "{message}");
+    assert!(message.ends_with("the broker says: the store has format 9"), "{message}");
 }
 
 /// Tools that know kstatus call this "Current".
