@@ -1,7 +1,7 @@
 //! Traces: what happens to messages, as spans for an OpenTelemetry collector. `docs/reference/traces.md` lists them.
 //!
 //! Off until an endpoint is named, and then one branch for each call and frame. No span has anything of a message in it but
-//! its id and its size. [ADR 13](../../../docs/adr/0013-spans-of-our-own.md) says why this is not the SDK.
+//! its id and its size. [ADR 14](../../../docs/adr/0014-spans-of-our-own.md) says why this is not the SDK.
 //!
 //! - [`variables`], [`settings`]: the standard environment variables. [`sampler`], [`context`]: what is recorded, and as part of what.
 //! - [`call`]: the call that is being answered. The functions here tell it, and frames of streams, what they are about.
