@@ -14,6 +14,7 @@ mod salvage;
 mod select;
 mod send;
 mod settle;
+mod snapshot;
 mod survey;
 mod tasks;
 #[cfg(test)]

@@ -11,6 +11,7 @@
 pub mod command;
 mod dense;
 mod engine;
+pub mod kept;
 mod memory;
 pub mod message;
 mod messages;

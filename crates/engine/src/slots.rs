@@ -45,7 +45,7 @@ pub fn shard_of(key: &str, shards: u32) -> u32 {
 }
 
 /// Jump consistent hash. The published algorithm divides floating-point numbers and rounds down; these are its integers.
-pub(crate) fn jump(mut key: u64, buckets: u32) -> u32 {
+pub fn jump(mut key: u64, buckets: u32) -> u32 {
     let (mut bucket, mut next) = (0, 0);
     while next < u64::from(buckets) {
         bucket = next;

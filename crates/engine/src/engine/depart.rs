@@ -164,7 +164,7 @@ impl Engine {
     }
 
     /// `None`: it is gone meanwhile, by its retention.
-    fn traveller(&self, seq: Seq) -> Result<Option<Traveller>, StoreError> {
+    pub(super) fn traveller(&self, seq: Seq) -> Result<Option<Traveller>, StoreError> {
         let Some(row) = self.messages.get(seq) else { return Ok(None) };
         let payload = self.store.payload(row.location)?;
         let stage = if payload.is_some() { row.stage.clone() } else { self.corrupt_stage(row) };

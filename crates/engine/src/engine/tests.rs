@@ -5,6 +5,7 @@ mod batches;
 mod memory;
 mod moving;
 mod rules;
+mod snapshots;
 mod stories;
 mod story;
 mod tasks;
