@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod attacks;
+mod backups;
 mod chaos;
 mod command_line;
 mod commit;

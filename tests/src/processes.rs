@@ -3,6 +3,7 @@
 mod application;
 mod broker;
 mod command_line;
+mod copies;
 mod operator;
 mod process;
 mod shards;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 pub use application::{Application, ledger};
 pub use broker::{Broker, NAMESPACE, QUEUE, settings};
 pub use command_line::{CommandLine, Dev};
+pub use copies::{backup, restore};
 pub use operator::Operator;
 pub use process::Process;
 pub use shards::{Certificates, Shards, placement};

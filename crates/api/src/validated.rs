@@ -162,6 +162,7 @@ impl ValidatedQueue {
             settings: Some(self.settings),
             access: None,
             placement: None,
+            restoring: false,
         }
     }
 

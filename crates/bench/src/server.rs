@@ -130,6 +130,7 @@ fn queue(address: SocketAddr) -> QueueConfig {
     };
     QueueConfig {
         placement: None,
+        restoring: false,
         namespace: NAMESPACE.to_owned(),
         name: QUEUE.to_owned(),
         generation: 1,

@@ -7,7 +7,7 @@ use ackwell_proto::QueueName;
 use ackwell_proto::v1::QueueConfig;
 use ackwelld::tls::ServerFiles;
 use ackwelld::traces::Variables;
-use ackwelld::{broker, sidecar};
+use ackwelld::{backup, broker, sidecar};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -41,6 +41,10 @@ pub(crate) enum Role {
     Sidecar(Sidecar),
     /// Tell the sidecar of this pod that the pod ends: no more deliveries; sends and settlements go on. Its preStop hook.
     Drain(Drain),
+    /// Copy what all shards of a queue have into files. Ends when that is done.
+    Backup(Backup),
+    /// Store what a backup has in the shards of a new queue. Ends when that is done.
+    Restore(Restore),
 }
 
 /// With fewer, every batch of a busy queue would begin a checkpoint.
@@ -132,6 +136,59 @@ pub(crate) struct Drain {
     /// Where the sidecar listens.
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub(crate) address: SocketAddr,
+}
+
+/// The shards of a queue, and how to reach them.
+#[derive(clap::Args)]
+pub(crate) struct Reach {
+    /// The queue, as NAMESPACE/NAME.
+    #[arg(long)]
+    queue: String,
+    /// Where a shard answers, host:port; once for each, by ordinal.
+    #[arg(long = "shard", required = true, value_name = "ADDRESS")]
+    shards: Vec<String>,
+    /// Certificate to show to them: PEM. Without it connections are plain, which is for one machine only.
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Key of the certificate: PEM.
+    #[arg(long, requires = "authorities")]
+    tls_key: Option<PathBuf>,
+    /// Authorities of the certificates that they show: PEM.
+    #[arg(long = "broker-ca", requires = "tls_cert")]
+    authorities: Option<PathBuf>,
+    /// Write here, as JSON, what was done or why not: a container's termination log.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Names the backup: for the same name it is made once.
+    #[arg(long)]
+    pub(crate) task: String,
+    /// Folder to write into; made when missing. One that has another backup is left as it is.
+    #[arg(long = "to", value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Folder of the backup.
+    #[arg(long = "from", value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+}
+
+impl Reach {
+    pub(crate) fn reach(&self) -> backup::Reach {
+        let own = self.tls_cert.clone().zip(self.tls_key.clone());
+        let own = own.map(|(certificate, key)| ServerFiles { certificate, key, plain_loopback: false });
+        let tls = own.zip(self.authorities.clone());
+        backup::Reach { queue: self.queue.clone(), shards: self.shards.clone(), tls }
+    }
 }
 
 impl Broker {

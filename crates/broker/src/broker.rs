@@ -35,7 +35,7 @@ use crate::json;
 use crate::receiving::Receiving;
 use crate::tls::{self, Identity, Peers, ServerFiles};
 use served::Queues;
-use service::{Counts, Service};
+use service::{Counts, Progress, Service};
 use shard::{Job, Place, Shard};
 
 /// How long open calls may take to end once the process is told to stop.
@@ -104,6 +104,7 @@ pub async fn run(
         counts,
         reports,
         peers,
+        backups: Progress::default(),
     };
     let listen = Listen { grpc: options.listen, identity, http: options.http };
     let served = serve(&service, listen, ready, shutdown).await;

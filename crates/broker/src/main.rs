@@ -1,16 +1,18 @@
-//! The daemon: `ackwelld broker` or `ackwelld sidecar`.
+//! The daemon: `ackwelld broker` or `ackwelld sidecar`; and what is done once with a queue.
 
 mod args;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use ackwell_engine::StoreError;
 use ackwell_engine::store::seal::KeysError;
 use ackwell_proto::exit;
+use ackwelld::backup::{self, Fault, Report, Take};
 use ackwelld::logs;
 use ackwelld::traces::{self, Recorder, Variables};
 use anyhow::Context as _;
-use args::{Args, Drain, LogFormat, Role};
+use args::{Args, Backup, Drain, LogFormat, Restore, Role};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -19,6 +21,8 @@ use tracing::{error, info};
 const BROKER_THREADS: usize = 2;
 /// A sidecar is small: it mostly waits.
 const SIDECAR_THREADS: usize = 1;
+/// One reads or writes files, the other calls shards.
+const COPY_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -39,7 +43,8 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     let meaning = error.chain().find_map(|cause| match cause.downcast_ref() {
         Some(StoreError::Format { .. }) => Some(exit::OTHER_FORMAT),
         Some(StoreError::Key(_)) => Some(exit::KEY_MISSING),
-        _ => cause.is::<KeysError>().then_some(exit::KEY_MISSING),
+        _ if cause.is::<KeysError>() => Some(exit::KEY_MISSING),
+        _ => cause.downcast_ref().filter(|fault: &&Fault| fault.is_final()).map(|_| exit::NEEDS_A_PERSON),
     });
     meaning.map_or(ExitCode::FAILURE, Into::into)
 }
@@ -64,6 +69,14 @@ fn run(role: Role) -> anyhow::Result<()> {
         }
         Role::Drain(Drain { address }) => ackwelld::sidecar::tell_to_drain(address)
             .with_context(|| format!("tell the sidecar on {address} to drain")),
+        Role::Backup(Backup { reach, task, folder }) => {
+            let take = Take { reach: reach.reach(), task, folder };
+            copy(async move { take.run().await }, reach.report.as_deref())
+        }
+        Role::Restore(Restore { reach, folder }) => {
+            let restore = backup::Restore { reach: reach.reach(), folder };
+            copy(async move { restore.run().await }, reach.report.as_deref())
+        }
     }
 }
 
@@ -79,6 +92,19 @@ async fn traced(
         exporter.flush().await;
     }
     ended
+}
+
+/// Nothing of a backup or restore is lost when it is killed, so that it is not told to stop in any other way.
+fn copy(copied: impl Future<Output = Result<Report, Fault>>, report: Option<&Path>) -> anyhow::Result<()> {
+    let result = runtime(COPY_THREADS)?.block_on(copied);
+    if let Some(path) = report {
+        let words = result.as_ref().map_or_else(Fault::report, Report::clone);
+        std::fs::write(path, serde_json::to_vec(&words)?)
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    let Report { messages, bytes, .. } = result?;
+    info!(messages, bytes, "done");
+    Ok(())
 }
 
 fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {

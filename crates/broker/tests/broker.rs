@@ -129,6 +129,7 @@ fn config(generation: u64) -> QueueConfig {
     };
     QueueConfig {
         placement: None,
+        restoring: false,
         namespace: "shop".to_owned(),
         name: QUEUE.to_owned(),
         generation,

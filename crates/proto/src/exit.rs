@@ -5,3 +5,6 @@ pub const OTHER_FORMAT: u8 = 65;
 /// Of a broker whose store is sealed with a key that it was not given, or that was given keys and has a store without. It has
 /// changed nothing.
 pub const KEY_MISSING: u8 = 66;
+
+/// Of a backup or restore that cannot be done before a person has done something; its last words say what.
+pub const NEEDS_A_PERSON: u8 = 67;

@@ -161,6 +161,7 @@ fn queue(address: SocketAddr) -> QueueConfig {
     };
     QueueConfig {
         placement: None,
+        restoring: false,
         namespace: "shop".to_owned(),
         name: QUEUE.to_owned(),
         generation: 1,

@@ -59,6 +59,7 @@ impl Broker {
         let address = ports::free();
         let config = QueueConfig {
             placement: None,
+            restoring: false,
             namespace: NAMESPACE.to_owned(),
             name: QUEUE.to_owned(),
             generation: 1,

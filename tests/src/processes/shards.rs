@@ -47,6 +47,7 @@ impl Shards {
             settings: Some(settings),
             access: None,
             placement: Some(first),
+            restoring: false,
         };
         let prepare = |(ordinal, address): (u32, &SocketAddr)| {
             Broker::prepare_shard(Some(ordinal), *address, config.clone()).with(arguments)
@@ -68,6 +69,17 @@ impl Shards {
         self.brokers.iter_mut().for_each(|broker| broker.set_config(config.clone()));
     }
 
+    /// Some brokers of a new queue that is being restored, or is open.
+    #[must_use]
+    #[track_caller]
+    pub fn restoring(mut self, restoring: bool) -> Self {
+        self.config.restoring = restoring;
+        self.config.generation += 1;
+        let config = &self.config;
+        self.brokers.iter_mut().for_each(|broker| broker.set_config(config.clone()));
+        self
+    }
+
     /// Tells one of them, and asks how it gets on.
     pub async fn tell(&self, ordinal: usize) -> anyhow::Result<Moving> {
         let address = format!("http://{}", self.brokers[ordinal].address());
@@ -84,6 +96,11 @@ impl Shards {
             anyhow::ensure!(moving.done, "shard {ordinal}: {moving:?}");
         }
         Ok(())
+    }
+
+    /// Where they serve.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.brokers.iter().map(Broker::address)
     }
 
     /// One of them.

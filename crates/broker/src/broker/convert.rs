@@ -1,5 +1,6 @@
 //! The API's messages from and to the engine's. Past this module nothing is validated again.
 
+pub(crate) mod backups;
 pub(crate) mod moves;
 pub(crate) mod tasks;
 

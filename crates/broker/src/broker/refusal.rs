@@ -11,6 +11,8 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 const MOVED_RETRY: Duration = Duration::from_millis(200);
 /// Making room on a volume takes a person, or consumers, a while.
 const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
+/// A restore takes seconds at least.
+const RESTORING_RETRY: Duration = Duration::from_secs(1);
 /// Reopening the store usually takes less.
 const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
@@ -74,4 +76,10 @@ pub(crate) fn shutting_down() -> Failure {
 pub(crate) fn busy() -> Failure {
     Failure::new(Reason::Busy, "the broker has as many calls waiting as it accepts; try again")
         .retry_after(Duration::from_millis(50))
+}
+
+/// What was there before comes first.
+pub(crate) fn restoring() -> Failure {
+    let message = "the queue is being restored from a backup, and opens when that is done; try again";
+    Failure::new(Reason::BrokerUnavailable, message).retry_after(RESTORING_RETRY)
 }

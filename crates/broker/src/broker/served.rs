@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::access::{Access, BadTokens, Caller, Proved, Sender, Verb};
 use super::convert::moves;
+use super::refusal;
 use super::settings::settings;
 use super::shard::Shard;
 pub(crate) use lease::Lease;
@@ -79,6 +80,9 @@ impl Queues {
     pub(crate) fn allow(&self, caller: &Caller, verb: Verb, name: &str) -> Result<Allowed, Failure> {
         let served = self.find(name)?;
         let sender = self.prove(&served, caller, verb)?.map(|proved| proved.account);
+        if served.config.restoring && !matches!(verb, Verb::Look | Verb::Configure) {
+            return Err(refusal::restoring());
+        }
         Ok(Allowed { served, sender })
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod audit;
+mod backups;
 mod commit;
 mod consume;
 mod explain;
@@ -25,6 +26,7 @@ use super::shard::Shard;
 use crate::answering::Answering;
 use crate::receiving::Receiving;
 use crate::tls::Peers;
+pub(crate) use backups::Progress;
 pub(crate) use scaler::Counts;
 
 /// Largest request: the largest body, with room for its headers.
@@ -52,6 +54,8 @@ pub(crate) struct Service {
     pub(crate) reports: Reports,
     /// Who may move messages here.
     pub(crate) peers: Peers,
+    /// How backups get on.
+    pub(crate) backups: Progress,
 }
 
 impl Service {

@@ -376,6 +376,7 @@ fn config(shard_addresses: &[String], ack_timeout_seconds: u32) -> QueueConfig {
     };
     QueueConfig {
         placement: None,
+        restoring: false,
         namespace: "shop".to_owned(),
         name: QUEUE.to_owned(),
         generation: 1,

@@ -8,10 +8,12 @@ use std::time::Duration;
 use ackwell_proto::v1::queues_server::{Queues, QueuesServer};
 use ackwell_proto::v1::shard_server::{Shard, ShardServer};
 use ackwell_proto::v1::{
-    ArriveRequest, ArriveResponse, CommitRequest, CommitResponse, ConfigureRequest, ConfigureResponse,
-    ConsumeRequest, ConsumeResponse, Delivery, ExtendRequest, ExtendResponse, ImportRequest, ImportResponse,
-    ProduceRequest, ProduceResponse, ReceiveRequest, ReceiveResponse, RouteRequest, RouteResponse,
-    RunTaskRequest, RunTaskResponse, SendRequest, SendResponse, SettleRequest, SettleResponse, SettleResult,
+    ArriveRequest, ArriveResponse, BeginRestoreRequest, BeginRestoreResponse, BeginSnapshotRequest,
+    CommitRequest, CommitResponse, ConfigureRequest, ConfigureResponse, ConsumeRequest, ConsumeResponse,
+    Delivery, ExtendRequest, ExtendResponse, ImportRequest, ImportResponse, ProduceRequest, ProduceResponse,
+    ReadSnapshotRequest, ReadSnapshotResponse, ReceiveRequest, ReceiveResponse, RestorePageRequest,
+    RestorePageResponse, RouteRequest, RouteResponse, RunTaskRequest, RunTaskResponse, SendRequest,
+    SendResponse, SettleRequest, SettleResponse, SettleResult, Snapshot,
 };
 use futures::Stream;
 use tokio::net::TcpListener;
@@ -128,6 +130,31 @@ impl Shard for Alone {
     }
 
     async fn run_task(&self, _: Request<RunTaskRequest>) -> Result<Response<RunTaskResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn begin_snapshot(&self, _: Request<BeginSnapshotRequest>) -> Result<Response<Snapshot>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn read_snapshot(
+        &self,
+        _: Request<ReadSnapshotRequest>,
+    ) -> Result<Response<ReadSnapshotResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn begin_restore(
+        &self,
+        _: Request<BeginRestoreRequest>,
+    ) -> Result<Response<BeginRestoreResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn restore_page(
+        &self,
+        _: Request<RestorePageRequest>,
+    ) -> Result<Response<RestorePageResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

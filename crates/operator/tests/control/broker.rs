@@ -10,11 +10,12 @@ use ackwell_api::names;
 use ackwell_proto::v1::queue_admin_server::{QueueAdmin, QueueAdminServer};
 use ackwell_proto::v1::shard_server::{Shard, ShardServer};
 use ackwell_proto::v1::{
-    ArriveRequest, ArriveResponse, CancelRequest, CancelResponse, ConfigureRequest, ConfigureResponse,
-    ExplainRequest, ExplainResponse, GetRequest, GetResponse, ImportRequest, ImportResponse, Moving,
-    PauseRequest, PauseResponse, PeekRequest, PeekResponse, Placement, PurgeRequest, PurgeResponse,
-    RedriveRequest, RedriveResponse, RouteRequest, RouteResponse, RunTaskRequest, RunTaskResponse,
-    StatsRequest, StatsResponse,
+    ArriveRequest, ArriveResponse, BeginRestoreRequest, BeginRestoreResponse, BeginSnapshotRequest,
+    CancelRequest, CancelResponse, ConfigureRequest, ConfigureResponse, ExplainRequest, ExplainResponse,
+    GetRequest, GetResponse, ImportRequest, ImportResponse, Moving, PauseRequest, PauseResponse, PeekRequest,
+    PeekResponse, Placement, PurgeRequest, PurgeResponse, ReadSnapshotRequest, ReadSnapshotResponse,
+    RedriveRequest, RedriveResponse, RestorePageRequest, RestorePageResponse, RouteRequest, RouteResponse,
+    RunTaskRequest, RunTaskResponse, Snapshot, StatsRequest, StatsResponse,
 };
 use anyhow::Context;
 use futures::StreamExt;
@@ -144,6 +145,31 @@ impl Shard for Broker {
             return Err(Status::unauthenticated("the operator shows no token"));
         }
         Ok(Response::new(tasks::work_on(&request.into_inner())))
+    }
+
+    async fn begin_snapshot(&self, _: Request<BeginSnapshotRequest>) -> Result<Response<Snapshot>, Status> {
+        unasked()
+    }
+
+    async fn read_snapshot(
+        &self,
+        _: Request<ReadSnapshotRequest>,
+    ) -> Result<Response<ReadSnapshotResponse>, Status> {
+        unasked()
+    }
+
+    async fn begin_restore(
+        &self,
+        _: Request<BeginRestoreRequest>,
+    ) -> Result<Response<BeginRestoreResponse>, Status> {
+        unasked()
+    }
+
+    async fn restore_page(
+        &self,
+        _: Request<RestorePageRequest>,
+    ) -> Result<Response<RestorePageResponse>, Status> {
+        unasked()
     }
 }
 

@@ -2424,6 +2424,9 @@ pub struct QueueConfig {
     /// Absent where the queue has one shard and never had another.
     #[prost(message, optional, tag = "7")]
     pub placement: ::core::option::Option<Placement>,
+    /// What a backup has is being stored: nobody else may send, consume, look or change anything until this is false.
+    #[prost(bool, tag = "8")]
+    pub restoring: bool,
 }
 /// Who calls is a ServiceAccount, proved by its token for the audience "ackwell.dev". What is not granted is refused.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -2666,7 +2669,7 @@ pub struct RunTaskRequest {
     /// done; with it a shard that has no record of it answers TASK_STATE_FORGOTTEN.
     #[prost(bool, tag = "10")]
     pub begun: bool,
-    #[prost(oneof = "run_task_request::Work", tags = "8, 9")]
+    #[prost(oneof = "run_task_request::Work", tags = "8, 9, 11")]
     pub work: ::core::option::Option<run_task_request::Work>,
 }
 /// Nested message and enum types in `RunTaskRequest`.
@@ -2677,6 +2680,8 @@ pub mod run_task_request {
         Redrive(super::RedriveWork),
         #[prost(message, tag = "9")]
         Purge(super::PurgeWork),
+        #[prost(message, tag = "11")]
+        Backup(super::BackupWork),
     }
 }
 /// Dead messages get another life: those that were Dead when the task began.
@@ -2689,6 +2694,9 @@ pub struct PurgeWork {
     #[prost(enumeration = "State", repeated, tag = "1")]
     pub states: ::prost::alloc::vec::Vec<i32>,
 }
+/// Nothing is done here: what was read for it is answered, as far as the broker has not been restarted since.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupWork {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunTaskResponse {
     #[prost(enumeration = "TaskState", tag = "1")]
@@ -2703,6 +2711,213 @@ pub struct RunTaskResponse {
     #[prost(uint64, tag = "4")]
     pub failed: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeginSnapshotRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+}
+/// What a shard had at one moment.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Snapshot {
+    /// The shard. Shard 0 also where there never was another.
+    #[prost(uint32, tag = "1")]
+    pub ordinal: u32,
+    /// Of its store, as message ids have it.
+    #[prost(uint32, tag = "2")]
+    pub salt: u32,
+    /// Places of its messages: from the first one to before the end.
+    #[prost(uint64, tag = "3")]
+    pub first: u64,
+    #[prost(uint64, tag = "4")]
+    pub end: u64,
+    /// What of these places came from other shards before.
+    #[prost(message, repeated, tag = "5")]
+    pub origins: ::prost::alloc::vec::Vec<Origin>,
+    /// The generation of its placement. While messages move there is no snapshot: SHARD_MOVED.
+    #[prost(uint64, tag = "6")]
+    pub placement: u64,
+    /// How many messages there were.
+    #[prost(uint64, tag = "7")]
+    pub messages: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadSnapshotRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// As in the snapshot. A shard that has another store now, or another placement, refuses with SHARD_MOVED.
+    #[prost(uint32, tag = "2")]
+    pub salt: u32,
+    #[prost(uint64, tag = "3")]
+    pub placement: u64,
+    #[prost(uint64, tag = "4")]
+    pub end: u64,
+    /// Uid of the QueueTask: its progress is kept, in memory, for RunTask.
+    #[prost(string, tag = "7")]
+    pub task: ::prost::alloc::string::String,
+    /// Messages that were read before, and messages there are.
+    #[prost(uint64, tag = "8")]
+    pub processed: u64,
+    #[prost(uint64, tag = "9")]
+    pub total: u64,
+    #[prost(oneof = "read_snapshot_request::From", tags = "5, 6")]
+    pub from: ::core::option::Option<read_snapshot_request::From>,
+}
+/// Nested message and enum types in `ReadSnapshotRequest`.
+pub mod read_snapshot_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum From {
+        /// Messages from this place.
+        #[prost(uint64, tag = "5")]
+        Place(u64),
+        /// Dedup ids behind this one; empty: all.
+        #[prost(string, tag = "6")]
+        DedupId(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReadSnapshotResponse {
+    /// 250 messages and 1 MiB of bodies, or one message; or 1000 dedup ids.
+    #[prost(message, optional, tag = "1")]
+    pub page: ::core::option::Option<KeptPage>,
+    /// Where to go on; absent: nowhere.
+    #[prost(oneof = "read_snapshot_response::Next", tags = "2, 3")]
+    pub next: ::core::option::Option<read_snapshot_response::Next>,
+}
+/// Nested message and enum types in `ReadSnapshotResponse`.
+pub mod read_snapshot_response {
+    /// Where to go on; absent: nowhere.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Next {
+        #[prost(uint64, tag = "2")]
+        Place(u64),
+        #[prost(string, tag = "3")]
+        DedupId(::prost::alloc::string::String),
+    }
+}
+/// A record in a file of a backup: docs/backup-format.md.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KeptPage {
+    /// By place.
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<KeptMessage>,
+    #[prost(message, repeated, tag = "2")]
+    pub dedup_ids: ::prost::alloc::vec::Vec<RememberedId>,
+}
+/// A message outside of any store. Times are milliseconds since 1970.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KeptMessage {
+    /// Where it was stored: with the salt and the origins of its snapshot it makes the id.
+    #[prost(uint64, tag = "1")]
+    pub place: u64,
+    #[prost(uint64, tag = "2")]
+    pub stored_at: u64,
+    #[prost(uint32, tag = "5")]
+    pub attempts: u32,
+    #[prost(uint32, tag = "6")]
+    pub deliveries: u32,
+    /// The newest first, at most 16.
+    #[prost(message, repeated, tag = "7")]
+    pub history: ::prost::alloc::vec::Vec<KeptAttempt>,
+    /// Absent: never.
+    #[prost(uint64, optional, tag = "8")]
+    pub expires_at: ::core::option::Option<u64>,
+    #[prost(uint32, optional, tag = "9")]
+    pub max_attempts: ::core::option::Option<u32>,
+    /// 0..9.
+    #[prost(uint32, tag = "10")]
+    pub priority: u32,
+    #[prost(bytes = "bytes", tag = "11")]
+    pub body: ::prost::bytes::Bytes,
+    /// Sorted by key.
+    #[prost(message, repeated, tag = "12")]
+    pub headers: ::prost::alloc::vec::Vec<KeptHeader>,
+    #[prost(string, tag = "13")]
+    pub content_type: ::prost::alloc::string::String,
+    #[prost(string, tag = "14")]
+    pub dedup_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "15")]
+    pub ordering_key: ::prost::alloc::string::String,
+    #[prost(string, tag = "16")]
+    pub fairness_key: ::prost::alloc::string::String,
+    /// Absent: it is Ready, or a consumer held it.
+    #[prost(oneof = "kept_message::Standing", tags = "3, 4")]
+    pub standing: ::core::option::Option<kept_message::Standing>,
+}
+/// Nested message and enum types in `KeptMessage`.
+pub mod kept_message {
+    /// Absent: it is Ready, or a consumer held it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Standing {
+        #[prost(uint64, tag = "3")]
+        DelayedUntil(u64),
+        #[prost(message, tag = "4")]
+        Dead(super::KeptDeath),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeptHeader {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeptDeath {
+    /// MAX_ATTEMPTS, REJECTED, EXPIRED or CORRUPT.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+    /// End of its retention.
+    #[prost(uint64, tag = "3")]
+    pub until: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeptAttempt {
+    #[prost(uint64, tag = "1")]
+    pub started: u64,
+    #[prost(uint64, tag = "2")]
+    pub ended: u64,
+    /// nack, ack-timeout, consumer-lost or reject.
+    #[prost(string, tag = "3")]
+    pub outcome: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub consumer: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BeginRestoreRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// How many shards the queue has: another number is refused with SHARD_MOVED.
+    #[prost(uint32, tag = "2")]
+    pub shards: u32,
+    /// All shards of the backup. A shard that had messages of anything else is refused: a restored queue is a new one.
+    #[prost(message, repeated, tag = "3")]
+    pub sources: ::prost::alloc::vec::Vec<Snapshot>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeginRestoreResponse {
+    /// The number of the last page that is there of each source.
+    #[prost(uint64, repeated, tag = "1")]
+    pub transfers: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RestorePageRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// Which of the sources.
+    #[prost(uint32, tag = "2")]
+    pub source: u32,
+    /// The number of the page of this source: one that is not higher than the last changes nothing.
+    #[prost(uint64, tag = "3")]
+    pub transfer: u64,
+    #[prost(message, optional, tag = "4")]
+    pub page: ::core::option::Option<KeptPage>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestorePageResponse {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Verb {
@@ -2998,6 +3213,103 @@ pub mod shard_client {
             req.extensions_mut().insert(GrpcMethod::new("ackwell.v1.Shard", "RunTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Who backs up: what the shard has now. docs/adr/0015-backups-are-read-by-place.md says how the four go together.
+        pub async fn begin_snapshot(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BeginSnapshotRequest>,
+        ) -> std::result::Result<tonic::Response<super::Snapshot>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ackwell.v1.Shard/BeginSnapshot",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ackwell.v1.Shard", "BeginSnapshot"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Who backs up: the next messages, or dedup ids, of a snapshot.
+        pub async fn read_snapshot(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadSnapshotRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadSnapshotResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ackwell.v1.Shard/ReadSnapshot",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ackwell.v1.Shard", "ReadSnapshot"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Who restores: keeps places for what the shards of a backup had. Safe to repeat.
+        pub async fn begin_restore(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BeginRestoreRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BeginRestoreResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ackwell.v1.Shard/BeginRestore",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ackwell.v1.Shard", "BeginRestore"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Who restores: takes messages, or dedup ids, of one of them. Safe to repeat, in order.
+        pub async fn restore_page(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RestorePageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RestorePageResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/ackwell.v1.Shard/RestorePage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("ackwell.v1.Shard", "RestorePage"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3042,6 +3354,35 @@ pub mod shard_server {
             &self,
             request: tonic::Request<super::RunTaskRequest>,
         ) -> std::result::Result<tonic::Response<super::RunTaskResponse>, tonic::Status>;
+        /// Who backs up: what the shard has now. docs/adr/0015-backups-are-read-by-place.md says how the four go together.
+        async fn begin_snapshot(
+            &self,
+            request: tonic::Request<super::BeginSnapshotRequest>,
+        ) -> std::result::Result<tonic::Response<super::Snapshot>, tonic::Status>;
+        /// Who backs up: the next messages, or dedup ids, of a snapshot.
+        async fn read_snapshot(
+            &self,
+            request: tonic::Request<super::ReadSnapshotRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadSnapshotResponse>,
+            tonic::Status,
+        >;
+        /// Who restores: keeps places for what the shards of a backup had. Safe to repeat.
+        async fn begin_restore(
+            &self,
+            request: tonic::Request<super::BeginRestoreRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BeginRestoreResponse>,
+            tonic::Status,
+        >;
+        /// Who restores: takes messages, or dedup ids, of one of them. Safe to repeat, in order.
+        async fn restore_page(
+            &self,
+            request: tonic::Request<super::RestorePageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RestorePageResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct ShardServer<T> {
@@ -3319,6 +3660,184 @@ pub mod shard_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RunTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.Shard/BeginSnapshot" => {
+                    #[allow(non_camel_case_types)]
+                    struct BeginSnapshotSvc<T: Shard>(pub Arc<T>);
+                    impl<
+                        T: Shard,
+                    > tonic::server::UnaryService<super::BeginSnapshotRequest>
+                    for BeginSnapshotSvc<T> {
+                        type Response = super::Snapshot;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BeginSnapshotRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shard>::begin_snapshot(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BeginSnapshotSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.Shard/ReadSnapshot" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadSnapshotSvc<T: Shard>(pub Arc<T>);
+                    impl<
+                        T: Shard,
+                    > tonic::server::UnaryService<super::ReadSnapshotRequest>
+                    for ReadSnapshotSvc<T> {
+                        type Response = super::ReadSnapshotResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadSnapshotRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shard>::read_snapshot(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadSnapshotSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.Shard/BeginRestore" => {
+                    #[allow(non_camel_case_types)]
+                    struct BeginRestoreSvc<T: Shard>(pub Arc<T>);
+                    impl<
+                        T: Shard,
+                    > tonic::server::UnaryService<super::BeginRestoreRequest>
+                    for BeginRestoreSvc<T> {
+                        type Response = super::BeginRestoreResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BeginRestoreRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shard>::begin_restore(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BeginRestoreSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ackwell.v1.Shard/RestorePage" => {
+                    #[allow(non_camel_case_types)]
+                    struct RestorePageSvc<T: Shard>(pub Arc<T>);
+                    impl<T: Shard> tonic::server::UnaryService<super::RestorePageRequest>
+                    for RestorePageSvc<T> {
+                        type Response = super::RestorePageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RestorePageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Shard>::restore_page(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RestorePageSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -42,6 +42,7 @@ fn bindings(
         ".ackwell.v1.Delivery.receipt",
         ".ackwell.v1.Settlement.receipt",
         ".ackwell.v1.ImportRequest.messages",
+        ".ackwell.v1.KeptMessage.body",
     ]);
     tonic_prost_build::configure()
         .out_dir(out)

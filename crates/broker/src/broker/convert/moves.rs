@@ -94,7 +94,7 @@ fn travellers(messages: &[u8]) -> Result<Vec<Traveller>, Failure> {
     })
 }
 
-fn remembered_id(known: v1::RememberedId) -> Result<RememberedId, Failure> {
+pub(crate) fn remembered_id(known: v1::RememberedId) -> Result<RememberedId, Failure> {
     let v1::RememberedId { dedup_id, message, until } = known;
     let message = message.parse().map_err(|error| Failure::invalid(format!("dedup_ids: {error}")))?;
     Ok(RememberedId { dedup_id, message, until: Timestamp(until) })

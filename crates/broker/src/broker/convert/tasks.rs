@@ -36,7 +36,8 @@ fn wanted(work: Option<Wanted>) -> Result<Work, Failure> {
     match work {
         Some(Wanted::Redrive(_)) => Ok(Work::Redrive),
         Some(Wanted::Purge(purge)) => Ok(Work::Purge(purgeable(&purge.states)?)),
-        None => Err(Failure::invalid("work is missing: redrive or purge")),
+        // A backup is made by another program; it is only asked about here.
+        Some(Wanted::Backup(_)) | None => Err(Failure::invalid("work is missing: redrive or purge")),
     }
 }
 

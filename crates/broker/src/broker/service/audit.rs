@@ -6,10 +6,12 @@ use ackwell_engine::task::{Progress, TaskState};
 use ackwell_proto::Failure;
 use tracing::{info, warn};
 
-use crate::broker::served::Allowed;
+use crate::broker::served::{Allowed, Served};
 
 /// Who acts where nobody has to say who they are.
 const ANYBODY: &str = "anybody";
+/// Its programs have certificates and no ServiceAccount.
+const OPERATOR: &str = "operator";
 
 /// Messages that a filter chose. What failed in the middle may have changed some.
 pub(super) fn selected(act: &'static str, by: &Allowed, dry_run: bool, result: &Result<Selected, Failure>) {
@@ -48,6 +50,16 @@ pub(super) fn worked(by: &Allowed, task: &str, before: u64, progress: &Progress)
     let Progress { processed, failed, .. } = progress;
     let (changed, over) = (processed - before, progress.state == TaskState::Over);
     info!(act = "task", queue, who, task, changed, processed, failed, over, "audit");
+}
+
+/// A shard, for a backup.
+pub(super) fn read(served: &Served, messages: u64) {
+    info!(act = "backup", queue = served.name(), who = OPERATOR, matched = messages, "audit");
+}
+
+/// Into a shard.
+pub(super) fn restored(served: &Served, sources: usize) {
+    info!(act = "restore", queue = served.name(), who = OPERATOR, sources, "audit");
 }
 
 fn name(by: &Allowed) -> &str {

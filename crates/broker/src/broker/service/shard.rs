@@ -2,15 +2,20 @@
 
 use ackwell_engine::message::QueueId;
 use ackwell_engine::{Command, Reply};
+use ackwell_proto::v1::run_task_request::Work;
 use ackwell_proto::v1::{
-    ArriveRequest, ArriveResponse, ConfigureRequest, ConfigureResponse, ImportRequest, ImportResponse,
-    Moving, RouteRequest, RouteResponse, RunTaskRequest, RunTaskResponse, shard_server,
+    ArriveRequest, ArriveResponse, BeginRestoreRequest, BeginRestoreResponse, BeginSnapshotRequest,
+    ConfigureRequest, ConfigureResponse, ImportRequest, ImportResponse, Moving, ReadSnapshotRequest,
+    ReadSnapshotResponse, RestorePageRequest, RestorePageResponse, RouteRequest, RouteResponse,
+    RunTaskRequest, RunTaskResponse, Snapshot, shard_server,
 };
 use ackwell_proto::{Failure, Reason};
 use tonic::{Request, Response, Status};
 
+use super::backups::{Program, check_restoring};
 use super::{Service, audit};
 use crate::broker::access::{Caller, Verb};
+use crate::broker::convert::backups::snapshot_to;
 use crate::broker::convert::{moves, tasks};
 use crate::broker::refusal::failure;
 use crate::broker::served::Served;
@@ -74,9 +79,63 @@ impl shard_server::Shard for Service {
         let caller = Caller::of(&request);
         let request = request.into_inner();
         let allowed = self.queues.allow(&caller, Verb::Configure, &request.queue)?;
+        if let Some(Work::Backup(_)) = request.work {
+            return Ok(Response::new(self.backups.of(&request.uid)));
+        }
         let task = tasks::task(allowed.served.id, request)?;
         let progress = self.work_on(&allowed, task).await?;
         Ok(Response::new(tasks::progress_to(progress)))
+    }
+
+    async fn begin_snapshot(
+        &self,
+        request: Request<BeginSnapshotRequest>,
+    ) -> Result<Response<Snapshot>, Status> {
+        let chain = chain(&request);
+        let served = self.queues.find(&request.into_inner().queue)?;
+        self.admit_program(&chain, &served, Program::Backup)?;
+        let snapshot = self.snapshot(served.id).await?;
+        audit::read(&served, snapshot.messages);
+        Ok(Response::new(snapshot_to(&snapshot)))
+    }
+
+    async fn read_snapshot(
+        &self,
+        request: Request<ReadSnapshotRequest>,
+    ) -> Result<Response<ReadSnapshotResponse>, Status> {
+        let chain = chain(&request);
+        let request = request.into_inner();
+        let served = self.queues.find(&request.queue)?;
+        self.admit_program(&chain, &served, Program::Backup)?;
+        Ok(Response::new(self.read_stretch(served.id, request).await?))
+    }
+
+    async fn begin_restore(
+        &self,
+        request: Request<BeginRestoreRequest>,
+    ) -> Result<Response<BeginRestoreResponse>, Status> {
+        let chain = chain(&request);
+        let request = request.into_inner();
+        let served = self.queues.find(&request.queue)?;
+        self.admit_program(&chain, &served, Program::Restore)?;
+        check_restoring(&served.config)?;
+        let sources = request.sources.len();
+        let begun = self.begin_restoring(served.id, request).await?;
+        audit::restored(&served, sources);
+        Ok(Response::new(begun))
+    }
+
+    async fn restore_page(
+        &self,
+        request: Request<RestorePageRequest>,
+    ) -> Result<Response<RestorePageResponse>, Status> {
+        let chain = chain(&request);
+        let request = request.into_inner();
+        let served = self.queues.find(&request.queue)?;
+        self.admit_program(&chain, &served, Program::Restore)?;
+        check_restoring(&served.config)?;
+        self.restore(served.id, request).await?;
+        Ok(Response::new(RestorePageResponse {}))
     }
 }
 

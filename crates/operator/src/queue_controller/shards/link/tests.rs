@@ -5,9 +5,11 @@ use std::sync::Arc;
 use ackwell_proto::v1::queue_admin_server::{QueueAdmin, QueueAdminServer};
 use ackwell_proto::v1::shard_server::{Shard, ShardServer};
 use ackwell_proto::v1::{
-    ArriveRequest, ArriveResponse, CancelRequest, CancelResponse, ExplainRequest, ExplainResponse,
-    GetRequest, GetResponse, ImportRequest, ImportResponse, PauseRequest, PauseResponse, PeekRequest,
-    PeekResponse, PurgeRequest, PurgeResponse, RedriveRequest, RedriveResponse, RouteRequest, RouteResponse,
+    ArriveRequest, ArriveResponse, BeginRestoreRequest, BeginRestoreResponse, BeginSnapshotRequest,
+    CancelRequest, CancelResponse, ExplainRequest, ExplainResponse, GetRequest, GetResponse, ImportRequest,
+    ImportResponse, PauseRequest, PauseResponse, PeekRequest, PeekResponse, PurgeRequest, PurgeResponse,
+    ReadSnapshotRequest, ReadSnapshotResponse, RedriveRequest, RedriveResponse, RestorePageRequest,
+    RestorePageResponse, RouteRequest, RouteResponse, Snapshot,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -20,6 +22,7 @@ use crate::certificates::broker::tests::{authority_of, fresh, identity};
 /// What a broker reports, one after the other.
 type Reports = mpsc::Receiver<Result<StatsResponse, Status>>;
 
+const PROGRAMS: &str = "programs of the operator ask this";
 /// What is in the file beside this one, as it is shown.
 const TOKEN: &str = "Bearer token-of-the-operator";
 
@@ -57,6 +60,31 @@ impl Shard for Broker {
     async fn run_task(&self, request: Request<RunTaskRequest>) -> Result<Response<RunTaskResponse>, Status> {
         assert_eq!(request.metadata().get("authorization").unwrap(), TOKEN);
         Err(Status::not_found(request.into_inner().uid))
+    }
+
+    async fn begin_snapshot(&self, _: Request<BeginSnapshotRequest>) -> Result<Response<Snapshot>, Status> {
+        Err(Status::unimplemented(PROGRAMS))
+    }
+
+    async fn read_snapshot(
+        &self,
+        _: Request<ReadSnapshotRequest>,
+    ) -> Result<Response<ReadSnapshotResponse>, Status> {
+        Err(Status::unimplemented(PROGRAMS))
+    }
+
+    async fn begin_restore(
+        &self,
+        _: Request<BeginRestoreRequest>,
+    ) -> Result<Response<BeginRestoreResponse>, Status> {
+        Err(Status::unimplemented(PROGRAMS))
+    }
+
+    async fn restore_page(
+        &self,
+        _: Request<RestorePageRequest>,
+    ) -> Result<Response<RestorePageResponse>, Status> {
+        Err(Status::unimplemented(PROGRAMS))
     }
 }
 
@@ -120,6 +148,7 @@ struct Scene {
 fn config(generation: u64) -> QueueConfig {
     QueueConfig {
         placement: None,
+        restoring: false,
         namespace: "shop".to_owned(),
         name: "orders".to_owned(),
         generation,
