@@ -68,6 +68,10 @@ pub mod reasons {
     pub const DRAIN_BLOCKED: &str = "DrainBlocked";
     /// No shard is about to leave.
     pub const NOT_DRAINING: &str = "NotDraining";
+    /// A backup is being stored in the shards, and the Queue opens when that is done.
+    pub const RESTORING: &str = "Restoring";
+    /// A backup cannot be stored in the shards, which stay closed.
+    pub const RESTORE_FAILED: &str = "RestoreFailed";
     /// An annotation keeps the operator from changing anything.
     pub const PAUSED: &str = "Paused";
     /// The operator cannot make the brokers safe yet: it has no authority, or does not know how tokens are verified.

@@ -11,6 +11,7 @@
 pub mod conditions;
 pub mod names;
 
+mod backup;
 mod bytes;
 mod rules;
 mod schema;
@@ -20,6 +21,7 @@ mod task;
 mod template;
 mod validated;
 
+pub use backup::{BackupPlace, Bootstrap, RestoreState, RestoreStatus};
 pub use bytes::{InvalidBytes, format_bytes, parse_bytes};
 pub use schema::Violation;
 pub use spec::{

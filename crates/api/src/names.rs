@@ -69,6 +69,28 @@ pub fn certificate(queue: &str) -> String {
     format!("ackwell-{queue}-tls")
 }
 
+/// `ackwell-nightly-backup`: the pod that makes the backup of that task, and the Secret with its certificate.
+pub fn backup(task: &str) -> String {
+    format!("ackwell-{task}-backup")
+}
+
+/// `ackwell-orders-restore`: the pod that restores a backup into that Queue, and the Secret with its certificate.
+pub fn restore(queue: &str) -> String {
+    format!("ackwell-{queue}-restore")
+}
+
+/// The name in the certificate of such a pod, `program` being `backup` or `restore`: brokers know it by that.
+pub fn program_name(namespace: &str, queue: &str, program: &str) -> String {
+    format!("{program}.{}.{namespace}.svc", child(queue))
+}
+
+/// Labels of such a pod: none by which it would be taken for a broker.
+pub fn program_labels(queue: &str, program: &str) -> BTreeMap<String, String> {
+    let mut labels = labels(queue);
+    labels.insert(COMPONENT_LABEL.0.to_owned(), program.to_owned());
+    labels
+}
+
 /// The DNS names by which the brokers of a Queue are called: all shards, and any ready one.
 pub fn server_names(namespace: &str, queue: &str) -> Vec<String> {
     let services = [format!("*.{}", shards_service(queue)), child(queue)];

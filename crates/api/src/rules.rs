@@ -53,21 +53,29 @@ pub(crate) const MESSAGE_BYTES: Rule = (
     "limits.maxMessageBytes must be 1 to 16Mi",
 );
 pub(crate) const ONE_WORK: Rule = (
-    "[has(self.redrive), has(self.purge)].filter(given, given).size() == 1",
-    "spec must have exactly one of redrive and purge",
+    "[has(self.redrive), has(self.purge), has(self.backup)].filter(given, given).size() == 1",
+    "spec must have exactly one of redrive, purge and backup",
 );
 pub(crate) const TASK_CHANGES: Rule = (
     "self.queueName == oldSelf.queueName && \
      has(self.redrive) == has(oldSelf.redrive) && (!has(self.redrive) || self.redrive == oldSelf.redrive) && \
-     has(self.purge) == has(oldSelf.purge) && (!has(self.purge) || self.purge == oldSelf.purge)",
+     has(self.purge) == has(oldSelf.purge) && (!has(self.purge) || self.purge == oldSelf.purge) && \
+     has(self.backup) == has(oldSelf.backup) && (!has(self.backup) || self.backup == oldSelf.backup)",
     "what a task does cannot be changed, only spec.cancel and spec.ttlSecondsAfterFinished: make another task",
 );
 pub(crate) const CANCEL_IS_TAKEN_BACK: Rule =
     ("self.cancel || !oldSelf.cancel", "spec.cancel cannot be taken back: make another task");
+pub(crate) const BOOTSTRAP_CHANGES: Rule = (
+    "has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)",
+    "bootstrap cannot be changed, given or taken: it says what a new Queue begins with; make a new Queue instead",
+);
 /// Patterns in the schema: as a rule in CEL over a list they cost more than the API server allows.
 pub(crate) const SERVICE_ACCOUNT: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /// As in [`NAME`].
 pub(crate) const QUEUE: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
+pub(crate) const CLAIM: &str = SERVICE_ACCOUNT;
+/// Of names that do not begin with a dot, so that it never leads out of the volume.
+pub(crate) const FOLDER: &str = "^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$";
 pub(crate) const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 const MIN_STORAGE_BYTES: u64 = 256 << 20;
@@ -88,6 +96,8 @@ pub(crate) fn broken(queue: &Queue) -> Vec<Violation> {
         broken
             .push(Violation::new("spec.encryption.secretName", format!("should match '{SERVICE_ACCOUNT}'")));
     }
+    let restored = queue.spec.bootstrap.iter();
+    broken.extend(restored.flat_map(|bootstrap| bootstrap.restore_from.broken("spec.bootstrap.restoreFrom")));
     broken.extend(broken_in_spec(&queue.spec));
     broken.extend(queue.spec.template.iter().flat_map(template::broken));
     broken
@@ -144,7 +154,7 @@ fn not_names(at: usize, client: &Client) -> impl Iterator<Item = Violation> + us
 }
 
 /// Of lower case letters and digits, and within it of `others`.
-fn is_label(name: &str, others: &str) -> bool {
+pub(crate) fn is_label(name: &str, others: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.starts_with(plain) && name.ends_with(plain) && name.chars().all(|c| plain(c) || others.contains(c))
 }

@@ -12,6 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::backup::Bootstrap;
 use crate::rules;
 use crate::status::QueueStatus;
 use crate::template::Template;
@@ -54,7 +55,11 @@ use crate::template::Template;
     printcolumn(name = "Dead", type_ = "integer", json_path = ".status.messages.dead"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
-#[x_kube(validation = rules::BYTES_FIT_VOLUME, validation = rules::ENCRYPTION_CHANGES)]
+#[x_kube(
+    validation = rules::BYTES_FIT_VOLUME,
+    validation = rules::ENCRYPTION_CHANGES,
+    validation = rules::BOOTSTRAP_CHANGES
+)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueSpec {
     /// Number of brokers, each with its own volume; messages are spread over them. More or fewer at any time.
@@ -88,6 +93,10 @@ pub struct QueueSpec {
     /// How long things are kept. Changes take effect at once; nothing restarts.
     #[serde(default)]
     pub retention: Retention,
+
+    /// What the Queue begins with; absent: nothing. Used while it is new, and never again. Cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
 
     /// Stops the brokers; volumes, messages and `shards` stay. Sends and receives wait until it is false again.
     #[serde(default)]

@@ -8,6 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::backup::RestoreStatus;
 use crate::spec::bytes_schema;
 
 /// What the operator last saw. Written only by the operator.
@@ -47,6 +48,10 @@ pub struct QueueStatus {
     /// Age of the message that waits longest for a consumer. Absent when none waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_ready_seconds: Option<i64>,
+
+    /// How far the restore of spec.bootstrap.restoreFrom is. Absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreStatus>,
 
     /// The volumes. Absent until the spec could be read.
     #[serde(skip_serializing_if = "Option::is_none")]

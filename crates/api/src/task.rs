@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::backup::BackupPlace;
 use crate::rules;
 
 /// Something that is done once with the messages of a Queue. The tasks of a Queue are done one after the other, the oldest
@@ -52,6 +53,11 @@ pub struct QueueTaskSpec {
     /// changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purge: Option<Purge>,
+
+    /// Copies what is stored into a folder that has no backup yet: every message that is not acked meanwhile; those that come
+    /// later are left out. Cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupPlace>,
 
     /// Ends the task: what it has done stays done. Cannot be taken back.
     #[serde(default)]

@@ -15,6 +15,8 @@ mod error;
 #[cfg(test)]
 mod fixtures;
 mod placement;
+mod programs;
+mod restore;
 mod rollout;
 mod shards;
 mod storage;
@@ -224,7 +226,8 @@ async fn visit(queue: &Queue, context: &Context) -> Result<Action, Error> {
     let plan = outcome?;
     let obstacle = (!plan.obstacles.is_empty()).then_some(OBSTACLE);
     let certificate = context.certificates.next_look(&QueueRef::from_obj(queue));
-    let again = [counts, plan.rollout.revisit, obstacle].into_iter().flatten().min();
+    let restoring = plan.is_restoring.then_some(restore::LOOK_EVERY);
+    let again = [counts, plan.rollout.revisit, obstacle, restoring].into_iter().flatten().min();
     Ok(Action::requeue(again.map_or(certificate, |again| again.min(certificate))))
 }
 
@@ -257,6 +260,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     context.replace_stuck(queue, &plan.rollout).await?;
     context.shards.sync(&plan, observed);
     plan.obstacles.extend(applier.limit(queue, &context.caches, &children).await?);
+    context.restore(&mut plan).await?;
     if let Some(set) = apply::recreation_is_due(&plan, observed) {
         applier.orphan_pods(queue, set).await?;
     }

@@ -79,11 +79,21 @@ pub(crate) fn issue(
     names: &[String],
     now: Timestamp,
 ) -> Result<Option<SecretData>, rcgen::Error> {
+    issue_for(authority, names, now, LIFE)
+}
+
+/// The same for so long.
+pub(crate) fn issue_for(
+    authority: &Content,
+    names: &[String],
+    now: Timestamp,
+    life: Duration,
+) -> Result<Option<SecretData>, rcgen::Error> {
     let (Some(certificate), Some(key)) = (&authority.authority, &authority.authority_key) else {
         return Ok(None);
     };
     let issuer = Issuer::from_ca_cert_der(certificate.der(), key)?;
-    let until = after(now, LIFE).min(certificate.until);
+    let until = after(now, life).min(certificate.until);
     let leaf = Pair::leaf(&issuer, COMMON_NAME, names, now, until)?;
     Ok(Some(content::leaf_data(&leaf.certificate, &leaf.key)))
 }

@@ -296,7 +296,7 @@ where
 }
 
 /// Refuses to touch what is not ours. An object without an owner that carries our labels was orphaned, and is adopted.
-fn check_owner<K: Resource<DynamicType = ()>>(desired: &K, live: &K) -> Result<(), ApplyError> {
+pub(super) fn check_owner<K: Resource<DynamicType = ()>>(desired: &K, live: &K) -> Result<(), ApplyError> {
     let child = || describe(desired);
     let ours = controller(desired);
     match controller(live) {

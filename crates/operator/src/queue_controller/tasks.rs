@@ -1,6 +1,7 @@
 //! Does `QueueTasks`. A visit decides by what is known (`plan`, pure), has the shards do a part, and writes down how far that
 //! is (`status`, pure). What was done the shards keep, so that a visit is safe to repeat, and to forget.
 
+mod backup;
 mod plan;
 mod status;
 mod writes;
@@ -26,6 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{Ask, Scene, Step, age, is_before, is_of_same_queue, is_open};
+use self::status::Answer;
 use super::apply::{ApplyError, request};
 use super::dereference::{Observed, dereference};
 use super::{Context, DEBOUNCE, GuardedQueue, QueueRef, guarded};
@@ -149,7 +151,10 @@ impl Tasks {
             Step::Wait(why, again) => self.note(task, status::waiting(&scene, &why), again).await,
             Step::End(outcome) => self.note(task, status::ended(&scene, &outcome), SOON).await,
             Step::LeaveOut => self.note(task, status::left_out(&scene), SOON).await,
-            Step::Run(asks) => self.work(&scene, asks).await,
+            Step::Run(asks) => match queue.as_ref().zip(task.spec.backup.as_ref()) {
+                Some(copied) => self.back_up(&scene, copied, asks).await,
+                None => self.work(&scene, asks).await,
+            },
         }
     }
 
@@ -169,14 +174,18 @@ impl Tasks {
         if asks.iter().any(|ask| !ask.request.begun) && !self.is_newest(scene.task).await? {
             return Ok(Action::requeue(SOON));
         }
+        let answers = self.ask(scene, asks).await;
+        let status = status::after(scene, &answers);
+        let again = status::next_look(&status, &answers);
+        self.note(scene.task, status, again).await
+    }
+
+    async fn ask(&self, scene: &Scene<'_>, asks: Vec<Ask>) -> Vec<Answer> {
         let queue = &QueueRef::new(&scene.task.spec.queue_name).within(&scene.namespace());
         let ask = |Ask { ordinal, request }: Ask| async move {
             (ordinal, self.context.shards.run_task(queue, ordinal, request).await)
         };
-        let answers = join_all(asks.into_iter().map(ask)).await;
-        let status = status::after(scene, &answers);
-        let again = status::next_look(&status, &answers);
-        self.note(scene.task, status, again).await
+        join_all(asks.into_iter().map(ask)).await
     }
 
     fn look<'a>(&self, task: &'a QueueTask, queue: Option<&'a Queue>) -> Scene<'a> {

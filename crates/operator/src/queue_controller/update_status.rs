@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ackwell_api::{Queue, QueueStatus, ShardState, StorageStatus, names};
+use ackwell_api::{Queue, QueueStatus, RestoreStatus, ShardState, StorageStatus, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::Recorder;
@@ -141,6 +141,7 @@ fn compute(facts: &Facts<'_>, now: &Time) -> QueueStatus {
         shard_states: shard_states(facts, before),
         messages: counts.messages,
         oldest_ready_seconds: counts.oldest_ready_seconds,
+        restore: restore(facts, before),
         storage: storage(facts, before),
         conditions: conditions::compute(facts, counts.messages, now),
     }
@@ -161,6 +162,12 @@ fn shard_states(facts: &Facts<'_>, before: Option<&QueueStatus>) -> Vec<ShardSta
     };
     let ordinals: BTreeSet<u32> = facts.observed.pods.iter().map(|(ordinal, _)| *ordinal).collect();
     ordinals.into_iter().filter_map(state).collect()
+}
+
+/// What is done stays done.
+fn restore(facts: &Facts<'_>, before: Option<&QueueStatus>) -> Option<RestoreStatus> {
+    let now = facts.outcome.ok().and_then(|plan| plan.restore.as_ref()).map(|restore| restore.status.clone());
+    now.or_else(|| before?.restore.clone())
 }
 
 /// Where this visit did not get as far, the last one did.

@@ -15,6 +15,7 @@ use kube::ResourceExt;
 use super::dereference::Observed;
 use super::error::Error;
 use super::placement::{self, Drain, Scene, Step};
+use super::restore::{self, Restore};
 use super::rollout::Rollout;
 use super::storage::{self, Storage};
 use crate::identity::Published;
@@ -44,6 +45,10 @@ pub(crate) struct Plan {
     pub(super) obstacles: Vec<Obstacle>,
     /// What brokers need to know who calls.
     pub(super) access: Option<Access>,
+    /// A backup comes first, and the shards are closed to everybody else.
+    pub(super) is_restoring: bool,
+    /// How far that is, once it was looked at.
+    pub(super) restore: Option<Restore>,
     /// Queues that applications beside the brokers use besides this one.
     pub(super) other_queues: BTreeSet<QueueName>,
     /// The template cannot be followed: pods stay what they are, and all else goes on.
@@ -67,7 +72,8 @@ impl Plan {
     /// What brokers are told.
     pub(super) fn config(&self) -> QueueConfig {
         let config = self.queue.config(self.queue.shard_addresses(self.shards));
-        QueueConfig { access: self.access.clone(), placement: self.step.placement, ..config }
+        let restoring = self.is_restoring;
+        QueueConfig { access: self.access.clone(), placement: self.step.placement, restoring, ..config }
     }
 
     /// The same plan, with the grants of the Queue: `published` says whose tokens are good, `operator` who configures.
@@ -120,10 +126,14 @@ pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error
         Err(error) if observed.stateful_set.is_none() => return Err(error),
         Err(error) => (BTreeSet::new(), Some(error)),
     };
+    let is_restoring = restore::is_due(queue.queue());
+    // What is restored is divided by the shards there are.
+    let live = observed.live_shards();
+    let wanted = if is_restoring && live > 0 { live } else { queue.spec().shards };
     let step = placement::next(&Scene {
-        wanted: queue.spec().shards,
+        wanted,
         noted: observed.placement(),
-        live: observed.live_shards(),
+        live,
         are_found: are_found(&queue, observed),
         first_generation: queue.generation(),
         shards: &observed.shards,
@@ -144,6 +154,8 @@ pub(super) fn validate(queue: &Queue, observed: &Observed) -> Result<Plan, Error
         rollout: Rollout::default(),
         obstacles,
         access: None,
+        is_restoring,
+        restore: None,
         other_queues,
         keeps_template: false,
     };

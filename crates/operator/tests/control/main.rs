@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod backups;
 mod broker;
 mod faults;
 mod late;

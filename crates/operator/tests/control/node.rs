@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ackwell_api::names::BROKER_CONTAINER;
 use ackwell_api::parse_bytes;
+use ackwell_proto::exit::NEEDS_A_PERSON;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Patch, PatchParams};
@@ -36,7 +37,39 @@ pub(crate) async fn kubelet(client: &Client) {
     changes.for_each(run).await;
 }
 
+/// A backup on such a claim goes on for ever; there is none to restore on the other.
+pub(crate) const SLOW_CLAIM: &str = "slow";
+pub(crate) const EMPTY_CLAIM: &str = "empty";
+
+/// What a program that copies says when it ends; `None`: it goes on.
+fn last_words(pod: &Pod) -> Option<(u8, &'static str)> {
+    let volumes = pod.spec.as_ref()?.volumes.as_ref()?;
+    let claim = volumes.iter().find_map(|volume| volume.persistent_volume_claim.as_ref())?;
+    match claim.claim_name.as_str() {
+        SLOW_CLAIM => None,
+        EMPTY_CLAIM => Some((NEEDS_A_PERSON, r#"{"reason": "BackupMissing", "message": "there is none"}"#)),
+        _ => Some((0, r#"{"messages": 3, "bytes": 9, "shards": [1, 2]}"#)),
+    }
+}
+
+fn copied(pod: &Pod) -> Value {
+    let conditions = json!([{"type": "Ready", "status": "False"}]);
+    let Some((code, words)) = last_words(pod) else {
+        return json!({"phase": "Running", "conditions": conditions});
+    };
+    let phase = if code == 0 { "Succeeded" } else { "Failed" };
+    let ended = json!({"exitCode": code, "message": words, "finishedAt": "2026-01-01T00:00:00Z"});
+    let container = json!({
+        "name": "program", "ready": false, "image": "", "imageID": "", "restartCount": 0, "state": {"terminated": ended},
+    });
+    json!({"phase": phase, "conditions": conditions, "containerStatuses": [container]})
+}
+
 fn status(pod: &Pod) -> Value {
+    let component = pod.labels().get("app.kubernetes.io/component").map(String::as_str);
+    if matches!(component, Some("backup" | "restore")) {
+        return copied(pod);
+    }
     let selector = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
     let runs = selector.is_none_or(|selector| !selector.contains_key(BROKEN));
     let is_unready = pod.labels().contains_key(UNREADY);

@@ -263,3 +263,22 @@ async fn task() {
     let acts = vec![Act::Order("bounded", bounded), Act::OrderAndForget("unbounded", unbounded)];
     survives_every_fault(Scenario { name: "task", before: Some(two_shards()), acts, keeps_pods: true }).await;
 }
+
+/// Its pod is made once, and what it said last is told.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn backup() {
+    let backup = json!({"queueName": "orders", "backup": {"claimName": "backups", "path": "orders/1"}});
+    let acts = vec![Act::Order("nightly", backup)];
+    survives_every_fault(Scenario { name: "backup", before: Some(two_shards()), acts, keeps_pods: false })
+        .await;
+}
+
+/// A Queue that begins with a backup opens when that is restored.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn restore() {
+    let from = json!({"restoreFrom": {"claimName": "backups", "path": "orders/1"}});
+    let acts = vec![Act::Change(json!({"shards": 2, "storage": {"size": "1Gi"}, "bootstrap": from}))];
+    survives_every_fault(Scenario { name: "restore", before: None, acts, keeps_pods: false }).await;
+}

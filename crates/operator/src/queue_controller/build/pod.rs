@@ -5,14 +5,13 @@ mod embedded;
 use ackwell_api::{Encryption, Scheduling, names};
 use k8s_openapi::api::core::v1::{
     Affinity, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, HTTPGetAction, PodAffinityTerm,
-    PodAntiAffinity, PodSecurityContext, PodSpec, Probe, SecretVolumeSource, Volume, VolumeMount,
-    WeightedPodAffinityTerm,
+    PodAntiAffinity, PodSpec, Probe, SecretVolumeSource, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{BrokerImage, Plan};
-use crate::restricted::{self, USER};
+use crate::restricted;
 use crate::traces::from_field;
 
 const CONFIG_FOLDER: &str = "/etc/ackwell";
@@ -44,7 +43,7 @@ fn alone(plan: &Plan, image: &BrokerImage) -> PodSpec {
         service_account_name: Some(names::child(queue)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        security_context: Some(pod_security()),
+        security_context: Some(restricted::pod()),
         containers: vec![container(plan, image)],
         volumes: Some(volumes(plan)),
         ..of_queue(plan)
@@ -231,19 +230,5 @@ fn data_mount() -> VolumeMount {
         name: names::DATA_VOLUME.to_owned(),
         mount_path: DATA_FOLDER.to_owned(),
         ..VolumeMount::default()
-    }
-}
-
-/// The half of the "restricted" Pod Security Standard that is the pod's.
-fn pod_security() -> PodSecurityContext {
-    PodSecurityContext {
-        run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        run_as_group: Some(USER),
-        fs_group: Some(USER),
-        // A volume with millions of files is not walked on every start.
-        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-        seccomp_profile: Some(restricted::seccomp()),
-        ..PodSecurityContext::default()
     }
 }

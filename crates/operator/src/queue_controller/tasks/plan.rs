@@ -7,12 +7,13 @@ use ackwell_api::{
 };
 use ackwell_proto::timestamp;
 use ackwell_proto::v1::run_task_request::Work;
-use ackwell_proto::v1::{PurgeWork, RedriveWork, RunTaskRequest, State};
+use ackwell_proto::v1::{BackupWork, PurgeWork, RedriveWork, RunTaskRequest, State};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::{Resource, ResourceExt};
 
 use super::status::Outcome;
 use super::{IN_TURN, LATER, MUCH_LATER};
+use crate::queue_controller::restore;
 
 /// What is known when a task is visited.
 pub(super) struct Scene<'a> {
@@ -97,6 +98,11 @@ pub(super) fn next(scene: &Scene<'_>) -> Step {
             "it says nothing to do".to_owned(),
         ));
     }
+    if task.spec.backup.is_some() && queue.spec.encryption.is_some() {
+        let why =
+            "backups are not encrypted, and the Queue is: take snapshots of its volumes instead".to_owned();
+        return Step::End(Outcome::new(TaskState::Rejected, "QueueEncrypted", why));
+    }
     match owner_of(task) {
         None => return Step::Adopt(owner(queue)),
         Some(uid) if Some(uid) != queue.metadata.uid.as_deref() => {
@@ -111,7 +117,12 @@ pub(super) fn next(scene: &Scene<'_>) -> Step {
     if let Some((why, again)) = obstacle(scene, queue).filter(|_| !task.spec.cancel) {
         return Step::Wait(why, again);
     }
-    if scene.is_moving && scene.progress().iter().any(|shard| shard.state == ShardTaskState::Pending) {
+    // What is copied stays where it is: the copy ends, and begins again.
+    let changes = task.spec.backup.is_none();
+    if changes
+        && scene.is_moving
+        && scene.progress().iter().any(|shard| shard.state == ShardTaskState::Pending)
+    {
         return Step::LeaveOut;
     }
     match scene.shards {
@@ -174,6 +185,9 @@ fn request_to(scene: &Scene<'_>, left: u64) -> Option<RunTaskRequest> {
 const ANY: Purge = Purge { target: PurgeTarget::All, older_than_seconds: 0 };
 
 fn work(scene: &Scene<'_>) -> Option<Work> {
+    if scene.task.spec.backup.is_some() {
+        return Some(Work::Backup(BackupWork {}));
+    }
     match (&scene.task.spec.redrive, &scene.task.spec.purge) {
         (Some(_), None) => Some(Work::Redrive(RedriveWork {})),
         (None, Some(purge)) => {
@@ -190,7 +204,11 @@ fn work(scene: &Scene<'_>) -> Option<Work> {
 
 /// What it does, in metrics.
 pub(super) fn word(spec: &QueueTaskSpec) -> &'static str {
-    if spec.redrive.is_some() { "redrive" } else { "purge" }
+    match (&spec.redrive, &spec.backup) {
+        (Some(_), _) => "redrive",
+        (None, Some(_)) => "backup",
+        (None, None) => "purge",
+    }
 }
 
 /// What keeps it from going on, and when to look again.
@@ -202,6 +220,9 @@ fn obstacle(scene: &Scene<'_>, queue: &Queue) -> Option<(String, Duration)> {
     }
     if queue.spec.suspend {
         return stands_still(format!("the Queue {name} is suspended, and its brokers do not run"));
+    }
+    if restore::is_due(queue) {
+        return Some((format!("a backup is being restored into the Queue {name}"), LATER));
     }
     if let Some(before) = &scene.before {
         return Some((format!("the task {before} of the same Queue comes first"), IN_TURN));

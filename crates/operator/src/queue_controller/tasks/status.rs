@@ -79,7 +79,7 @@ pub(super) fn after(scene: &Scene<'_>, answers: &[Answer]) -> QueueTaskStatus {
     make(scene, progress, &outcome)
 }
 
-fn take_in(shard: &mut ShardProgress, answer: &RunTaskResponse) {
+pub(super) fn take_in(shard: &mut ShardProgress, answer: &RunTaskResponse) {
     let state = match answer.state() {
         Told::Over => ShardTaskState::Done,
         Told::Running | Told::Waiting => ShardTaskState::Running,
@@ -126,7 +126,7 @@ pub(super) fn next_look(status: &QueueTaskStatus, answers: &[Answer]) -> Duratio
     if goes_on || status.state.is_final() { SOON } else { LATER }
 }
 
-fn make(scene: &Scene<'_>, progress: Vec<ShardProgress>, outcome: &Outcome) -> QueueTaskStatus {
+pub(super) fn make(scene: &Scene<'_>, progress: Vec<ShardProgress>, outcome: &Outcome) -> QueueTaskStatus {
     let before = scene.task.status.clone().unwrap_or_default();
     let sum = |of: fn(&ShardProgress) -> i64| progress.iter().map(of).sum::<i64>();
     let total = sum(|shard| shard.total);

@@ -4,9 +4,9 @@ mod causes;
 #[cfg(test)]
 mod tests;
 
-use ackwell_api::MessageCounts;
 use ackwell_api::conditions::{reasons, types};
 use ackwell_api::names::PAUSED_ANNOTATION;
+use ackwell_api::{MessageCounts, RestoreState};
 use ackwell_proto::v1::Placement;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -88,7 +88,19 @@ fn ready(facts: &Facts<'_>) -> Finding {
         );
     }
     causes::not_ready(facts, plan)
+        .or_else(|| closed(plan))
         .unwrap_or_else(|| Finding::yes(reasons::ALL_SHARDS_READY, serve(plan.shards)))
+}
+
+/// While a backup is restored.
+fn closed(plan: &Plan) -> Option<Finding> {
+    match plan.restore.as_ref().filter(|_| plan.is_restoring) {
+        Some(restore) if restore.status.state == RestoreState::Failed => {
+            Some(Finding::no(reasons::RESTORE_FAILED, restore.says.clone()))
+        }
+        Some(restore) => Some(Finding::no(reasons::RESTORING, restore.says.clone())),
+        None => plan.is_restoring.then(|| Finding::no(reasons::RESTORING, "a backup is to be restored")),
+    }
 }
 
 fn reconciling(facts: &Facts<'_>, ready: &Finding, stalled: &Finding) -> Finding {

@@ -1,7 +1,7 @@
 //! Events for people, only when something changed: never once per visit.
 
 use ackwell_api::conditions::{reasons, types};
-use ackwell_api::{Queue, QueueStatus};
+use ackwell_api::{Queue, QueueStatus, RestoreState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -38,8 +38,27 @@ fn edges(before: Option<&QueueStatus>, after: &QueueStatus) -> Vec<Event> {
         .then(|| event(EventType::Normal, "Resumed", "The brokers start again."));
     let drained = ended(before, after, types::DRAINING)
         .then(|| event(EventType::Normal, "Drained", "The shard that shall go has handed over what it had."));
-    let all = [created, ready, stalled, suspended, draining, resumed, drained, trouble(before, after)];
+    let restore = restore(before, after);
+    let all =
+        [created, ready, stalled, suspended, draining, resumed, drained, restore, trouble(before, after)];
     all.into_iter().flatten().chain(volumes(before, after)).collect()
+}
+
+/// A restore that begins, or is done; one that cannot be done is Stalled.
+fn restore(before: Option<&QueueStatus>, after: &QueueStatus) -> Option<Event> {
+    let was = before.and_then(|before| before.restore.as_ref());
+    let is = after.restore.as_ref().filter(|is| was.is_none_or(|was| was.state != is.state))?;
+    match is.state {
+        RestoreState::Restoring => {
+            let note = "A backup is being restored; the shards are closed until it is.";
+            was.is_none().then(|| event(EventType::Normal, "RestoreStarted", note))
+        }
+        RestoreState::Failed => None,
+        RestoreState::Done => {
+            let note = format!("{} messages are restored.", is.messages.unwrap_or(0));
+            Some(event(EventType::Normal, "RestoreCompleted", &note))
+        }
+    }
 }
 
 /// What was true is no longer.

@@ -7,7 +7,8 @@
 use ackwell_api::names;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, PodSpec, Volume};
 
-use super::{BrokerImage, Plan, USER, container, of_queue, volumes};
+use super::{BrokerImage, Plan, container, of_queue, volumes};
+use crate::restricted::USER;
 use crate::traces::from_field;
 use crate::webhook::{Place, SidecarOptions, sidecar_container, sidecar_volume, tell_address};
 
