@@ -8,8 +8,8 @@ use anyhow::{anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    bundle, cancel, completion, dev, explain, export, get, import, inspect, pause, peek, purge, receive,
-    redrive, restart, send, stats, status, suspend, top, verify,
+    backup, bundle, cancel, completion, dev, explain, export, get, import, inspect, pause, peek, purge,
+    receive, redrive, restart, send, stats, status, suspend, top, verify,
 };
 
 const EXIT_CODES: &str = "\
@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Top(top::Top),
     Suspend(suspend::Suspend),
     Restart(restart::Restart),
+    Backup(backup::Backup),
     DebugBundle(bundle::DebugBundle),
     Completion(completion::Completion),
     Man(completion::Man),
@@ -207,6 +208,7 @@ mod tests {
             "ackwell completion bash",
             "ackwell man folder",
             "ackwell redrive orders --yes",
+            "ackwell backup shop/orders --claim backups --path orders/1 --wait 12h --context production",
             "ackwell purge orders --all --yes",
             "ackwell redrive orders --namespace shop --rate 50 --max 5 --wait 2m",
             "ackwell purge shop/orders --context production --state dead --older-than 7d --yes --wait 0s",

@@ -5,6 +5,7 @@
 //! of it was done), 2 (the command line is wrong, or a folder cannot be read) or 3 (there was nothing: no message, no queue).
 
 mod args;
+mod backup;
 mod bundle;
 mod cancel;
 mod clock;
@@ -91,6 +92,7 @@ async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Top(top) => top.run(output).await,
         Command::Suspend(suspend) => suspend.run(output).await,
         Command::Restart(restart) => restart.run(output).await,
+        Command::Backup(backup) => backup.run(output).await,
         Command::DebugBundle(bundle) => bundle.run().await,
         Command::Completion(completion) => completion.run(),
         Command::Man(man) => man.run(),

@@ -1,6 +1,6 @@
 //! What the commands about the folder of a stopped broker share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ackwell_engine::Timestamp;
 use ackwell_engine::store::offline::{Offline, OfflineError};
@@ -23,6 +23,10 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn open(&self) -> anyhow::Result<Offline> {
         let read = |path: &PathBuf| if path.is_dir() { Keys::read(path) } else { Keys::read_file(path) };
         let keys = self.keys.as_ref().map(read).transpose().context("read the keys of the store")?;

@@ -29,7 +29,7 @@ pub(crate) struct Ordered {
 
 /// What a task shall do.
 pub(crate) struct Order<'a> {
-    /// `redrive`, `purge`.
+    /// `redrive`, `purge`, `backup`.
     pub(crate) work: &'static str,
     /// Its fields.
     pub(crate) fields: Value,

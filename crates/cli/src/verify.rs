@@ -11,7 +11,7 @@ use crate::args::Output;
 use crate::clock::Stopwatch;
 use crate::offline::{Folder, unreadable};
 use crate::output::{count, tame};
-use crate::{Outcome, output};
+use crate::{Outcome, backup, output};
 
 /// Often enough to look alive.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -20,14 +20,15 @@ const CLEAR: &str = "\r\x1b[K";
 /// Messages of one finding that are named in a line for people; JSON has all.
 const MAX_NAMED: usize = 10;
 
-/// Check every byte of the store of a stopped broker, and change none.
+/// Check every byte of the store of a stopped broker, or of a backup, and change none.
 ///
 /// Reads the state and the log with all their checksums, and every body. Each finding says what is wrong, in which bytes of
-/// which file, and which messages are hit. Code 0: it is whole; 1: something is wrong; 2: it could not be read.
+/// which file, and which messages are hit. Of a backup it says the first thing that is wrong. Code 0: it is whole; 1: something is wrong; 2: it could not be read.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   ackwell verify .ackwell
+  ackwell verify /backups/orders/2026-01-31
   ackwell verify /var/lib/ackwell --output json | jq -r '.messages[].id'")]
 pub(crate) struct Verify {
     #[command(flatten)]
@@ -36,6 +37,9 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) fn run(self, output: Output) -> anyhow::Result<Outcome> {
+        if backup::is_in(self.folder.path()) {
+            return backup::verify(self.folder.path(), output);
+        }
         match self.verify(output) {
             Ok(summary) if summary.findings > 0 => Ok(Outcome::Incomplete),
             Ok(_) => Ok(Outcome::Done),
