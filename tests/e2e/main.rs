@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod applications;
+mod backups;
 mod capacity;
 mod chart;
 mod command_line;
