@@ -302,7 +302,35 @@ proptest! {
         }
         drop(looked.export(Source::Log, &Wanted::default(), &mut |_| Ok(())));
         if summary.is_ok() && findings == 0 {
-            prop_assert_eq!(export(&disk, Source::State).0, before);
+            let after = export(&disk, Source::State).0;
+            let lost_its_end = || !is_closed && without_its_end().any(|earlier| earlier == after);
+            prop_assert!(after == before || lost_its_end(), "{:?}\n{:?}", after, before);
         }
     }
+}
+
+/// What a store that was killed has when records are gone from the end of its log without a trace, one after the other: a crash
+/// leaves the same of records that were never confirmed, so that nothing tells.
+fn without_its_end() -> impl Iterator<Item = Vec<Exported>> {
+    let disk = store(End::Killed);
+    let mut starts = Vec::new();
+    for segment in offline(&disk).inspect().unwrap().segments {
+        let mut note = |record: RecordView| {
+            starts.push((record.file, u64::from(record.offset)));
+            Ok(())
+        };
+        offline(&disk).records(Looked::Segment(segment.number), &mut note).unwrap();
+    }
+    starts.sort();
+    starts.into_iter().rev().map(|(last, start)| {
+        let disk = store(End::Killed);
+        let later = disk.list().unwrap().into_iter().filter(|name| name.ends_with(".log") && *name > last);
+        later.for_each(|name| disk.remove(&name).unwrap());
+        if start == 0 {
+            disk.remove(&last).unwrap();
+        } else {
+            disk.open(&last).unwrap().set_len(start).unwrap();
+        }
+        export(&disk, Source::State).0
+    })
 }
