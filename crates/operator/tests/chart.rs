@@ -26,6 +26,7 @@ fn flags_of_the_deployment_exist_and_suffice() {
         let value = match value {
             "{{ .Values.image.pullPolicy }}" => "Never",
             "{{ .Values.log.format }}" => "json",
+            "{{ $.Values.tracing.sampleRatio }}" => "0.01",
             _ if name == "webhook-listen" => "0.0.0.0:9443",
             other => other,
         };
