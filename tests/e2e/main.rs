@@ -5,7 +5,6 @@
 #![cfg(test)]
 
 mod applications;
-mod backups;
 mod capacity;
 mod chart;
 mod command_line;

@@ -1,5 +1,7 @@
 //! What is killed here, every test needs: these run alone, one after the other, after the others.
 
+mod backups;
+
 use std::time::Duration;
 
 use ackwell_tests::caller::{delivered, message, reject};

@@ -29,7 +29,7 @@ const MESSAGES: usize = 300;
 /// Promise: what is in a Queue that serves is in its backup, though a broker is killed meanwhile; and in a Queue of another number of shards
 /// before anybody can send there. A backup that is not there is named, and a Queue that waits for it is not ready.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster: cargo xtask test --only e2e"]
+#[ignore = "needs the processes of the cluster: cargo xtask test --only e2e runs it after the others"]
 async fn queue_is_backed_up_and_another_begins_with_it() {
     let namespace = Namespace::new("backups");
     namespace.apply(CLAIM);
