@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::log::number_of;
 use crate::store::offline::checkpoint::Checkpoint;
 use crate::store::offline::scan::{Met, Scan};
 use crate::store::tables::FILE;
@@ -324,7 +325,8 @@ fn without_its_end() -> impl Iterator<Item = Vec<Exported>> {
     starts.sort();
     starts.into_iter().rev().map(|(last, start)| {
         let disk = store(End::Killed);
-        let later = disk.list().unwrap().into_iter().filter(|name| name.ends_with(".log") && *name > last);
+        let is_later = |name: &String| number_of(name).is_some() && *name > last;
+        let later = disk.list().unwrap().into_iter().filter(is_later);
         later.for_each(|name| disk.remove(&name).unwrap());
         if start == 0 {
             disk.remove(&last).unwrap();
