@@ -23,7 +23,7 @@ type QueueLabels<const N: usize> = [(&'static str, String); N];
 const RECONCILE_SECONDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0, 60.0];
 
 /// What `QueueTasks` do, and how they end.
-const WORKS: [&str; 2] = ["redrive", "purge"];
+const WORKS: [&str; 3] = ["redrive", "purge", "backup"];
 const TASK_ENDS: [&str; 4] = ["succeeded", "failed", "rejected", "cancelled"];
 
 /// All metrics of this process. Cheap to update from everywhere.
@@ -83,7 +83,11 @@ impl Metrics {
         );
         registry.register("reconcile_errors", "Failed visits, by class of error", self.errors.clone());
         registry.register("applies", "Child objects, by kind and outcome", self.applies.clone());
-        registry.register("reconcile_duration_seconds", "How long visits take", self.seconds.clone());
+        registry.register(
+            "reconcile_duration_seconds",
+            "How long visits take; one to a task that runs takes about a second",
+            self.seconds.clone(),
+        );
         registry.register("leader", "1 on the replica that reconciles", self.leader.clone());
         let unreadable = "Queues and QueueTasks that could not be read";
         registry.register("undecodable_objects", unreadable, self.undecodable.clone());

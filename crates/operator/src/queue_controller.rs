@@ -260,7 +260,7 @@ async fn make(queue: &Queue, observed: &Observed, context: &Context) -> Result<P
     context.replace_stuck(queue, &plan.rollout).await?;
     context.shards.sync(&plan, observed);
     plan.obstacles.extend(applier.limit(queue, &context.caches, &children).await?);
-    context.restore(&mut plan).await?;
+    context.restore(&mut plan, observed).await?;
     if let Some(set) = apply::recreation_is_due(&plan, observed) {
         applier.orphan_pods(queue, set).await?;
     }

@@ -18,7 +18,7 @@ pub(crate) const BINARIES: [&str; 3] = ["ackwelld", "ackwell-operator", "ackwell
 /// Every node with a sidecar pulls it before the first message flows.
 const MAX_BROKER_BYTES: u64 = 25_000_000;
 /// The operator and the command line have Kubernetes' client and types in them, the latter the broker, too, for `dev`.
-const MAX_CLIENT_BYTES: u64 = 28_000_000;
+const MAX_CLIENT_BYTES: u64 = 30_000_000;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

@@ -27,18 +27,32 @@ pub(super) fn follow(folder: PathBuf, store: &Path) -> anyhow::Result<Followed> 
         let mut told = String::new();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            match Keys::read(&folder) {
-                Ok(found) if followed.add(&found) => {
-                    tracing::info!(keys = ?followed.ids(), "there is a new key: what is new is sealed with the last one");
+            let wrong = look(&folder, &followed);
+            if wrong != told {
+                told = wrong;
+                if !told.is_empty() {
+                    tracing::warn!("{told}");
                 }
-                Ok(_) => told.clear(),
-                Err(error) if error.to_string() != told => {
-                    told = error.to_string();
-                    tracing::warn!("the keys stay as they are: {told}");
-                }
-                Err(_) => {}
             }
         }
     });
     Ok(Followed { keys, _task: AbortOnDropHandle::new(task) })
+}
+
+/// What is wrong with the keys in the folder, if anything is.
+fn look(folder: &Path, keys: &Keys) -> String {
+    let found = match Keys::read(folder) {
+        Ok(found) => keys.follow(&found),
+        Err(error) => return format!("the keys stay as they are: {error}"),
+    };
+    if found.has_changed {
+        tracing::info!(keys = ?keys.ids(), "what is new is sealed with the key {:?}", keys.newest_id());
+    }
+    if found.lost.is_empty() {
+        return String::new();
+    }
+    let lost = found.lost.join(", ");
+    format!(
+        "keys that were used until now are not there any more, or are others ({lost}): a restart needs those that the store is still sealed with"
+    )
 }

@@ -28,8 +28,10 @@ const SHORT: u64 = 5;
 
 pub(super) struct OnDisk {
     disk: Arc<Reserved>,
+    /// The same, as it is beneath what seals.
+    files: Arc<dyn Disk>,
     keys: Option<Keys>,
-    /// Which of them the state was sealed with when it was opened.
+    /// Which of them the state has been sealed with since it was loaded.
     state_key: Option<String>,
     pub(super) state: Arc<State>,
     pub(super) log: Log,
@@ -91,8 +93,8 @@ impl OnDisk {
         options: Options,
         keys: Option<Keys>,
     ) -> Result<Self, StoreError> {
-        let disk = seal::cover_and_rewrap(disk, keys.clone())?;
-        let state_key = keys.as_ref().map(Keys::newest_id);
+        let files = Arc::clone(&disk);
+        let disk = seal::cover(disk, keys.clone())?;
         let disk = Reserved::find(disk, options.reserve_bytes).map_err(StoreError::Files)?;
         let disk = Arc::new(disk);
         let state = Arc::new(State::open(Arc::<Reserved>::clone(&disk), entropy)?);
@@ -104,8 +106,9 @@ impl OnDisk {
         let (undone, written) = (Arc::default(), Arc::default());
         Ok(Self {
             disk,
+            files,
             keys,
-            state_key,
+            state_key: None,
             checkpoints: Worker::new(
                 options.threads,
                 "checkpoint",
@@ -152,6 +155,7 @@ impl OnDisk {
             summary.stored.iter().for_each(|stored| self.note_stored(seqs.clone(), *stored));
         }
         self.log.segments().can_be_read_from(applied.segment)?;
+        self.state_key = seal::rewrap(&*self.files, self.keys.as_ref())?;
         let unused = self.log.segments().unused_before(applied.segment);
         self.log.segments().free(unused).map_err(StoreError::Files)?;
         Ok(loaded)

@@ -29,11 +29,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use blocks::Blocks;
-pub(in crate::store) use disk::{cover, cover_and_rewrap};
+pub(in crate::store) use disk::{cover, rewrap};
 use envelope::Envelope;
 pub use envelope::key_of_store;
 pub(in crate::store) use envelope::{Enveloped, write_anew as envelope_anew};
-pub use keys::{KeyError, Keys, KeysError};
+pub use keys::{Followed, KeyError, Keys, KeysError};
 pub use stream::{HEADER_BYTES, StreamOpener, StreamSealer};
 
 /// Behind what is sealed.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use ackwell_api::conditions::reasons;
-use ackwell_api::{Bootstrap, Queue, RestoreState, RestoreStatus};
-use kube::Resource;
+use ackwell_api::{Bootstrap, Queue, RestoreState, RestoreStatus, names};
+use kube::{Resource, ResourceExt};
 
 use super::apply::ApplyError;
+use super::dereference::Observed;
 use super::programs::{Kind, Program, Run};
 use super::shards::ShardView;
-use super::validate::{Obstacle, Plan};
+use super::validate::{Obstacle, Plan, finds_volumes};
 use super::{Context, QueueRef};
 use crate::clock;
 
@@ -32,7 +33,7 @@ pub(super) fn is_due(queue: &Queue) -> bool {
 
 impl Context {
     /// Goes on with what `plan` has to restore.
-    pub(super) async fn restore(&self, plan: &mut Plan) -> Result<(), ApplyError> {
+    pub(super) async fn restore(&self, plan: &mut Plan, observed: &Observed) -> Result<(), ApplyError> {
         let queue = plan.queue.queue();
         let Some(Bootstrap { restore_from: place }) =
             queue.spec.bootstrap.as_ref().filter(|_| plan.is_restoring)
@@ -40,7 +41,9 @@ impl Context {
             return Ok(());
         };
         let views = self.shards.views(&QueueRef::from_obj(queue));
-        let run = if are_told(plan, &views) {
+        let run = if finds_volumes(&plan.queue, observed) {
+            volumes_found(queue)
+        } else if are_told(plan, &views) {
             let owner = queue.controller_owner_ref(&()).unwrap_or_default();
             let program = Program { kind: Kind::Restore, queue, shards: plan.shards, place, owner };
             self.copy(&program).await?
@@ -61,6 +64,16 @@ fn are_told(plan: &Plan, views: &[ShardView]) -> bool {
     let wanted = plan.queue.generation();
     let told = views.iter().filter(|view| view.generation.is_some_and(|has| has >= wanted)).count();
     !plan.suspended() && u32::try_from(told) == Ok(plan.shards)
+}
+
+/// Nobody knows of what they hold whether it is of this backup, nor whether it is all of it.
+fn volumes_found(queue: &Queue) -> Run {
+    let claim = names::volume_claim(&queue.name_any(), 0);
+    let message = format!(
+        "an earlier Queue of this name has left volumes ({claim} and so on): delete this Queue and then their claims to restore \
+         the backup, or make the Queue without spec.bootstrap to serve what is on them"
+    );
+    Run::Failed { reason: String::new(), message, is_final: true }
 }
 
 /// What could not be restored is said until it can: not anew with each attempt.

@@ -177,9 +177,16 @@ fn other_queues(queue: &ValidatedQueue) -> Result<BTreeSet<QueueName>, Error> {
 
 /// Whether all that there is is older than the Queue.
 fn are_found(queue: &ValidatedQueue, observed: &Observed) -> bool {
-    let made = &queue.queue().metadata.creation_timestamp;
-    let is_older = |claim: &PersistentVolumeClaim| claim.metadata.creation_timestamp < *made;
-    observed.pods.is_empty() && observed.claims.iter().all(|(_, claim)| is_older(claim))
+    observed.pods.is_empty() && observed.claims.iter().all(|(_, claim)| is_older(claim, queue))
+}
+
+/// Whether an earlier Queue of this name has left volumes.
+pub(super) fn finds_volumes(queue: &ValidatedQueue, observed: &Observed) -> bool {
+    observed.claims.iter().any(|(_, claim)| is_older(claim, queue))
+}
+
+fn is_older(claim: &PersistentVolumeClaim, queue: &ValidatedQueue) -> bool {
+    claim.metadata.creation_timestamp < queue.queue().metadata.creation_timestamp
 }
 
 /// The draining shard whose messages a person gave up on.
@@ -203,6 +210,7 @@ fn drain_blocked(step: &Step) -> Option<Obstacle> {
 mod tests {
     use ackwell_api::names::SHARDS_ANNOTATION;
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
@@ -267,6 +275,21 @@ mod tests {
                 crate::queue_controller::error::Class::User,
                 "nothing is there to be kept"
             );
+        }
+    }
+
+    /// What an earlier Queue left may be another backup, or half of one.
+    #[test]
+    fn volumes_of_an_earlier_queue_are_found() {
+        let mut queue = queue(|_| ());
+        let at = |second| Some(Time(jiff::Timestamp::from_second(second).unwrap()));
+        queue.metadata.creation_timestamp = at(100);
+        for (made, expected) in [(99, true), (100, false), (101, false)] {
+            let mut claim = claim(0, "Bound", "1Gi");
+            claim.metadata.creation_timestamp = at(made);
+            let observed = Observed { claims: vec![(0, claim.into())], ..Observed::default() };
+            let plan = validate(&queue, &observed).unwrap();
+            assert_eq!(finds_volumes(&plan.queue, &observed), expected);
         }
     }
 

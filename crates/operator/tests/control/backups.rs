@@ -125,11 +125,38 @@ async fn queue_without_its_backup_stays_closed() {
     assert_eq!(world.until_over("early").await.state, Is::Succeeded);
 }
 
+/// Promise: a backup is never restored over what an earlier Queue left, which may be another one or half of it: that is said, with what to do.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the control plane: cargo xtask test --only e2e"]
+async fn kept_volumes_are_not_restored_over() {
+    let world = settled("restored-over").await;
+    world.delete().await;
+    until_gone(&world, "ackwell-orders-0").await;
+    until_gone(&world, "ackwell-orders-1").await;
+    let spec = json!({"shards": 2, "storage": {"size": "1Gi"}, "bootstrap": {"restoreFrom": on("backups")}});
+    world.change(&spec).await.unwrap();
+    world.until_condition("Stalled", "True/RestoreFailed").await;
+    let conditions = world.queue().await.status.unwrap().conditions;
+    let stalled = conditions.iter().find(|one| one.type_ == "Stalled").unwrap();
+    assert!(stalled.message.contains("make the Queue without spec.bootstrap"), "{stalled:?}");
+    world.until_condition("Available", "True/MinimumShards").await;
+    assert_eq!(config(&world).await["restoring"], true);
+    assert!(
+        world.api::<Pod>().get_opt("ackwell-orders-restore").await.unwrap().is_none(),
+        "nothing is tried"
+    );
+}
+
 /// Whether brokers that start now let nobody in.
 async fn is_closed(world: &World) -> bool {
-    let config = world.api::<ConfigMap>().get("ackwell-orders").await.unwrap();
-    let config: Value = serde_json::from_str(&config.data.unwrap()["queue.json"]).unwrap();
+    let config = config(world).await;
     let placement: Option<Placement> = serde_json::from_value(config["placement"].clone()).unwrap();
     assert!(placement.is_some_and(|placement| placement.to >= 2));
     config["restoring"] == true
+}
+
+/// What brokers start with.
+async fn config(world: &World) -> Value {
+    let map = world.api::<ConfigMap>().get("ackwell-orders").await.unwrap();
+    serde_json::from_str(&map.data.unwrap()["queue.json"]).unwrap()
 }

@@ -27,16 +27,14 @@ pub(in crate::store) fn cover(disk: Arc<dyn Disk>, keys: Option<Keys>) -> Result
     Ok(Arc::new(Sealed::over(disk, keys)?))
 }
 
-/// The same; the newest of the keys is the only one that the state needs from then on.
-pub(in crate::store) fn cover_and_rewrap(
-    disk: Arc<dyn Disk>,
-    keys: Option<Keys>,
-) -> Result<Arc<dyn Disk>, StoreError> {
-    let covered = cover(Arc::clone(&disk), keys.clone())?;
-    if let Some(keys) = keys {
-        Sealed { disk, keys }.rewrap()?;
-    }
-    Ok(covered)
+/// Has the key of the state sealed with the newest of the keys, so that the others are needed no longer than what is in their
+/// segments. Answers with which key it is sealed. Only for a store that was read whole: one that is refused for a key must be the
+/// same to whoever brings back the keys that it had.
+pub(in crate::store) fn rewrap(disk: &dyn Disk, keys: Option<&Keys>) -> Result<Option<String>, StoreError> {
+    let Some(keys) = keys else { return Ok(None) };
+    let Some((file, Some(envelope))) = state_of(disk).map_err(StoreError::Files)? else { return Ok(None) };
+    let rewrapped = envelope::rewrap(&*file, &envelope, keys).inspect_err(|_| suspect::mark(disk));
+    rewrapped.map(Some).map_err(StoreError::Files)
 }
 
 fn must_be_plain(disk: &dyn Disk) -> Result<(), StoreError> {
@@ -72,18 +70,6 @@ impl Sealed {
             Some((_, None)) => return Err(StoreError::Files(damaged())),
         }
         Ok(Self { disk, keys })
-    }
-
-    /// Has the key of the state sealed with the newest of the keys, so that the others are needed no longer than what is in
-    /// their segments.
-    fn rewrap(&self) -> Result<(), StoreError> {
-        let rewrapped = match state_of(&*self.disk).map_err(StoreError::Files)? {
-            Some((file, Some(envelope))) => {
-                envelope::rewrap(&*file, &envelope, &self.keys).inspect_err(|_| suspect::mark(&*self.disk))
-            }
-            _ => Ok(()),
-        };
-        rewrapped.map_err(StoreError::Files)
     }
 }
 

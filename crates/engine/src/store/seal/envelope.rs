@@ -108,17 +108,19 @@ pub(in crate::store) fn write_anew(file: &dyn DiskFile) -> io::Result<()> {
 }
 
 /// Seals the data key with the newest key, if it is sealed with another; one copy after the other, so that one is always whole.
-pub(super) fn rewrap(file: &dyn DiskFile, envelope: &Envelope, keys: &Keys) -> io::Result<()> {
+/// Answers with which it is sealed.
+pub(super) fn rewrap(file: &dyn DiskFile, envelope: &Envelope, keys: &Keys) -> io::Result<String> {
     if keys.newest().0 == envelope.key_id {
-        return Ok(());
+        return Ok(envelope.key_id.clone());
     }
     let secret = envelope.secret(keys).map_err(io::Error::other)?;
-    let copy = Envelope::seal(envelope.number, &secret, keys).encode();
+    let renewed = Envelope::seal(envelope.number, &secret, keys);
+    let copy = renewed.encode();
     for n in 0..2 {
         file.write_at(n * COPY_BYTES as u64, &copy)?;
         file.sync()?;
     }
-    Ok(())
+    Ok(renewed.key_id)
 }
 
 /// A file behind its envelope.

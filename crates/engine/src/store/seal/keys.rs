@@ -21,7 +21,20 @@ pub(super) const MAX_ID_BYTES: usize = 128;
 
 /// Keys by their ids. The one whose id comes last, byte by byte, seals what is new; all of them open. Clones are the same keys.
 #[derive(Clone)]
-pub struct Keys(Arc<RwLock<BTreeMap<String, Secret>>>);
+pub struct Keys(Arc<RwLock<Known>>);
+
+struct Known {
+    keys: BTreeMap<String, Secret>,
+    /// The one that seals.
+    newest: String,
+}
+
+impl Known {
+    fn new(keys: BTreeMap<String, Secret>) -> Option<Self> {
+        let newest = keys.last_key_value()?.0.clone();
+        Some(Self { keys, newest })
+    }
+}
 
 /// Why something cannot be opened, although nothing is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +70,15 @@ pub enum KeyError {
     NotSealed,
 }
 
+/// What has come of following the keys that are given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Followed {
+    /// There is a key that there was not, or another one seals.
+    pub has_changed: bool,
+    /// Those that are used and are not given any more, or were given otherwise: a restart could not open what they sealed.
+    pub lost: Vec<String>,
+}
+
 /// Why keys could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
@@ -85,8 +107,8 @@ impl fmt::Debug for Keys {
 impl Keys {
     /// One at least.
     pub fn new(keys: impl IntoIterator<Item = (String, [u8; KEY_BYTES])>) -> Option<Self> {
-        let keys: BTreeMap<_, _> = keys.into_iter().map(|(id, key)| (id, Zeroizing::new(key))).collect();
-        (!keys.is_empty()).then(|| Self(Arc::new(RwLock::new(keys))))
+        let keys = keys.into_iter().map(|(id, key)| (id, Zeroizing::new(key))).collect();
+        Self::of(keys)
     }
 
     /// Those of a folder, a file each, as a mounted Secret has them: the name is the id. Names that begin with a dot are passed over.
@@ -105,10 +127,7 @@ impl Keys {
             let key = read_key(&path)?.filter(|_| name.len() <= MAX_ID_BYTES);
             keys.insert(name, key.ok_or_else(|| KeysError::Invalid(path.clone()))?);
         }
-        if keys.is_empty() {
-            return Err(KeysError::None(folder.into()));
-        }
-        Ok(Self(Arc::new(RwLock::new(keys))))
+        Self::of(keys).ok_or_else(|| KeysError::None(folder.into()))
     }
 
     /// One key of a file, named as the file is.
@@ -116,44 +135,53 @@ impl Keys {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let key = read_key(path)?.filter(|_| name.len() <= MAX_ID_BYTES);
         let key = key.ok_or_else(|| KeysError::Invalid(path.into()))?;
-        Ok(Self(Arc::new(RwLock::new(BTreeMap::from([(name, key)])))))
+        Ok(Self::of(BTreeMap::from([(name, key)])).expect("there is one"))
     }
 
-    /// These, too, from now on, in all clones: what is new is sealed with the newest. A key that is there stays what it is. Says
-    /// whether there is a new one.
-    pub fn add(&self, more: &Self) -> bool {
-        let more = more.read_all().clone();
-        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let before = keys.len();
-        for (id, key) in more {
-            keys.entry(id).or_insert(key);
+    fn of(keys: BTreeMap<String, Secret>) -> Option<Self> {
+        Some(Self(Arc::new(RwLock::new(Known::new(keys)?))))
+    }
+
+    /// Follows those that are given now, in all clones: what is new is sealed with the newest of these. One that was given before
+    /// opens as before, and one that is another under its name is not taken: what is sealed with it could not be opened.
+    pub fn follow(&self, given: &Self) -> Followed {
+        let given = given.read_all();
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = (known.keys.len(), known.newest.clone());
+        for (id, key) in &given.keys {
+            known.keys.entry(id.clone()).or_insert_with(|| key.clone());
         }
-        keys.len() > before
+        let is_given =
+            |(id, key): &(&String, &Secret)| given.keys.get(*id).is_some_and(|other| other == *key);
+        let (held, lost): (Vec<_>, Vec<_>) = known.keys.iter().partition(is_given);
+        let newest = held.last().map(|(id, _)| (*id).clone());
+        let lost = lost.into_iter().map(|(id, _)| id.clone()).collect();
+        known.newest = newest.unwrap_or_else(|| known.newest.clone());
+        Followed { has_changed: before != (known.keys.len(), known.newest.clone()), lost }
     }
 
-    /// Their names, the newest last.
+    /// Their names, in order.
     pub fn ids(&self) -> Vec<String> {
-        self.read_all().keys().cloned().collect()
+        self.read_all().keys.keys().cloned().collect()
     }
 
     /// The name of the one that seals.
-    pub(in crate::store) fn newest_id(&self) -> String {
-        self.newest().0
+    pub fn newest_id(&self) -> String {
+        self.read_all().newest.clone()
     }
 
     /// The one that seals.
     pub(super) fn newest(&self) -> (String, Secret) {
-        let keys = self.read_all();
-        let (id, key) = keys.last_key_value().expect("there is one at least");
-        (id.clone(), key.clone())
+        let known = self.read_all();
+        (known.newest.clone(), known.keys[&known.newest].clone())
     }
 
     pub(super) fn get(&self, id: &str) -> Result<Secret, KeyError> {
-        let found = self.read_all().get(id).cloned();
+        let found = self.read_all().keys.get(id).cloned();
         found.ok_or_else(|| KeyError::Missing { id: id.to_owned(), given: self.ids().join(", ") })
     }
 
-    fn read_all(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Secret>> {
+    fn read_all(&self) -> std::sync::RwLockReadGuard<'_, Known> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -268,7 +268,8 @@ fn keys_are_rotated_without_writing_everything_anew() {
     engine.close().unwrap();
     let both = keys(&["k1"]);
     let mut engine = open(&disk, Some(both.clone())).unwrap();
-    assert!(both.add(&keys(&["k2"])) && !both.add(&keys(&["k1", "k2"])));
+    let given = keys(&["k1", "k2"]);
+    assert!(both.follow(&given).has_changed && !both.follow(&given).has_changed);
     use_up(&mut engine, 100);
     assert_eq!(used(&engine), ["k1", "k2"]);
     let digest = engine.digest();
@@ -290,6 +291,40 @@ fn keys_are_rotated_without_writing_everything_anew() {
     let engine = open(&disk, Some(keys(&["k2"]))).unwrap();
     assert!(engine.damage().unwrap().is_empty());
     assert_eq!(engine.digest(), digest);
+}
+
+/// Promise: a store that is refused for the key of one segment still opens with the keys that it had.
+#[test]
+fn refused_store_opens_with_the_keys_that_it_had() {
+    let disk = Shared::default();
+    let both = keys(&["k1"]);
+    let mut engine = open(&disk, Some(both.clone())).unwrap();
+    use_up(&mut engine, 0);
+    both.follow(&keys(&["k1", "k2"]));
+    use_up(&mut engine, 100);
+    engine.close().unwrap();
+    let digest = open(&disk, Some(keys(&["k1", "k2"]))).unwrap().digest();
+    let refused = open(&disk, Some(keys(&["k2", "k3"])));
+    assert!(matches!(refused, Err(StoreError::Key(KeyError::Missing { id, .. })) if id == "k1"));
+    assert_eq!(open(&disk, Some(keys(&["k1", "k2"]))).unwrap().digest(), digest);
+}
+
+/// Promise: what is new is sealed with a key that is given, as it is given: one that is gone from its Secret, or was replaced under its
+/// name, seals nothing more, and is named.
+#[test]
+fn keys_that_are_not_given_any_more_seal_nothing_new() {
+    let used = keys(&["k1"]);
+    let replaced = Keys::new([("k2".to_owned(), [9; KEY_BYTES])]).unwrap();
+    let two =
+        Keys::new([("k1".to_owned(), *used.get("k1").unwrap()), ("k2".to_owned(), [8; KEY_BYTES])]).unwrap();
+    assert_eq!(used.follow(&two), Followed { has_changed: true, lost: Vec::new() });
+    assert_eq!(used.newest_id(), "k2");
+    let one = keys(&["k1"]);
+    assert_eq!(used.follow(&one), Followed { has_changed: true, lost: vec!["k2".to_owned()] });
+    assert_eq!(used.newest_id(), "k1");
+    let lost = vec!["k1".to_owned(), "k2".to_owned()];
+    assert_eq!(used.follow(&replaced), Followed { has_changed: false, lost });
+    assert_eq!(used.newest_id(), "k1", "there is no better one");
 }
 
 /// Promise: what was changed, cut or moved does not open, nor with a key that another file has.
