@@ -183,7 +183,7 @@ impl Schedule {
         if let Some(there) = &self.keys
             && !self.dice.one_in(3)
         {
-            there.add(&keys(there.ids().len() + 1));
+            _ = there.follow(&keys(there.ids().len() + 1));
         }
     }
 
