@@ -15,7 +15,6 @@ mod blocks;
 mod disk;
 mod envelope;
 mod keys;
-mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +33,6 @@ use envelope::Envelope;
 pub use envelope::key_of_store;
 pub(in crate::store) use envelope::{Enveloped, write_anew as envelope_anew};
 pub use keys::{Followed, KeyError, Keys, KeysError};
-pub use stream::{HEADER_BYTES, StreamOpener, StreamSealer};
 
 /// Behind what is sealed.
 const TAG_BYTES: usize = 16;

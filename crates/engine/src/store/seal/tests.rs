@@ -431,26 +431,6 @@ fn blocks_are_a_file_like_any_other() {
     assert!(file.read_at(20 * 4096 - 1, &mut [0; 2]).is_err());
 }
 
-/// Promise: a stream is read as it was written, or not at all: nothing is left out, exchanged, repeated or cut off.
-#[test]
-fn streams_are_whole() {
-    let ring = keys(&["k1", "k2"]);
-    let (header, mut sealer) = StreamSealer::begin(&ring);
-    let records: Vec<_> = (0..4).map(|n| sealer.seal(format!("record {n}").as_bytes(), n == 3)).collect();
-    let begin = |keys: &Keys| StreamOpener::begin(&header, keys);
-    let mut opener = begin(&ring).unwrap().unwrap();
-    for (n, record) in records.iter().enumerate() {
-        assert_eq!(opener.open(record, n == 3), Some(format!("record {n}").into_bytes()));
-    }
-    let mut opener = begin(&ring).unwrap().unwrap();
-    assert_eq!(opener.open(&records[1], false), None, "one is left out");
-    assert_eq!(opener.open(&records[0], true), None, "the rest is cut off");
-    assert!(opener.open(&records[0], false).is_some());
-    assert_eq!(opener.open(&records[0], false), None, "it is repeated");
-    assert!(matches!(begin(&keys(&["k1"])), Err(KeyError::Missing { id, .. }) if id == "k2"));
-    assert!(StreamOpener::begin(&[0; 600], &ring).unwrap().is_none());
-}
-
 /// Promise: keys of a folder are those of its files as a mounted Secret has them; what is none is named by its path, and no key is shown
 /// by anything.
 #[test]
