@@ -1,7 +1,7 @@
 //! Backups with real brokers: under load, with everything killed, into another number of shards.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ackwell_proto::Reason;
@@ -198,8 +198,10 @@ async fn restore_of_what_is_no_backup_stores_nothing() {
     let mut old = Shards::start(1, settings(), placement(1, 1, 1));
     old.broker(0).caller().await.send_one(message("one")).await;
     let place = tempfile::tempdir().unwrap();
-    let folder = place.path().join("b");
+    let (folder, next_day) = (place.path().join("b"), place.path().join("c"));
     assert_eq!(ended(backup(&old, 1, ("t1", &folder), &[])), 0);
+    old.broker(0).caller().await.send_one(message("two")).await;
+    assert_eq!(ended(backup(&old, 1, ("t2", &next_day), &[])), 0);
     let report = place.path().join("report.json");
     let said = |shards: &Shards, folder: &Path| {
         let program = restore(shards, 1, folder, &["--report", text(&report)]);
@@ -218,13 +220,16 @@ async fn restore_of_what_is_no_backup_stores_nothing() {
     told(&new, 1).await;
     assert_eq!(said(&new, &place.path().join("nowhere")), "BackupMissing");
     let file = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    let file = file.into_iter().find(|path| !path.ends_with("manifest.json")).unwrap();
+    let is_of_shard = |path: &PathBuf| text(path).contains("/shard-0-");
+    let file = file.into_iter().find(is_of_shard).unwrap();
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     assert_eq!(said(&new, &folder), "BackupDamaged");
     assert_eq!(new.broker(0).caller().await.stats().await.ready, 0);
     std::fs::write(&file, &whole).unwrap();
     assert_eq!(ended(restore(&new, 1, &folder, &[])), 0);
+    assert_eq!(new.broker(0).caller().await.stats().await.ready, 1);
+    assert_eq!(said(&new, &next_day), "ShardRefused", "it has parts of another backup");
     assert_eq!(new.broker(0).caller().await.stats().await.ready, 1);
 }
 

@@ -79,7 +79,7 @@ pub enum Fault {
         found: u64,
     },
     /// Nothing is overwritten.
-    #[error("{} has another backup already, of task {task}: name another path", folder.display())]
+    #[error("{} has another backup already, of task {task}, whole or not: name another path", folder.display())]
     Occupied {
         /// Where.
         folder: PathBuf,
@@ -104,6 +104,14 @@ pub enum Fault {
     },
 }
 
+/// What a volume says that no other attempt changes: to read all shards again and again would only cost them time.
+const FOR_A_PERSON: [io::ErrorKind; 4] = [
+    io::ErrorKind::StorageFull,
+    io::ErrorKind::QuotaExceeded,
+    io::ErrorKind::ReadOnlyFilesystem,
+    io::ErrorKind::PermissionDenied,
+];
+
 impl Fault {
     /// For programs.
     pub fn reason(&self) -> &'static str {
@@ -121,7 +129,11 @@ impl Fault {
 
     /// Whether trying again can be of use before a person has done something.
     pub fn is_final(&self) -> bool {
-        !matches!(self, Self::Unavailable(_) | Self::Folder { .. })
+        match self {
+            Self::Unavailable(_) => false,
+            Self::Folder { source, .. } => FOR_A_PERSON.contains(&source.kind()),
+            _ => true,
+        }
     }
 
     /// For whoever started the program.

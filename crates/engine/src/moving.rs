@@ -284,6 +284,11 @@ impl Arrival {
     pub(crate) fn place(&self, there: Seq) -> Option<Seq> {
         translate(there, self.first, self.places, self.at)
     }
+
+    /// Whether it has just the places of the source.
+    pub(crate) fn is_of(&self, source: &Source) -> bool {
+        (self.salt, self.first, self.places) == (source.salt, source.first, source.places())
+    }
 }
 
 /// What goes, at its source.

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use ackwell_proto::v1;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::Fault;
 use super::file::{FORMAT, Sum};
 
 /// Its file.
 pub(super) const NAME: &str = "manifest.json";
-/// Before it is whole.
-const PARTIAL: &str = "manifest.json.partial";
+/// Has the uid of the task that may write into the folder.
+pub(super) const OWNER: &str = "owner";
 /// Before the checksum, in the last line.
 const CHECKSUM: &str = "crc32c ";
 /// So begin the names of files of shards.
@@ -82,23 +83,28 @@ impl Manifest {
         self.shards.iter().map(|shard| shard.bytes).sum()
     }
 
-    /// Makes the backup one that is whole.
+    /// Refuses a backup whose files are not there, or not as long as they were. What is in them is not looked at.
+    pub(super) fn assert_files(&self, folder: &Path) -> Result<(), Fault> {
+        for shard in &self.shards {
+            let path = shard.path(folder);
+            let bytes = std::fs::metadata(&path).map_err(Fault::folder("find", &path))?.len();
+            if bytes != shard.bytes {
+                return Err(Fault::damaged(&path, format!("it has {bytes} bytes, and had {}", shard.bytes)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the backup one that is whole. What is whole is never written over.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Fault> {
-        let (partial, path) = (folder.join(PARTIAL), folder.join(NAME));
+        let path = folder.join(NAME);
         let mut text = serde_json::to_string_pretty(self)
             .map_err(io::Error::other)
             .map_err(Fault::folder("write", &path))?;
         text.push('\n');
         let sum = crc32c::crc32c(text.as_bytes());
         text.extend([CHECKSUM, &format!("{sum:08x}"), "\n"]);
-        let written = File::create(&partial).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        });
-        written.map_err(Fault::folder("write", &partial))?;
-        sync(folder)?;
-        std::fs::rename(&partial, &path).map_err(Fault::folder("name", &path))?;
-        sync(folder)
+        sync(folder).and_then(|()| publish(&path, text.as_bytes())).map_err(Fault::folder("write", &path))
     }
 
     /// What says that there is a whole backup in the folder; its files are not looked at.
@@ -150,15 +156,31 @@ fn absent(folder: &Path) -> Result<Fault, Fault> {
         }
         files => files.map_err(Fault::folder("read", folder))?,
     };
-    let is_of_shard =
-        |name: &std::ffi::OsString| name.to_str().is_some_and(|name| name.starts_with(SHARD_PREFIX));
-    let begun = files.filter_map(Result::ok).any(|entry| is_of_shard(&entry.file_name()));
+    let is_of_backup = |name: &str| name.starts_with(SHARD_PREFIX) || name == OWNER;
+    let begun =
+        files.filter_map(Result::ok).any(|entry| entry.file_name().to_str().is_some_and(is_of_backup));
     Ok(if begun { Fault::Unfinished(folder.to_owned()) } else { Fault::Missing(folder.to_owned()) })
 }
 
+/// Writes a file whole, or not at all where there is one of this name.
+pub(super) fn publish(path: &Path, content: &[u8]) -> io::Result<()> {
+    let partial = path.with_extension(format!("{:08x}.partial", Uuid::new_v4().as_fields().0));
+    let mut file = File::create_new(&partial)?;
+    file.write_all(content).and_then(|()| file.sync_all())?;
+    let linked = match std::fs::hard_link(&partial, path) {
+        // Some file systems have no links.
+        Err(error) if NO_LINKS.contains(&error.kind()) && !path.exists() => std::fs::rename(&partial, path),
+        linked => std::fs::remove_file(&partial).and(linked),
+    };
+    linked?;
+    sync(path.parent().unwrap_or(path))
+}
+
+const NO_LINKS: [io::ErrorKind; 2] = [io::ErrorKind::Unsupported, io::ErrorKind::PermissionDenied];
+
 /// Makes the names in a folder last.
-fn sync(folder: &Path) -> Result<(), Fault> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Fault::folder("write", folder))
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder).and_then(|folder| folder.sync_all())
 }
 
 impl Shard {

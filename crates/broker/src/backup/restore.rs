@@ -45,7 +45,8 @@ pub fn verify(folder: &Path) -> Result<Manifest, Fault> {
 fn verify_shard(shard: &Shard, folder: &Path) -> Result<u64, Fault> {
     let path = shard.path(folder);
     let mut reader = Reader::open(path.clone(), shard.sum())?;
-    let (mut messages, mut dedup_ids, mut from) = (0, 0, shard.first);
+    // No store has a place 0, which would be no number of a page.
+    let (mut messages, mut dedup_ids, mut from) = (0, 0, shard.first.max(1));
     while let Some(page) = reader.next()? {
         for message in &page.messages {
             if !(from..shard.end).contains(&message.place) {
@@ -90,17 +91,18 @@ impl Restore {
         Ok(targets)
     }
 
-    /// Each page has a number in its file; of each a shard gets what is its own.
+    /// Of each page a shard gets what is its own; the number of that is the place of its last message, so that a shard that has a
+    /// number has all messages up to that place, however they were divided into pages.
     async fn import(&self, shard: &Shard, source: u32, targets: &[Target]) -> Result<(), Fault> {
         let mut reader = Reader::open(shard.path(&self.folder), shard.sum())?;
-        let mut transfer = 0;
         while let Some(page) = reader.next()? {
-            transfer += 1;
             let parts = targets.iter().zip(split(page, source, targets.len()));
             let sent = parts.map(|(target, page)| async move {
-                if page == KeptPage::default() || target.has(source, transfer) {
+                let page = target.lacks(source, page);
+                if page == KeptPage::default() {
                     return Ok(());
                 }
+                let transfer = page.messages.last().map_or(0, |last| last.place);
                 let queue = self.reach.queue.clone();
                 let request = RestorePageRequest { queue, source, transfer, page: Some(page) };
                 let ask = async |mut client: Client| client.restore_page(request.clone()).await;
@@ -112,15 +114,18 @@ impl Restore {
     }
 }
 
-/// A shard, and the numbers of the last pages that it had of each source.
+/// A shard, and up to which places it had each source.
 struct Target {
     link: Link,
     transfers: Vec<u64>,
 }
 
 impl Target {
-    fn has(&self, source: u32, transfer: u64) -> bool {
-        self.transfers.get(source as usize).is_some_and(|last| transfer <= *last)
+    /// Dedup ids are not numbered: to know one again changes nothing.
+    fn lacks(&self, source: u32, mut page: KeptPage) -> KeptPage {
+        let had = self.transfers.get(source as usize).copied().unwrap_or(0);
+        page.messages.retain(|message| message.place > had);
+        page
     }
 }
 

@@ -1,6 +1,7 @@
 //! What of a backup is whole, and what is not.
 
 use std::fs;
+use std::io::ErrorKind::AlreadyExists;
 use std::path::Path;
 
 use ackwell_proto::v1;
@@ -117,22 +118,59 @@ fn files_and_manifest_have_to_agree() {
         let folder = backup();
         let mut shard = verify(folder.path()).unwrap().shards.remove(0);
         edit(&mut shard);
+        fs::remove_file(folder.path().join(NAME)).unwrap();
         manifest(vec![shard]).write(folder.path()).unwrap();
         assert_eq!(reason(folder.path()), "BackupDamaged");
     }
+}
+
+/// One that ends when it comes to the shards.
+fn unreachable(task: &str, folder: &Path) -> Take {
+    let reach = Reach { queue: "shop/orders".to_owned(), shards: vec!["no address".to_owned()], tls: None };
+    Take { reach, task: task.to_owned(), folder: folder.to_owned() }
 }
 
 /// Promise: the same task makes its backup once, and another one does not touch it. Nobody is called for either.
 #[tokio::test]
 async fn folder_with_a_backup_is_left_as_it_is() {
     let folder = backup();
-    let take = |task: &str| Take {
-        reach: Reach { queue: "shop/orders".to_owned(), shards: vec!["-".to_owned()], tls: None },
-        task: task.to_owned(),
-        folder: folder.path().to_owned(),
-    };
+    let take = |task: &str| unreachable(task, folder.path());
     assert_eq!(take("t1").run().await.unwrap().messages, 2);
     let other = take("t2").run().await.unwrap_err();
     assert!(matches!(&other, Fault::Occupied { task, .. } if task == "t1") && other.is_final(), "{other}");
     assert_eq!(reason(folder.path()), "");
+    let written = manifest(Vec::new()).write(folder.path()).unwrap_err();
+    assert!(matches!(&written, Fault::Folder { source, .. } if source.kind() == AlreadyExists), "{written}");
+    assert_eq!(reason(folder.path()), "", "what is whole is not written over");
+}
+
+/// Promise: two tasks that were given one folder do not meet in it: the second is told, and nothing of the first is touched. The same
+/// task goes on, and takes away what it had begun and no other's files.
+#[tokio::test]
+async fn folder_belongs_to_the_task_that_came_first() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("nightly");
+    let take = |task: &str| unreachable(task, &folder);
+    take("t1").run().await.unwrap_err();
+    let first = take("t1").mark();
+    let begun = [format!("shard-0{first}aaaaaaaa"), format!("shard-1{first}aaaaaaaa.partial")];
+    let foreign = ["shard-of-somebody".to_owned(), "shard-0-12345678-aaaaaaaa".to_owned()];
+    begun.iter().chain(&foreign).for_each(|name| fs::write(folder.join(name), "x").unwrap());
+    let is_there = |name: &String| folder.join(name).exists();
+    let refused = take("t2").run().await;
+    assert!(matches!(&refused, Err(Fault::Occupied { task, .. }) if task == "t1"), "{refused:?}");
+    assert!(begun.iter().chain(&foreign).all(is_there));
+    take("t1").run().await.unwrap_err();
+    assert!(foreign.iter().all(is_there) && !begun.iter().any(is_there));
+    assert_eq!(reason(&folder), "BackupUnfinished");
+}
+
+/// Promise: a manifest whose files are gone is no backup, and the task that made it makes it anew.
+#[tokio::test]
+async fn manifest_without_its_files_is_made_anew() {
+    let folder = backup();
+    fs::remove_file(folder.path().join("shard-0-a")).unwrap();
+    let fault = unreachable("t1", folder.path()).run().await.unwrap_err();
+    assert_eq!(fault.reason(), "ShardUnavailable", "it did not say that it is done");
+    assert!(!folder.path().join(NAME).exists());
 }

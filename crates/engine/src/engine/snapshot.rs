@@ -50,13 +50,15 @@ impl Engine {
         KeptIds { ids, next }
     }
 
-    /// Whether the shard can have what these stores had: it began to take it before, or never had anything.
-    pub fn can_restore(&self, queue: QueueId, salts: &[u32]) -> bool {
-        let began = self.moves(queue).is_some_and(|moves| {
-            let received = moves.received.keys();
-            let origins = moves.origins.iter().map(|origin| &origin.salt);
-            received.chain(origins).any(|salt| salts.contains(salt))
-        });
-        (began || self.meta.next_seq == 1) && !salts.contains(&self.meta.salt)
+    /// Whether the shard can have what these stores had: it began to take just that before, or never had anything. The same stores
+    /// may have had something else on another day, of which these places would be others.
+    pub fn can_restore(&self, queue: QueueId, sources: &[Source]) -> bool {
+        let arrivals = self.moves(queue).map_or(&[][..], |moves| &moves.arrivals);
+        let has_begun = |source: &Source| arrivals.iter().any(|arrival| arrival.salt == source.salt);
+        let is_same = |source: &Source| {
+            arrivals.iter().filter(|arrival| arrival.salt == source.salt).all(|arrival| arrival.is_of(source))
+        };
+        (self.meta.next_seq == 1 || sources.iter().any(has_begun))
+            && sources.iter().all(|source| source.salt != self.meta.salt && is_same(source))
     }
 }

@@ -2893,13 +2893,14 @@ pub struct BeginRestoreRequest {
     /// How many shards the queue has: another number is refused with SHARD_MOVED.
     #[prost(uint32, tag = "2")]
     pub shards: u32,
-    /// All shards of the backup. A shard that had messages of anything else is refused: a restored queue is a new one.
+    /// All shards of the backup. A shard that had messages of anything else, another backup of the same shards too, is refused: a
+    /// restored queue is a new one.
     #[prost(message, repeated, tag = "3")]
     pub sources: ::prost::alloc::vec::Vec<Snapshot>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BeginRestoreResponse {
-    /// The number of the last page that is there of each source.
+    /// Up to which place the messages of each source are there.
     #[prost(uint64, repeated, tag = "1")]
     pub transfers: ::prost::alloc::vec::Vec<u64>,
 }
@@ -2910,7 +2911,8 @@ pub struct RestorePageRequest {
     /// Which of the sources.
     #[prost(uint32, tag = "2")]
     pub source: u32,
-    /// The number of the page of this source: one that is not higher than the last changes nothing.
+    /// The place of its last message, 0 where it has none: the messages of a page whose number is not higher than the last one's are
+    /// not stored again.
     #[prost(uint64, tag = "3")]
     pub transfer: u64,
     #[prost(message, optional, tag = "4")]

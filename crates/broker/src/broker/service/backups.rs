@@ -127,17 +127,18 @@ impl Service {
     ) -> Result<BeginRestoreResponse, Failure> {
         let BeginRestoreRequest { shards, sources, .. } = request;
         let sources = backups::sources(sources)?;
-        let salts: Vec<u32> = sources.iter().map(|source| source.salt).collect();
+        let asked = sources.clone();
         let look = move |view: crate::broker::shard::View<'_>| {
-            (view.engine.placement(queue), view.engine.can_restore(queue, &salts))
+            (view.engine.placement(queue), view.engine.can_restore(queue, &asked))
         };
         let (placement, is_new) = self.shard.look(look).await?;
         if placement.from != placement.to || placement.to.max(1) != shards {
             return Err(moved("the queue has another number of shards"));
         }
         if !is_new {
-            let message = "this shard had messages before, and a backup is restored into a new queue only: delete the \
-                           Queue and the volumes that an earlier one of its name left, or give it another name";
+            let message = "this shard had messages before, or parts of another backup, and a backup is restored into a new \
+                           queue only: delete the Queue and the volumes that it or an earlier one of its name left, or give \
+                           it another name";
             return Err(Failure::invalid(message));
         }
         let mut transfers = Vec::new();

@@ -7,7 +7,7 @@ use crate::command::{
 };
 use crate::kept::{Kept, KeptIds, Snapshot, Standing};
 use crate::message::{Payload, QueueId, Seq};
-use crate::moving::{Arrive, Import, Traveller};
+use crate::moving::{Arrive, Import, Source, Traveller};
 use crate::settings::Settings;
 use crate::store::tests::{ENTROPY, MemoryDisk, SMALL};
 use crate::{Engine, Store, Timestamp};
@@ -102,13 +102,14 @@ fn what_was_kept_comes_back_once_with_its_ids() {
     let Snapshot { source, .. } = engine.snapshot(FIRST);
     let kept = engine.kept(FIRST, (source.first, source.end), NO_BOUND).unwrap().messages;
     assert!(kept.iter().all(|kept| kept.standing == Standing::Ready));
-    assert!(!engine.can_restore(FIRST, &[source.salt]), "what it is of");
+    let can_restore =
+        |engine: &Engine, source: &Source| engine.can_restore(FIRST, std::slice::from_ref(source));
+    assert!(!can_restore(&engine, &source), "what it is of");
 
     let mut engine = shard(1);
-    assert!(engine.can_restore(FIRST, &[source.salt]));
-    let salt = source.salt;
+    assert!(can_restore(&engine, &source));
     for at in [10, 20].map(Timestamp) {
-        let source = crate::moving::Source { ordinal: SOURCE, ..source.clone() };
+        let source = Source { ordinal: SOURCE, ..source.clone() };
         let arrive = Arrive { queue: FIRST, placement: engine.placement(FIRST), source };
         let import = Import {
             queue: FIRST,
@@ -123,14 +124,17 @@ fn what_was_kept_comes_back_once_with_its_ids() {
         let replies =
             engine.apply(at, vec![Command::Arrive(arrive), Command::Import(import)]).unwrap().replies;
         assert!(matches!(replies.as_slice(), [Reply::Arrived(_), Reply::Imported(1)]), "{replies:?}");
-        assert!(engine.can_restore(FIRST, &[salt]), "it has begun");
     }
+    assert!(can_restore(&engine, &source), "it has begun");
+    let other_day = Source { end: Seq(source.end.0 + 1), ..source.clone() };
+    assert!(!can_restore(&engine, &other_day), "pages of the same store, and not of the same backup");
     let got = receive(&mut engine, 9);
     assert_eq!(got.iter().map(|delivery| delivery.message.id).collect::<Vec<_>>(), ids);
     assert_eq!(got[0].message.payload.body, "a");
     let mut engine = engine.reopen(Timestamp(30));
     assert_eq!(engine.snapshot(FIRST).messages, 2);
     send(&mut engine, "c");
-    assert!(!engine.can_restore(FIRST, &[source.salt ^ 1]), "it had messages of its own");
+    let stranger = Source { salt: source.salt ^ 1, ..source };
+    assert!(!can_restore(&engine, &stranger), "it had messages of its own");
     assert_eq!(engine.snapshot(FIRST).source.first, Seq(1));
 }
